@@ -1,0 +1,34 @@
+"""Makes torchvision importable beside a torch it was not linked for.
+
+smp and timm import torchvision. PyPI's torchvision is linked against CUDA, so next to a CPU build of torch its compiled
+operators do not load and the import fails with "operator torchvision::nms does not exist". Nothing here runs those
+operators, so it is enough that they are declared. Beside a matching build this module changes nothing.
+Import it before smp or timm.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch
+
+_declared: torch.library.Library | None = None  # a Library withdraws its declarations when it is collected
+
+
+def _compiled_operators_load() -> bool:
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return True  # no torchvision: its own import error says so better than a declaration could
+    for library in Path(spec.origin).parent.glob("_C*.so"):
+        try:
+            torch.ops.load_library(str(library))
+        except OSError:
+            return False
+    return True
+
+
+if not _compiled_operators_load():
+    _declared = torch.library.Library("torchvision", "DEF")
+    for _operator in ("nms", "qnms"):
+        _declared.define(f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -1,0 +1,228 @@
+"""One safetensors file per trained network, with everything needed to use it and to trust it inside.
+
+The metadata hold the model spec, the tree, the decoding threshold, the training record and a checksum of the weights.
+Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from hierseg import __version__
+from hierseg.hierarchy import Hierarchy, HierarchyError
+from hierseg.model import ModelError, ModelSpec, build
+
+FORMAT = "hierseg-1"
+_KEY = "hierseg"  # the one metadata key; its value is JSON
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file is missing, damaged or not one of ours. The message says which and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        spec: The network and its input.
+        hierarchy: The tree whose nodes are the network's channels.
+        title: Name that people see, for instance "Focal-Tree-Min".
+        threshold: Decoding threshold chosen for these weights.
+        record: How it was made: loss, recipe, data split and its hash, figures with their protocol.
+        version: Version of the code that wrote it.
+    """
+
+    spec: ModelSpec
+    hierarchy: Hierarchy
+    title: str
+    threshold: float = 0.5
+    record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    version: str = __version__
+
+
+def with_threshold(card: Card, threshold: float) -> Card:
+    """Return a card with another decoding threshold."""
+    return dataclasses.replace(card, threshold=threshold)
+
+
+def with_record(card: Card, **entries: Any) -> Card:
+    """Return a card with entries added to its record."""
+    return dataclasses.replace(card, record={**card.record, **entries})
+
+
+def save(path: str | Path, model: nn.Module, card: Card, half: bool = True) -> None:
+    """Write a checkpoint; the file appears whole or not at all.
+
+    Args:
+        path: Where to write.
+        model: The network, built from `card.spec`.
+        card: What to say of it.
+        half: Store weights of two and more dimensions in float16; vectors (biases, batch norm) stay float32.
+    """
+    tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
+    content = {
+        "format": FORMAT,
+        "spec": card.spec.to_dict(),
+        "hierarchy": card.hierarchy.to_dict(),
+        "title": card.title,
+        "threshold": card.threshold,
+        "record": card.record,
+        "version": card.version,
+        "sha256": _digest(tensors),
+    }
+    payload = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(content)})
+    write_atomically(Path(path), payload)
+
+
+def load(path: str | Path) -> tuple[nn.Module, Card]:
+    """Read a checkpoint, check it and build its network.
+
+    Args:
+        path: A file written by `save`.
+
+    Returns:
+        The network in eval mode with float32 weights, and its card.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or does not hold what it says.
+    """
+    path = Path(path)
+    content = _content(path)
+    card = _card(path, content)
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Fetch it again.") from error
+    if _digest(tensors) != content.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: its weights do not match their checksum. Fetch it again.")
+    try:
+        model = build(card.spec)
+    except ModelError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    try:
+        model.load_state_dict({name: _floated(tensor) for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not hold the weights of the {card.spec.architecture} it names.") from error
+    return model.eval(), card
+
+
+def read_card(path: str | Path) -> Card:
+    """Read what a checkpoint says of itself without loading its weights.
+
+    Raises:
+        CheckpointError: The file is missing or not a checkpoint of ours.
+    """
+    return _card(Path(path), _content(Path(path)))
+
+
+def available(folder: str | Path) -> dict[str, Path]:
+    """Return the checkpoints of a folder by name (the file name without its ending), sorted."""
+    return {path.stem: path for path in sorted(Path(folder).glob("*.safetensors"))}
+
+
+def default_folder() -> Path:
+    """Return the folder of this repository's checkpoints."""
+    return Path(__file__).resolve().parent.parent / "checkpoints"
+
+
+def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
+    """Find a checkpoint by its name, such as "ftm", or by its path.
+
+    Raises:
+        CheckpointError: There is none; the message lists those there are.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    folder = folder or default_folder()
+    known = available(folder)
+    if str(name_or_path) in known:
+        return known[str(name_or_path)]
+    listed = ", ".join(known) or f"none in {folder}"
+    raise CheckpointError(f"There is no checkpoint {str(name_or_path)!r}. Checkpoints by name: {listed}.")
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Write a file so that at any moment either the old one or the whole new one is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _content(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        content = json.loads(metadata.get(_KEY, "null"))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file, or it is damaged ({error}). Old .pt files must be converted first."
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is a safetensors file, but not a hierseg checkpoint of format {FORMAT}.")
+    return content
+
+
+def _card(path: Path, content: dict[str, Any]) -> Card:
+    try:
+        card = Card(
+            spec=ModelSpec.from_dict(content["spec"]),
+            hierarchy=Hierarchy.from_dict(content["hierarchy"], source=str(path)),
+            title=str(content["title"]),
+            threshold=float(content["threshold"]),
+            record=dict(content["record"]),
+            version=str(content["version"]),
+        )
+    except (KeyError, TypeError, ValueError, ModelError, HierarchyError) as error:
+        raise CheckpointError(f"{path} has metadata that make no sense: {error}") from error
+    if card.spec.classes != len(card.hierarchy):
+        raise CheckpointError(f"{path} has {card.spec.classes} channels for a tree of {len(card.hierarchy)} nodes.")
+    return card
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.half() if half and tensor.ndim > 1 and tensor.is_floating_point() else tensor
+
+
+def _floated(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of all tensors, whatever their order in the file."""
+
+    def parts() -> Iterator[bytes]:
+        for name in sorted(tensors):
+            tensor = tensors[name].contiguous()
+            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+            yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+    digest = hashlib.sha256()
+    for part in parts():
+        digest.update(part)
+    return digest.hexdigest()

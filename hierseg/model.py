@@ -1,0 +1,102 @@
+"""What network a checkpoint holds and what its input must look like: `ModelSpec` to a segmentation_models.pytorch net.
+
+A spec is plain data, so that it fits into a YAML recipe and into a checkpoint's metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hierseg import _torchvision  # noqa: F401  # must come before smp
+
+
+class ModelError(ValueError):
+    """A model cannot be built. The message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """A network and its input.
+
+    Attributes:
+        architecture: Class name in segmentation_models_pytorch, for instance "Unet" or "DeepLabV3Plus".
+        encoder: Encoder name in segmentation_models_pytorch; timm's have the prefix "tu-".
+        classes: Output channels, one per node of the tree.
+        input_size: Longest side of the letterboxed photo in pixels.
+        mean: Per-channel mean taken from RGB in [0, 1].
+        std: Per-channel divisor after that.
+        options: Further arguments of the architecture, for instance decoder_channels.
+    """
+
+    architecture: str = "Unet"
+    encoder: str = "tu-tf_efficientnet_lite2"
+    classes: int = 9
+    input_size: int = 320
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> ModelSpec:
+        """Build a spec from plain values.
+
+        Raises:
+            ModelError: A key is unknown.
+        """
+        known = {field.name for field in dataclasses.fields(ModelSpec)}
+        if unknown := set(values) - known:
+            raise ModelError(f"A model has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
+        values = {key: tuple(value) if key in ("mean", "std") else value for key, value in values.items()}
+        return ModelSpec(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values from which `from_dict` builds the same spec."""
+        return dataclasses.asdict(self)
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """Build the network of a spec with random weights.
+
+    Args:
+        spec: The network.
+
+    Returns:
+        A module from normalised RGB (B, 3, H, W), H and W multiples of 32, to logits (B, classes, H, W).
+
+    Raises:
+        ModelError: segmentation_models_pytorch has no such architecture or encoder, or refuses an option.
+    """
+    if spec.encoder.startswith("timm-"):
+        raise ModelError(
+            f"The encoder {spec.encoder!r} is smp's deprecated copy with other batch norm and padding; "
+            f"use 'tu-{spec.encoder.removeprefix('timm-')}'."
+        )
+    import segmentation_models_pytorch as smp
+
+    try:
+        return smp.create_model(  # type: ignore[no-any-return]
+            spec.architecture, encoder_name=spec.encoder, encoder_weights=None, classes=spec.classes, **spec.options
+        )
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"segmentation_models_pytorch cannot build {spec.architecture} with the encoder {spec.encoder!r}: {error}"
+        ) from error
+
+
+def normalize(images: Tensor, spec: ModelSpec) -> Tensor:
+    """Turn RGB bytes into the network's input.
+
+    Args:
+        images: uint8, shape (..., 3, H, W).
+        spec: The network.
+
+    Returns:
+        float32, same shape.
+    """
+    mean = torch.tensor(spec.mean, device=images.device).view(3, 1, 1) * 255
+    std = torch.tensor(spec.std, device=images.device).view(3, 1, 1) * 255
+    return (images.float() - mean) / std

@@ -1,0 +1,211 @@
+"""A photo in, a `Prediction` out: the one function behind the page, the command line and the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from hierseg import checkpoint
+from hierseg.checkpoint import Card
+from hierseg.decoding import Decoded, Scores, decode, decode_rounding, violations
+from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
+from hierseg.image import Letterbox, Photo, open_photo
+from hierseg.model import normalize
+
+_STRIP_PIXELS = 1_000_000  # photo pixels decoded at a time, so that memory does not grow with nodes times photo
+
+
+@dataclass(frozen=True)
+class Area:
+    """How much of a photo one node covers.
+
+    Attributes:
+        share_of_photo: Its pixels over the photo's, 0 to 1.
+        share_of_person: Its pixels over those that are not background, 0 to 1.
+        confidence: Mean score of the node over its pixels, 0 to 1; 0 where it has none.
+    """
+
+    share_of_photo: float
+    share_of_person: float
+    confidence: float
+
+
+@dataclass
+class Prediction:
+    """What the network says of one photo; everything is answered without running it again.
+
+    Attributes:
+        hierarchy: The tree.
+        threshold: Decoding threshold used where none is given.
+        letterbox: How the photo lies in the network's input; `letterbox.photo` is its height and width.
+        content: Node scores where the network computed them, float32 (N, h, w), 0 to 1.
+    """
+
+    hierarchy: Hierarchy
+    threshold: float
+    letterbox: Letterbox
+    content: Tensor
+    _decoded: dict[tuple[float, float], Decoded] = field(default_factory=dict, repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the photo in pixels."""
+        return self.letterbox.photo
+
+    @property
+    def scores(self) -> Scores:
+        """Node scores at the photo's resolution, float32 (N, H, W); made anew at each call."""
+        return np.asarray(self.letterbox.restore(self.content).numpy())
+
+    @property
+    def labels(self) -> UInt8Map:
+        """The leaf map: label of each pixel's leaf or background, uint8 (H, W)."""
+        return self.decoded().labels
+
+    @property
+    def confidence(self) -> npt.NDArray[np.float32]:
+        """Mean score of each pixel's best path, float32 (H, W)."""
+        return self.decoded().confidence
+
+    def decoded(self, threshold: float | None = None, certainty: float = 0.0) -> Decoded:
+        """Decode at the photo's resolution; see `decoding.decode`.
+
+        Args:
+            threshold: Decoding threshold; None for the checkpoint's own.
+            certainty: How sure a node must be for a pixel to go down to it; 0 always reaches a leaf.
+
+        Returns:
+            Labels and confidence, both (H, W). The last one asked for is kept.
+        """
+        key = (self.threshold if threshold is None else threshold, certainty)
+        if key not in self._decoded:
+            strips = [decode(scores, self.hierarchy, *key) for _, scores in self._strips()]
+            whole = Decoded(
+                np.concatenate([strip.labels for strip in strips]),
+                np.concatenate([strip.confidence for strip in strips]),
+            )
+            self._decoded.clear()
+            self._decoded[key] = whole
+        return self._decoded[key]
+
+    def at_level(self, level: str, threshold: float | None = None, certainty: float = 0.0) -> UInt8Map:
+        """Return the label map of one level.
+
+        Args:
+            level: Name of the level, for instance "parts".
+            threshold: As for `decoded`.
+            certainty: As for `decoded`.
+
+        Returns:
+            Labels, uint8 (H, W).
+
+        Raises:
+            HierarchyError: No level has that name.
+        """
+        return self.hierarchy.at_level(self.decoded(threshold, certainty).labels, level)
+
+    def areas(self, threshold: float | None = None, certainty: float = 0.0) -> dict[str, Area]:
+        """Return for each node how much of the photo it covers; inner nodes count all below them."""
+        labels = self.decoded(threshold, certainty).labels
+        pixels = np.zeros(len(self.hierarchy), dtype=np.int64)
+        sums = np.zeros(len(self.hierarchy))
+        for rows, scores in self._strips():
+            masks = self.hierarchy.node_masks(labels[rows])
+            pixels += masks.sum((1, 2))
+            sums += np.where(masks, scores, 0).sum((1, 2), dtype=np.float64)
+        person = int((labels != self.hierarchy.background).sum())
+        return {
+            name: Area(
+                share_of_photo=int(pixels[node]) / labels.size,
+                share_of_person=int(pixels[node]) / person if person else 0.0,
+                confidence=float(sums[node] / pixels[node]) if pixels[node] else 0.0,
+            )
+            for node, name in enumerate(self.hierarchy.nodes)
+        }
+
+    def violations(self) -> BoolMask:
+        """Tell where the raw scores, each rounded at 0.5, break the tree: bool (H, W)."""
+        return np.concatenate(
+            [
+                violations(decode_rounding(scores, self.hierarchy), self.hierarchy)
+                for _, scores in self._strips()
+            ]
+        )
+
+    def _strips(self) -> Iterator[tuple[slice, Scores]]:
+        """Yield (rows, scores of those rows) from top to bottom."""
+        height, width = self.size
+        step = max(1, _STRIP_PIXELS // width)
+        for top in range(0, height, step):
+            rows = slice(top, min(top + step, height))
+            yield rows, self.letterbox.restore(self.content, rows).numpy()
+
+
+@torch.inference_mode()
+def segment(model: nn.Module, card: Card, pixels: Photo, input_size: int | None = None) -> Prediction:
+    """Run a network on one opened photo.
+
+    Args:
+        model: The network, in eval mode.
+        card: Its spec, tree and threshold.
+        pixels: RGB, uint8, shape (H, W, 3).
+        input_size: Longest side of the network's input in pixels; None for the spec's own.
+
+    Returns:
+        The prediction at the photo's own resolution.
+    """
+    letterbox = Letterbox.fit(pixels.shape[0], pixels.shape[1], input_size or card.spec.input_size)
+    red, green, blue = (round(mean * 255) for mean in card.spec.mean)
+    canvas = torch.from_numpy(letterbox.apply(pixels, (red, green, blue))).permute(2, 0, 1)
+    batch = normalize(canvas, card.spec)[None].contiguous(memory_format=torch.channels_last)
+    scores: Tensor = model(batch).sigmoid()[0]
+    return Prediction(
+        hierarchy=card.hierarchy,
+        threshold=card.threshold,
+        letterbox=letterbox,
+        content=letterbox.crop(scores).float().contiguous(),
+    )
+
+
+class Predictor:
+    """A loaded checkpoint."""
+
+    def __init__(self, checkpoint_path: str | Path) -> None:
+        """Load a checkpoint.
+
+        Args:
+            checkpoint_path: A file, or the name of one in `checkpoints/`, such as "ftm".
+
+        Raises:
+            CheckpointError: It is missing or damaged.
+        """
+        self.path = checkpoint.find(checkpoint_path)
+        model, self.card = checkpoint.load(self.path)
+        self.model = model.to(memory_format=torch.channels_last)
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending, such as "ftm"."""
+        return self.path.stem
+
+    def predict(self, photo: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> Prediction:
+        """Segment one photo.
+
+        Args:
+            photo: Anything `image.open_photo` takes.
+
+        Returns:
+            The prediction at the photo's own resolution.
+
+        Raises:
+            PhotoError: The photo cannot be opened.
+        """
+        return segment(self.model, self.card, open_photo(photo))

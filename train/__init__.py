@@ -1,0 +1,1 @@
+"""Trains and measures hierseg's checkpoints: `python -m train fit | evaluate`."""

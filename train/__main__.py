@@ -1,0 +1,96 @@
+"""The command line of training: `python -m train fit | evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from hierseg import checkpoint
+from hierseg.checkpoint import CheckpointError
+from hierseg.hierarchy import HierarchyError
+from hierseg.model import ModelError
+from train.dataset import DataError
+from train.recipe import Recipe, RecipeError
+
+_DATA = "HIERSEG_DATA"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (CheckpointError, DataError, HierarchyError, ModelError, RecipeError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    data = Path(os.environ.get(_DATA, "data/pascal-part"))
+
+    fit = commands.add_parser("fit", help="train a checkpoint from a recipe, or go on with a stopped run")
+    fit.add_argument("recipe", type=Path, help="a YAML file, for instance train/configs/bce.yaml")
+    fit.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
+    fit.add_argument("--run", type=Path, dest="folder", help="the run's folder (default: runs/RECIPE)")
+    fit.add_argument("--fresh", action="store_true", help="start again although the folder holds a run")
+    fit.add_argument("--stop-after", type=int, metavar="STEP", help="save the state and stop after this step")
+    fit.set_defaults(run=_fit)
+
+    evaluate = commands.add_parser("evaluate", help="measure checkpoints on annotated photos")
+    evaluate.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
+    evaluate.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
+    evaluate.add_argument("--split", default="val", choices=("train", "val"))
+    evaluate.add_argument("--photos", type=int, help="only the first so many")
+    evaluate.add_argument("--input-size", type=int, help="longest side of the network's input in pixels")
+    evaluate.add_argument("--threshold", type=float, help="decoding threshold (default: the checkpoint's)")
+    evaluate.add_argument("--json", type=Path, help="write the figures here too")
+    evaluate.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from train.fit import fit  # heavy: only when it is asked for
+
+    recipe = Recipe.from_yaml(options.recipe)
+    folder = options.folder or Path("runs") / options.recipe.stem
+    best = fit(recipe, options.data, folder, fresh=options.fresh, stop_after=options.stop_after)
+    print(best)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from train.dataset import load_examples, read_ids, split_hash
+    from train.evaluate import evaluate, table
+
+    figures = {}
+    for name in options.checkpoints:
+        path = checkpoint.find(name)
+        model, card = checkpoint.load(path)
+        if options.threshold is not None:
+            card = checkpoint.with_threshold(card, options.threshold)
+        ids = read_ids(options.data, options.split)[: options.photos]
+        examples = load_examples(options.data, ids, card.hierarchy)
+        summary = evaluate(model, card, examples, options.input_size).summary()
+        summary["protocol"] = {
+            "split": options.split,
+            "ids_sha256": split_hash(ids),
+            "input_size": options.input_size or card.spec.input_size,
+            "threshold": card.threshold,
+            "resolution": "photo",
+        }
+        print(f"{table(f'{card.title} ({path.name})', summary)}\n")
+        figures[path.stem] = summary
+        if options.record:
+            checkpoint.save(path, model, checkpoint.with_record(card, figures=summary))
+    if options.json:
+        checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""A random training crop of one photo: cut from the full photo, then resized, flipped and coloured.
+
+Everything random comes from one seed a crop, so a run gives the same crops however many workers load them and wherever
+it is resumed.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
+
+import albumentations as A  # noqa: E402, N812
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import numpy.typing as npt  # noqa: E402
+
+from hierseg.hierarchy import UInt8Map  # noqa: E402
+from hierseg.image import Photo  # noqa: E402
+from train.recipe import Augment, Crop  # noqa: E402
+
+_GREY = 128
+
+
+class Augmenter:
+    """Makes training crops."""
+
+    def __init__(self, crop: Crop, augment: Augment, background: int, void: int) -> None:
+        """Plan the crops.
+
+        Args:
+            crop: What is cut.
+            augment: What is changed.
+            background: Label of pixels without a person.
+            void: Label given to what lies outside the photo.
+        """
+        self.crop = crop
+        self.background = background
+        self.void = void
+        turn = A.Affine(
+            rotate=(-augment.rotate, augment.rotate), fill=_GREY, fill_mask=void, p=1.0 if augment.rotate else 0.0
+        )
+        spoil = A.OneOf([A.GaussianBlur(), A.ImageCompression(quality_range=(40, 90))], p=augment.blur)
+        color = A.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4), hue=(-0.04, 0.04))
+        color.p = augment.color
+        self._changes = A.Compose([turn, A.HorizontalFlip(p=augment.flip), color, A.ToGray(p=augment.grey), spoil])
+
+    def __call__(self, photo: Photo, label_map: UInt8Map, seed: int) -> tuple[Photo, UInt8Map]:
+        """Cut and change one crop.
+
+        Args:
+            photo: RGB, uint8 (H, W, 3).
+            label_map: Labels, uint8 (H, W).
+            seed: Same seed, same crop.
+
+        Returns:
+            Photo (size, size, 3) and label map (size, size), both uint8.
+        """
+        photo, label_map = self._cut(photo, label_map, np.random.default_rng(seed))
+        self._changes.set_random_seed(seed)
+        changed = self._changes(image=photo, mask=label_map)
+        return changed["image"], changed["mask"]
+
+    def _cut(self, photo: Photo, label_map: UInt8Map, random: np.random.Generator) -> tuple[Photo, UInt8Map]:
+        height, width = label_map.shape
+        side = max(8, round(random.uniform(*self.crop.scale) * max(height, width)))
+        person = np.flatnonzero(label_map != self.background) if random.random() < self.crop.near_person else ()
+        if len(person):
+            row, column = divmod(int(random.choice(person)), width)
+            top, left = (round(at - side * random.uniform(0.2, 0.8)) for at in (row, column))
+        else:
+            top, left = (round(random.uniform(*_range(length, side))) for length in (height, width))
+        # A square that reaches over the photo's edge where it need not trains on nothing there.
+        top, left = (int(np.clip(at, *_range(length, side))) for at, length in ((top, height), (left, width)))
+        size = (self.crop.size, self.crop.size)
+        photo = cv2.resize(
+            _window(photo, top, left, side, _GREY),
+            size,
+            interpolation=cv2.INTER_AREA if side > self.crop.size else cv2.INTER_LINEAR,
+        )
+        label_map = cv2.resize(
+            _window(label_map, top, left, side, self.void), size, interpolation=cv2.INTER_NEAREST_EXACT
+        )
+        return photo, label_map
+
+
+def _window(array: npt.NDArray[np.uint8], top: int, left: int, side: int, fill: int) -> npt.NDArray[np.uint8]:
+    """Return the square at (top, left), which may reach outside the array, where it is filled."""
+    height, width = array.shape[:2]
+    window = np.full((side, side, *array.shape[2:]), fill, dtype=np.uint8)
+    rows, columns = (slice(max(0, at), min(at + side, end)) for at, end in ((top, height), (left, width)))
+    window[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = array[rows, columns]
+    return window
+
+
+def _range(length: int, side: int) -> tuple[int, int]:
+    """Return where a square may begin along one axis: inside the photo, or, if it is the larger, around it."""
+    return min(0, length - side), max(0, length - side)

@@ -1,0 +1,135 @@
+"""The PASCAL-Person-Part folder as arrays in memory; every fault is named before training starts."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hierseg.hierarchy import Hierarchy, HierarchyError, UInt8Map
+from hierseg.image import Photo, PhotoError, open_photo
+
+_NAMED = 20  # faults listed one by one in a message
+
+
+class DataError(ValueError):
+    """The data folder has faults. The message lists them."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One annotated photo, opened.
+
+    Attributes:
+        id: Its name in the id list.
+        photo: RGB, uint8 (H, W, 3).
+        label_map: Labels of the data set, uint8 (H, W).
+    """
+
+    id: str
+    photo: Photo
+    label_map: UInt8Map
+
+
+def read_ids(folder: str | Path, split: str) -> list[str]:
+    """Read an id list, with any line ends.
+
+    Args:
+        folder: The data folder.
+        split: "train" or "val", for `train_id.txt` or `val_id.txt`.
+
+    Returns:
+        The ids in the file's order.
+
+    Raises:
+        DataError: There is no such list, it is empty, or it names an id twice.
+    """
+    path = Path(folder) / f"{split}_id.txt"
+    try:
+        ids = path.read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read; see the README for the folder's layout.") from error
+    if not ids:
+        raise DataError(f"{path} names no photo.")
+    if len(set(ids)) < len(ids):
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        raise DataError(f"{path} names {', '.join(twice[:_NAMED])} more than once.")
+    return ids
+
+
+def split_hash(ids: list[str]) -> str:
+    """Return a SHA-256 of a list of ids that does not depend on its order."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def load_examples(folder: str | Path, ids: list[str], hierarchy: Hierarchy) -> list[Example]:
+    """Open photos and masks and check every one.
+
+    Args:
+        folder: Holds JPEGImages/ID.jpg and gt_masks/ID.png or ID.npy.
+        ids: Which.
+        hierarchy: The tree whose labels the masks use.
+
+    Returns:
+        One example an id, in their order. The whole data set takes about 2.2 GB.
+
+    Raises:
+        DataError: Something is missing, damaged, of another size, or holds an unknown label; all faults are named.
+    """
+
+    def attempt(name: str) -> Example | str:
+        try:
+            return load_example(Path(folder), name, hierarchy)
+        except (DataError, PhotoError, HierarchyError, OSError, ValueError) as error:
+            return f"{name}: {error}"
+
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(attempt, ids))
+    faults = [result for result in results if isinstance(result, str)]
+    if faults:
+        more = f"\n... and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        listed = "\n".join(faults[:_NAMED])
+        raise DataError(f"{len(faults)} of {len(ids)} examples in {folder} cannot be used:\n{listed}{more}")
+    return [result for result in results if isinstance(result, Example)]
+
+
+def load_example(folder: Path, name: str, hierarchy: Hierarchy) -> Example:
+    """Open one photo and its mask.
+
+    Raises:
+        DataError: The mask is missing, is not a label map, or is not the photo's size.
+        HierarchyError: The mask holds an unknown label.
+        PhotoError: The photo is missing or damaged.
+    """
+    photo = open_photo(folder / "JPEGImages" / f"{name}.jpg")
+    label_map = read_label_map(folder / "gt_masks" / name)
+    if label_map.shape != photo.shape[:2]:
+        raise DataError(f"the mask is {label_map.shape} but the photo is {photo.shape[:2]} (height, width).")
+    hierarchy.check_labels(label_map)
+    return Example(name, photo, label_map)
+
+
+def read_label_map(stem: Path) -> UInt8Map:
+    """Read a label map from `stem` with the ending .png or .npy.
+
+    Raises:
+        DataError: There is neither, or it is not one whole number a pixel.
+    """
+    array_file, image_file = Path(f"{stem}.npy"), Path(f"{stem}.png")
+    if image_file.is_file():
+        with Image.open(image_file) as image:
+            if image.mode not in ("P", "L"):
+                raise DataError(f"{image_file.name} must hold one 8-bit label a pixel, not {image.mode}.")
+            return np.array(image)
+    if array_file.is_file():
+        array = np.load(array_file, allow_pickle=False)
+        if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+            raise DataError(f"{array_file.name} must hold one whole number a pixel, not {array.dtype} {array.shape}.")
+        if array.size and (array.min() < 0 or array.max() > 255):
+            raise DataError(f"{array_file.name} holds numbers outside 0 to 255.")
+        return array.astype(np.uint8)
+    raise DataError(f"there is no mask {image_file.name} or {array_file.name}.")

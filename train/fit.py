@@ -1,0 +1,376 @@
+"""One training run, from a recipe to a checkpoint: `python -m train fit train/configs/bce.yaml`.
+
+The same command runs on a CPU, on one GPU and, under `accelerate launch`, on many machines. Every random choice follows
+from the recipe's seed and the step, so a run that was stopped goes on exactly where it was. A run's folder holds
+
+    recipe.json         the recipe with every default filled in
+    state.pt            weights, average, optimiser and step; rewritten as a whole, read without unpickling objects
+    best.safetensors    averaged weights of the best validation so far
+    last.safetensors    averaged weights of the newest validation
+    log.jsonl           a line each validation
+    tensorboard/        curves
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from hierseg import checkpoint, pretrained
+from hierseg.hierarchy import Hierarchy
+from hierseg.losses import LOSSES
+from hierseg.model import build, normalize
+from train.augment import Augmenter
+from train.dataset import Example, load_examples, read_ids, split_hash
+from train.evaluate import choose_threshold, evaluate
+from train.recipe import Optimizer, Recipe
+
+TITLES = {"bce": "BCE", "focal": "Focal", "tree_min": "Tree-Min", "focal_tree_min": "Focal-Tree-Min"}
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on. The message says why and what was kept."""
+
+
+def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: int | None = None) -> Path:
+    """Train one checkpoint, or go on with a run that was stopped.
+
+    Args:
+        recipe: What to do.
+        data: The data folder.
+        run: The run's folder; made if it is not there.
+        fresh: Start again although the folder holds a run.
+        stop_after: Save the state and stop after this step; None to go on to the end.
+
+    Returns:
+        Path of the best checkpoint so far.
+
+    Raises:
+        TrainingError: The folder holds a run of another recipe, or the loss is not a number.
+        DataError: The data have faults.
+    """
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="bf16" if _has_bf16() else "no",
+        dataloader_config=DataLoaderConfiguration(split_batches=True, even_batches=False),
+        log_with="tensorboard",
+        project_dir=str(run / "tensorboard"),
+    )
+    set_seed(recipe.seed)
+    tree = recipe.tree()
+    if accelerator.is_main_process:
+        _claim(run, recipe, fresh)
+    accelerator.wait_for_everyone()
+
+    train_ids, val_ids = read_ids(data, "train"), read_ids(data, "val")
+    examples = load_examples(data, train_ids, tree)
+    validation = load_examples(data, val_ids[: recipe.validation_photos or None], tree)
+    steps_per_epoch = len(examples) // recipe.batch_size
+    if not steps_per_epoch:
+        raise TrainingError(f"{len(examples)} photos do not fill one batch of {recipe.batch_size}.")
+    total_steps = recipe.epochs * steps_per_epoch
+
+    model = _initial_model(recipe)
+    card = checkpoint.Card(
+        spec=recipe.model,
+        hierarchy=tree,
+        title=TITLES.get(recipe.loss, recipe.loss),
+        record={
+            "loss": recipe.loss,
+            "recipe": recipe.to_dict(),
+            "data": {"train_photos": len(train_ids), "train_ids_sha256": split_hash(train_ids)},
+        },
+    )
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+    optimizer = _optimizer(model, recipe.optimizer)
+    scheduler = LambdaLR(optimizer, _schedule(recipe.optimizer, total_steps))
+
+    state = _read_state(run / "state.pt")
+    step, best = 0, -math.inf
+    if state is not None:
+        step, best = state["step"], state["best"]
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["rng"])
+
+    loader = DataLoader(
+        Crops(examples, Augmenter(recipe.crop, recipe.augment, tree.background, tree.void)),
+        batch_sampler=Batches(len(examples), recipe.batch_size, step, total_steps, recipe.seed),
+        num_workers=1,
+        prefetch_factor=8,
+    )
+    # The scheduler is left out: prepared, it would step once per process.
+    prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    average.to(accelerator.device)
+    objective = Objective(recipe, tree, accelerator.device)
+    accelerator.init_trackers("curves")
+
+    def save_state() -> None:
+        if accelerator.is_main_process:
+            _write_state(
+                run / "state.pt",
+                {
+                    "step": step,
+                    "best": best,
+                    "model": accelerator.unwrap_model(prepared, keep_torch_compile=False).state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "scheduler": scheduler.state_dict(),
+                    "rng": torch.get_rng_state(),
+                },
+            )
+
+    progress = tqdm(
+        total=total_steps, initial=step, unit="step", disable=not accelerator.is_main_process, mininterval=5
+    )
+    running: list[float] = []
+    started = time.monotonic()
+    _train_mode(prepared, recipe)
+    for photos, label_maps in loader:
+        with accelerator.autocast():
+            logits = prepared(normalize(photos, recipe.model).contiguous(memory_format=torch.channels_last))
+        loss = objective(logits, label_maps)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        average.update_parameters(model)
+        step += 1
+        running.append(accelerator.reduce(loss.detach(), "mean").item())
+        if not math.isfinite(running[-1]):
+            raise TrainingError(f"The loss of step {step} is {running[-1]}. The state before it is in {run}.")
+        progress.update()
+        progress.set_postfix(loss=f"{np.mean(running[-50:]):.4f}", refresh=False)
+        if step % 20 == 0:
+            accelerator.log({"loss": running[-1], "lr": scheduler.get_last_lr()[-1]}, step=step)
+
+        if step % steps_per_epoch == 0:
+            if accelerator.is_main_process:
+                summary = evaluate(average.module, card, validation, progress=False).summary()
+                levels = summary["dataset_iou"]["levels"]
+                mean = float(np.mean(list(levels.values())))
+                accelerator.log({f"iou/{name}": value for name, value in levels.items()}, step=step)
+                _log(run, step // steps_per_epoch, running[-steps_per_epoch:], summary, time.monotonic() - started)
+                checkpoint.save(run / "last.safetensors", average.module, card)
+                if mean > best:
+                    best = mean
+                    checkpoint.save(run / "best.safetensors", average.module, card)
+            save_state()
+            accelerator.wait_for_everyone()
+            _train_mode(prepared, recipe)
+        if step == stop_after:
+            save_state()
+            break
+    progress.close()
+    accelerator.end_training()
+    if step >= total_steps and accelerator.is_main_process and recipe.threshold_photos:
+        _set_threshold(run / "best.safetensors", examples[: recipe.threshold_photos])
+    return run / "best.safetensors"
+
+
+class Objective:
+    """A recipe's loss on label maps."""
+
+    def __init__(self, recipe: Recipe, tree: Hierarchy, device: torch.device) -> None:
+        """Prepare the recipe's loss for a device."""
+        self._loss = LOSSES[recipe.loss]
+        self._recipe = recipe
+        self._tree = tree
+        self._membership = torch.from_numpy(tree.membership).to(device)
+        weights = recipe.node_weights()
+        self._weights = None if weights is None else weights.to(device)
+
+    def __call__(self, logits: Tensor, label_maps: Tensor) -> Tensor:
+        """Return the loss of logits (B, N, H, W) against label maps, uint8 (B, H, W)."""
+        targets = self._membership[label_maps.long()].permute(0, 3, 1, 2)
+        return self._loss(
+            logits,
+            targets,
+            self._tree,
+            gamma=self._recipe.gamma,
+            valid=label_maps != self._tree.void,
+            reduction=self._recipe.reduction,
+            positive_weights=self._weights,
+        )
+
+
+class Crops(Dataset[tuple[Tensor, Tensor]]):
+    """Training crops addressed by (photo, seed)."""
+
+    def __init__(self, examples: list[Example], augmenter: Augmenter) -> None:
+        """Serve crops of these examples."""
+        self._examples = examples
+        self._augmenter = augmenter
+
+    def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return a photo, uint8 (3, size, size), and its label map, uint8 (size, size)."""
+        index, seed = address
+        photo, label_map = self._augmenter(self._examples[index].photo, self._examples[index].label_map, seed)
+        return torch.from_numpy(photo).permute(2, 0, 1), torch.from_numpy(label_map)
+
+    def __len__(self) -> int:
+        """Return how many photos there are."""
+        return len(self._examples)
+
+
+class Batches(Sampler[list[tuple[int, int]]]):
+    """The run's batches from one step to another, as addresses of `Crops`.
+
+    An epoch's order and every crop's seed follow from the run's seed and the step alone.
+    """
+
+    drop_last = True
+
+    def __init__(self, photos: int, batch_size: int, first_step: int, last_step: int, seed: int) -> None:
+        """Plan the batches of steps first_step to last_step - 1."""
+        self._photos = photos
+        self.batch_size = batch_size
+        self._steps = range(first_step, last_step)
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield batches of (photo, seed)."""
+        steps_per_epoch = self._photos // self.batch_size
+        for step in self._steps:
+            epoch, position = divmod(step, steps_per_epoch)
+            order = np.random.default_rng((self._seed, epoch)).permutation(self._photos)
+            first = position * self.batch_size
+            seeds = np.random.default_rng((self._seed, epoch, position)).integers(2**31, size=self.batch_size)
+            chosen = order[first : first + self.batch_size]
+            yield list(zip(chosen.tolist(), seeds.tolist(), strict=True))
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._steps)
+
+
+def _has_bf16() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu.is_available() and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _claim(run: Path, recipe: Recipe, fresh: bool) -> None:
+    """Make the run's folder, or check that it holds this recipe's run."""
+    record = run / "recipe.json"
+    content = json.dumps(recipe.to_dict(), indent=1)
+    if fresh:
+        for name in ("recipe.json", "state.pt", "best.safetensors", "last.safetensors", "log.jsonl"):
+            (run / name).unlink(missing_ok=True)
+    if record.is_file() and record.read_text(encoding="utf-8") != content:
+        raise TrainingError(f"{run} holds a run of another recipe. Choose another folder, or pass --fresh.")
+    checkpoint.write_atomically(record, content.encode())
+
+
+def _initial_model(recipe: Recipe) -> nn.Module:
+    if recipe.start_from:
+        model, card = checkpoint.load(recipe.start_from)
+        if card.hierarchy != recipe.tree():
+            raise TrainingError(f"{recipe.start_from} was trained on another tree.")
+        target = build(recipe.model)
+        target.load_state_dict(model.state_dict())
+        model = target
+    else:
+        model = build(recipe.model)
+        if recipe.pretrained:
+            pretrained.load_encoder(model, recipe.model)
+    _keep_depthwise_in_float32(model)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _keep_depthwise_in_float32(model: nn.Module) -> None:
+    """Take depthwise convolutions out of bf16 autocast on the CPU.
+
+    oneDNN's bf16 backward pass of a depthwise convolution is about five times slower than its float32 one.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+            module.forward = _in_float32(module.forward)  # type: ignore[method-assign]
+
+
+def _in_float32(forward: Any) -> Any:
+    def run(features: Tensor) -> Tensor:
+        if features.device.type != "cpu":
+            return forward(features)  # type: ignore[no-any-return]
+        with torch.autocast("cpu", enabled=False):
+            return forward(features.float())  # type: ignore[no-any-return]
+
+    return run
+
+
+def _train_mode(model: nn.Module, recipe: Recipe) -> None:
+    model.train()
+    if recipe.optimizer.encoder_lr == 0:  # frozen: its batch norm must not drift either
+        getattr(model, "module", model).encoder.eval()
+
+
+def _optimizer(model: nn.Module, plan: Optimizer) -> torch.optim.Optimizer:
+    """Group parameters by learning rate and by whether weight decay acts on them; freeze what does not move."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        lr = plan.encoder_lr if name.startswith("encoder.") else plan.lr
+        if lr == 0:
+            parameter.requires_grad_(False)
+            continue
+        groups.setdefault((lr, plan.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[plan.name]
+    return kind([{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()])
+
+
+def _schedule(plan: Optimizer, total_steps: int) -> Any:
+    """Return the factor on the learning rate of each step."""
+    warmup = max(1, round(plan.warmup * total_steps))
+
+    def factor(step: int) -> float:
+        if plan.schedule == "constant":
+            return 1.0
+        if step < warmup:
+            return 0.04 + 0.96 * step / warmup
+        done = (step - warmup) / max(1, total_steps - warmup)
+        return 0.001 + 0.999 * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+    return factor
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    checkpoint.write_atomically(path, buffer.getvalue())
+
+
+def _log(run: Path, epoch: int, losses: list[float], summary: dict[str, Any], seconds: float) -> None:
+    line = {"epoch": epoch, "loss": float(np.mean(losses)), "seconds": round(seconds), **summary}
+    with (run / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    levels = "  ".join(f"{name} {value:.3f}" for name, value in summary["dataset_iou"]["levels"].items())
+    tqdm.write(f"epoch {epoch}  loss {line['loss']:.4f}  IoU {levels}  raw {summary['violations']['raw']:.5f}")
+
+
+def _set_threshold(path: Path, examples: list[Example]) -> None:
+    """Choose the decoding threshold on training photos and write it into the checkpoint."""
+    model, card = checkpoint.load(path)
+    checkpoint.save(path, model, checkpoint.with_threshold(card, choose_threshold(model, card, examples)))

@@ -1,0 +1,216 @@
+"""What a training run does, as data: a YAML file read into dataclasses in which an unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+import yaml
+
+from hierseg.hierarchy import Hierarchy
+from hierseg.losses import LOSSES
+from hierseg.model import ModelSpec
+
+
+class RecipeError(ValueError):
+    """A recipe is wrong. The message names the file and the key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """Which square of a photo is trained on.
+
+    Attributes:
+        size: Side of the network's input in pixels.
+        scale: Range of the square's side as a share of the photo's longer side; above 1 leaves a margin.
+        near_person: Share of the squares that are centred on a pixel of a person.
+    """
+
+    size: int = 224
+    scale: tuple[float, float] = (0.4, 1.1)
+    near_person: float = 0.7
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Random changes to a crop; each number is a probability unless it says otherwise.
+
+    Attributes:
+        flip: Mirror left and right.
+        rotate: Largest turn in degrees, either way.
+        color: Change brightness, contrast, saturation and hue.
+        grey: Take the colour out.
+        blur: Blur or JPEG-compress.
+    """
+
+    flip: float = 0.5
+    rotate: float = 0.0
+    color: float = 0.8
+    grey: float = 0.05
+    blur: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How weights move.
+
+    Attributes:
+        name: "adamw" or "adam".
+        lr: Peak learning rate of everything but the encoder.
+        encoder_lr: Peak learning rate of the encoder; 0 freezes it with its batch norm in eval mode.
+        weight_decay: On weights of two and more dimensions only.
+        schedule: "one_cycle" (warm-up, then cosine to nearly 0) or "constant".
+        warmup: Share of all steps spent warming up in "one_cycle".
+    """
+
+    name: Literal["adamw", "adam"] = "adamw"
+    lr: float = 2e-3
+    encoder_lr: float = 5e-4
+    weight_decay: float = 0.01
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    warmup: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+        loss: Name of a function in `hierseg.losses`.
+        gamma: Focusing exponent of the focal losses.
+        reduction: "node" or "level", see `hierseg.losses`.
+        positive_weights: Factor on positive pixels of rare nodes, by node name; 1 for the rest.
+        hierarchy: YAML file of the tree; None for the default tree.
+        model: The network and its input when it is used.
+        pretrained: Start from ImageNet weights in the encoder.
+        start_from: Checkpoint whose weights to start from instead, for recipes in stages; None otherwise.
+        crop: What is cut from the photos.
+        augment: Random changes.
+        optimizer: How weights move.
+        epochs: Passes over the training photos.
+        batch_size: Photos a step, over all processes.
+        ema_decay: Decay of the moving average of weights that is validated and saved, a step.
+        validation_photos: How many photos of the validation list choose the best epoch; 0 for all.
+        threshold_photos: How many training photos choose the decoding threshold; 0 leaves it at 0.5.
+        seed: Fixes weights, order and augmentation.
+    """
+
+    loss: str
+    gamma: float = 2.0
+    reduction: Literal["node", "level"] = "node"
+    positive_weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    hierarchy: str | None = None
+    model: ModelSpec = dataclasses.field(default_factory=ModelSpec)
+    pretrained: bool = True
+    start_from: str | None = None
+    crop: Crop = dataclasses.field(default_factory=Crop)
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    epochs: int = 8
+    batch_size: int = 16
+    ema_decay: float = 0.995
+    validation_photos: int = 100
+    threshold_photos: int = 200
+    seed: int = 0
+
+    @staticmethod
+    def from_yaml(path: str | Path) -> Recipe:
+        """Read a recipe.
+
+        Raises:
+            RecipeError: The file cannot be read, or a key or value is wrong.
+        """
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RecipeError(f"{path} cannot be read: {error}") from error
+        if not isinstance(content, Mapping):
+            raise RecipeError(f"{path} must hold keys such as loss and epochs.")
+        recipe: Recipe = _build(Recipe, content, str(path))
+        recipe.check(str(path))
+        return recipe
+
+    def check(self, source: str) -> None:
+        """Check what types alone cannot.
+
+        Raises:
+            RecipeError: A value makes no sense.
+        """
+        if self.loss not in LOSSES:
+            raise RecipeError(f"{source}: there is no loss {self.loss!r}; there are {', '.join(LOSSES)}.")
+        if self.crop.size % 32:
+            raise RecipeError(f"{source}: crop.size must be a multiple of 32, not {self.crop.size}.")
+        if min(self.epochs, self.batch_size) < 1:
+            raise RecipeError(f"{source}: epochs and batch_size must be at least 1.")
+        tree = self.tree()
+        if self.model.classes != len(tree):
+            raise RecipeError(f"{source}: model.classes is {self.model.classes}, the tree has {len(tree)} nodes.")
+        for name in self.positive_weights:
+            tree.index(name)
+
+    def tree(self) -> Hierarchy:
+        """Return the tree that the recipe names."""
+        return Hierarchy.from_yaml(self.hierarchy) if self.hierarchy else Hierarchy.default()
+
+    def node_weights(self) -> torch.Tensor | None:
+        """Return `positive_weights` as a tensor (N,), or None if all are 1."""
+        if not self.positive_weights:
+            return None
+        tree = self.tree()
+        weights = torch.ones(len(tree))
+        for name, weight in self.positive_weights.items():
+            weights[tree.index(name)] = weight
+        return weights
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for YAML and JSON, from which the same recipe is read."""
+        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _build(kind: type, content: Any, where: str) -> Any:
+    """Build a dataclass from a mapping, checking each key and type."""
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{where} must be a mapping, not {content!r}.")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = get_type_hints(kind)
+    for key in content:
+        if key not in fields:
+            raise RecipeError(f"{where}: unknown key {key!r}; there are {', '.join(fields)}.")
+    for name, field in fields.items():
+        if name not in content and field.default is field.default_factory is dataclasses.MISSING:
+            raise RecipeError(f"{where}: the key {name!r} is missing.")
+    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in content.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)  # type: ignore[arg-type]
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if value not in arguments:
+            raise RecipeError(f"{where} must be one of {', '.join(map(str, arguments))}, not {value!r}.")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
+            raise RecipeError(f"{where} must be a list of {len(arguments)} numbers, not {value!r}.")
+        return tuple(_value(kind, entry, where) for kind, entry in zip(arguments, value, strict=True))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where} must be a mapping, not {value!r}.")
+        return {str(key): _value(arguments[1], entry, f"{where}.{key}") for key, entry in value.items()}
+    if type(None) in arguments:
+        return None if value is None else _value(arguments[0], value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is not Any and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise RecipeError(f"{where} must be of type {hint.__name__}, not {value!r}.")
+    return value
