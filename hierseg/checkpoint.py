@@ -1,7 +1,7 @@
 """One safetensors file per trained network, with everything needed to use it and to trust it inside.
 
-The metadata hold the model spec, the tree, the decoding threshold, the training record and a checksum of the weights.
-Nothing is ever unpickled.
+The metadata hold the model spec, the tree, the decoding threshold, the training record and a checksum of the weights,
+and a checksum of all that. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from hierseg import __version__
 from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.model import ModelError, ModelSpec, build
 
-FORMAT = "hierseg-1"
-_KEY = "hierseg"  # the one metadata key; its value is JSON
+FORMAT = "hierseg-2"
+_UNSEALED = "hierseg-1"  # the format before, without a checksum of the metadata
+_KEY = "hierseg"  # the one metadata key (safetensors would write several in random order); its value is JSON
+_SEAL = "metadata_sha256"  # where in that JSON the checksum of all the rest stands
 
 
 class CheckpointError(ValueError):
@@ -83,6 +85,7 @@ def save(path: str | Path, model: nn.Module, card: Card, half: bool = True) -> N
         "version": card.version,
         "sha256": _digest(tensors),
     }
+    content[_SEAL] = _seal(content)
     payload = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(content)})
     write_atomically(Path(path), payload)
 
@@ -178,12 +181,14 @@ def _content(path: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         content = json.loads(metadata.get(_KEY, "null"))
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a safetensors file, or it is damaged ({error}). Old .pt files must be converted first."
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, _UNSEALED):
         raise CheckpointError(f"{path} is a safetensors file, but not a hierseg checkpoint of format {FORMAT}.")
+    if content.pop(_SEAL, None) != (_seal(content) if content["format"] == FORMAT else None):
+        raise CheckpointError(f"{path} is damaged: its metadata do not match their checksum. Fetch it again.")
     return content
 
 
@@ -197,11 +202,15 @@ def _card(path: Path, content: dict[str, Any]) -> Card:
             record=dict(content["record"]),
             version=str(content["version"]),
         )
-    except (KeyError, TypeError, ValueError, ModelError, HierarchyError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ModelError, HierarchyError) as error:
         raise CheckpointError(f"{path} has metadata that make no sense: {error}") from error
     if card.spec.classes != len(card.hierarchy):
         raise CheckpointError(f"{path} has {card.spec.classes} channels for a tree of {len(card.hierarchy)} nodes.")
     return card
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:

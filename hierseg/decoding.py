@@ -103,7 +103,7 @@ def _deepest_certain(
     depth = max(hierarchy.depths) + 1
     # Each path padded with its own leaf, so that all have one length.
     paths = np.array([path + path[-1:] * (depth - len(path)) for path in hierarchy.paths])
-    node = paths[best, 0]
+    node: npt.NDArray[np.intp] = paths[best, 0]
     certain = np.ones(best.shape, dtype=bool)
     for level in range(1, depth):
         step = paths[best, level]

@@ -83,6 +83,8 @@ class Hierarchy:
             content = yaml.load(text, Loader=_LineLoader)  # a SafeLoader: builds plain values only
         except yaml.YAMLError as error:
             raise HierarchyError(f"{path} is not valid YAML: {error}") from error
+        except RecursionError as error:
+            raise HierarchyError(f"{path} is nested too deeply to be read.") from error
         return Hierarchy.from_dict(content, source=str(path))
 
     @staticmethod
@@ -193,7 +195,7 @@ class Hierarchy:
     def path_table(self) -> npt.NDArray[np.float32]:
         """Table (leaves, N) whose product with node scores is the mean score of each root-to-leaf path."""
         members = self.ancestors[list(self.leaves)].astype(np.float32)
-        return members / members.sum(axis=1, keepdims=True)
+        return np.asarray(members / members.sum(axis=1, keepdims=True))
 
     def index(self, name: str) -> int:
         """Return the index of a node by its name or one of its aliases.
@@ -303,6 +305,13 @@ def _default_path() -> Path:
 class _LineLoader(yaml.SafeLoader):
     """A SafeLoader that refuses a key given twice and keeps the line each mapping began on."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Build a value; one that only looks like a number or date (0x_, 2020-99-99) is an error of its line."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping with its line number."""
         mapping: dict[Any, Any] = {}
@@ -333,10 +342,10 @@ class _Reader:
         void = self._label(content.get("void", 255), content, "void")
         entries, parents = self._level_order(content)
         names = [entry["name"] for entry in entries]
+        aliases = [self._aliases(entry) for entry in entries]
+        self._check_distinct(names, aliases, entries)  # first: a node copied with its label has two parents
         level_names = self._levels(content, parents)
         labels = self._labels(entries, parents, background, void)
-        aliases = [self._aliases(entry) for entry in entries]
-        self._check_distinct(names, aliases, entries)
         return Hierarchy(
             name=self._text(content.get("name", Path(self.source).stem), content, "name"),
             nodes=tuple(names),
@@ -399,9 +408,7 @@ class _Reader:
             raise self._fail(content, f"'levels' names {len(levels)} levels, but the tree is {max(depths) + 1} deep.")
         return levels
 
-    def _labels(
-        self, entries: list[Mapping[str, Any]], parents: list[int], background: int, void: int
-    ) -> list[int]:
+    def _labels(self, entries: list[Mapping[str, Any]], parents: list[int], background: int, void: int) -> list[int]:
         """Return each node's label; an inner node without one gets the next free number."""
         taken = {background: "background", void: "void"}
         if background == void:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,8 +18,17 @@ Photo = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000  # largest photo that is opened; a phone's largest are 48 to 50 million
 STRIDE = 32  # smp's encoders halve the input five times
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # Pillow opens MPO as JPEG, not by its name
 _KINDS = "JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
+_TURNS = {  # what brings a photo upright, by its EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class PhotoError(ValueError):
@@ -30,12 +38,12 @@ class PhotoError(ValueError):
 def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> Photo:
     """Open a photo as upright RGB.
 
-    EXIF turns are applied, transparency is laid on white, the first frame of an animation is taken, and CMYK, grey,
-    palette, 16-bit and floating-point images become 8-bit RGB.
+    EXIF turns are applied, an embedded colour profile is converted to sRGB, transparency is laid on white, the first
+    frame of an animation is taken, and CMYK, grey, palette, 16-bit and floating-point images become 8-bit RGB.
 
     Args:
-        source: A path, the bytes of a file, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8,
-            uint16 or floats in [0, 1].
+        source: A path, the bytes of a file, a PIL image (the frame it stands at; it stays as it is), or an array
+            (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of bool, uint8, uint16 or floats in [0, 1].
 
     Returns:
         RGB, uint8, shape (H, W, 3).
@@ -45,10 +53,16 @@ def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> P
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if isinstance(source, Image.Image):
-        _check_size(*source.size)
-        return _to_rgb(source)
-    return _from_file(source)
+    if not isinstance(source, Image.Image | bytes):
+        source = _read(Path(source))
+    try:
+        return _from_image(source) if isinstance(source, Image.Image) else _from_bytes(source)
+    except PhotoError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise _too_large() from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
+        raise PhotoError("The photo is damaged or incomplete. Save it again and retry.") from error
 
 
 @dataclass(frozen=True)
@@ -123,38 +137,27 @@ class Letterbox:
         return slice(top, top + height), slice(left, left + width)
 
 
-def _from_file(source: str | Path | bytes) -> Photo:
-    if isinstance(source, bytes):
-        data = source
-    else:
-        path = Path(source)
-        if path.is_dir():
-            raise PhotoError(f"{path} is a folder, not a photo.")
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise PhotoError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_dir():
+            return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: no file name can hold a null character
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise PhotoError(f"{path.name} cannot be read: {reason or error}.") from error
+    raise PhotoError(f"{path} is a folder, not a photo.")
+
+
+def _from_bytes(data: bytes) -> Photo:
     if not data:
         raise PhotoError("The file is empty.")
-    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
-        raise PhotoError("HEIC photos cannot be opened here. Save it as JPEG and try again.")
-    with warnings.catch_warnings():
-        # Pillow warns of large images (the size is checked here) and of odd metadata (the pixels are what counts).
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                _check_size(*image.size)
-                return _to_rgb(image)
-        except PhotoError:
-            raise
-        except UnidentifiedImageError as error:
-            raise PhotoError(f"This is not a photo that can be opened. Use {_KINDS}.") from error
-        except Image.DecompressionBombError as error:
-            raise _too_large() from error
-        except MemoryError as error:
-            raise _too_large() from error
-        except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
-            raise PhotoError("The photo is damaged or incomplete. Save it again and retry.") from error
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+            raise PhotoError("HEIC photos cannot be opened here. Save it as JPEG and try again.") from error
+        raise PhotoError(f"This is not a photo that can be opened. Use {_KINDS}.") from error
+    with image:
+        return _from_image(image)
 
 
 def _check_size(width: int, height: int) -> None:
@@ -168,30 +171,51 @@ def _too_large() -> PhotoError:
     return PhotoError(f"The photo is too large: more than {MAX_PIXELS // 1_000_000} megapixels. Make it smaller first.")
 
 
-def _to_rgb(image: Image.Image) -> Photo:
-    if getattr(image, "n_frames", 1) > 1:
-        image.seek(0)
+def _from_image(image: Image.Image) -> Photo:
+    _check_size(*image.size)
     image.load()
     image = _upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_array(_scaled(np.asarray(image)))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    image = _in_srgb(image)
+    if image.mode == "RGBA":
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return np.array(image.convert("RGB"))  # a copy: asarray would be read-only
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it writes the EXIF anew and so fails on odd entries that do not concern the turn.
     try:
-        return ImageOps.exif_transpose(image)
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # broken EXIF is common and no reason to refuse the pixels
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Convert from the embedded colour profile (phones write Display P3); RGBA stays RGBA, the rest becomes RGB."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    try:
+        return ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            image.mode,
+            "RGBA" if image.mode == "RGBA" else "RGB",
+        ).apply(image)
+    except Exception:  # broken or foreign profiles are common and no reason to refuse the pixels
         return image
 
 
 def _scaled(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Bring deep grey values to what `_from_array` reads: 16-bit whole numbers or floats in [0, 1]."""
-    if values.dtype == np.uint16:
+    if values.dtype.kind == "u":
         return values
     values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     top = values.max(initial=0.0)
@@ -206,6 +230,7 @@ def _from_array(array: npt.NDArray[Any]) -> Photo:
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise PhotoError(f"An array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}.")
     _check_size(array.shape[1], array.shape[0])
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # TIFF hands over big-endian values
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16:
@@ -216,7 +241,7 @@ def _from_array(array: npt.NDArray[Any]) -> Photo:
         array = np.rint(array * 255)
     elif array.dtype != np.uint8:
         raise PhotoError(f"An array must be uint8, uint16 or float, not {array.dtype}.")
-    array = array.astype(np.uint8)
+    array = array.astype(np.uint8, copy=False)
     if array.shape[2] == 4:
-        return _to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA"))
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+        return _from_image(Image.fromarray(np.ascontiguousarray(array)))
+    return np.repeat(array, 3 // array.shape[2], axis=2)  # always a writable copy

@@ -34,7 +34,8 @@ def bce(
     positive_weights: Tensor | None = None,
 ) -> Tensor:
     """Binary cross-entropy of each node by itself; takes and ignores `gamma`. Arguments as for `focal_tree_min`."""
-    return _reduce(_terms(_plain(logits, targets), 0.0), targets, hierarchy, valid, reduction, positive_weights)
+    z = _plain(logits, targets, hierarchy)
+    return _reduce(_terms(z, 0.0), targets, hierarchy, valid, reduction, positive_weights)
 
 
 def focal(
@@ -47,7 +48,8 @@ def focal(
     positive_weights: Tensor | None = None,
 ) -> Tensor:
     """Focal loss of each node by itself (Lin et al., ICCV 2017). Arguments as for `focal_tree_min`."""
-    return _reduce(_terms(_plain(logits, targets), gamma), targets, hierarchy, valid, reduction, positive_weights)
+    z = _plain(logits, targets, hierarchy)
+    return _reduce(_terms(z, gamma), targets, hierarchy, valid, reduction, positive_weights)
 
 
 def tree_min(
@@ -107,7 +109,9 @@ LOSSES: dict[str, LossFunction] = {
 }
 
 
-def _plain(logits: Tensor, targets: Tensor) -> Tensor:
+def _plain(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """Return the agreement logit of the losses that take each node by itself, (B, N, H, W)."""
+    _check(logits, targets, hierarchy)
     logits = _at_least_float32(logits)
     return torch.where(targets.bool(), logits, -logits)
 
@@ -143,22 +147,22 @@ def _reduce(
     reduction: Reduction,
     positive_weights: Tensor | None,
 ) -> Tensor:
-    _check(terms, targets, hierarchy)
     if positive_weights is not None:
+        if positive_weights.shape != (len(hierarchy),):
+            raise ValueError(f"Expected ({len(hierarchy)},) positive weights, got {tuple(positive_weights.shape)}.")
         weights = positive_weights.to(terms).view(1, -1, 1, 1)
         terms = torch.where(targets.bool(), terms * weights, terms)
     if valid is not None:
-        if valid.ndim == 3:
-            valid = valid.unsqueeze(1)
-        valid = valid.bool().expand_as(terms)
+        if valid.shape == terms[:, 0].shape:
+            valid = valid.unsqueeze(1).expand_as(terms)
+        if valid.shape != terms.shape:
+            raise ValueError(f"Logits are {tuple(terms.shape)} but the valid mask is {tuple(valid.shape)}.")
+        valid = valid.bool()
         terms = terms.masked_fill(~valid, 0.0)
     if reduction == "none":
         return terms
     pixels = (0, 2, 3)
-    if valid is None:
-        node_means = terms.mean(pixels)
-    else:
-        node_means = terms.sum(pixels) / valid.sum(pixels).clamp(min=1)
+    node_means = terms.mean(pixels) if valid is None else terms.sum(pixels) / valid.sum(pixels).clamp(min=1)
     if reduction == "node":
         return node_means.mean()
     if reduction == "level":

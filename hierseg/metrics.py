@@ -44,10 +44,10 @@ class DatasetIoU:
             raise ValueError(f"The prediction is {predicted.shape} but the truth is {truth.shape}.")
         self.hierarchy.check_labels(predicted)
         self.hierarchy.check_labels(truth)
+        if not self.hierarchy.valid_mask(predicted).all():
+            raise ValueError("A prediction must not hold void.")
         counted = self.hierarchy.valid_mask(truth)
         rows, columns = self._slots[truth[counted]], self._slots[predicted[counted]]
-        if (columns < 0).any():
-            raise ValueError("A prediction must not hold void.")
         size = len(self.confusion)
         self.confusion += np.bincount(rows * size + columns, minlength=size * size).reshape(size, size)
 
@@ -92,8 +92,14 @@ class SeedIoU:
         Args:
             masks: Scores rounded at 0.5, bool (N, H, W), see `decoding.decode_rounding`.
             truth: Labels, uint8 (H, W); void pixels do not count.
+
+        Raises:
+            ValueError: The masks are not one for each node in the size of the truth.
+            HierarchyError: The truth holds an unknown label.
         """
         target = self.hierarchy.node_masks(truth)
+        if masks.shape != target.shape:
+            raise ValueError(f"The masks are {masks.shape} but the truth makes {target.shape}.")
         counted = self.hierarchy.valid_mask(truth)
         inter = (masks & target & counted).sum((1, 2))
         union = ((masks | target) & counted).sum((1, 2))

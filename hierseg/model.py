@@ -81,7 +81,7 @@ def build(spec: ModelSpec) -> nn.Module:
         return smp.create_model(  # type: ignore[no-any-return]
             spec.architecture, encoder_name=spec.encoder, encoder_weights=None, classes=spec.classes, **spec.options
         )
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # smp and timm raise many kinds, down to those of the hub's client
         raise ModelError(
             f"segmentation_models_pytorch cannot build {spec.architecture} with the encoder {spec.encoder!r}: {error}"
         ) from error

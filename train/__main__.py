@@ -85,7 +85,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             "resolution": "photo",
         }
         print(f"{table(f'{card.title} ({path.name})', summary)}\n")
-        figures[path.stem] = summary
+        figures[name] = summary  # as it was asked for: two runs both have a best.safetensors
         if options.record:
             checkpoint.save(path, model, checkpoint.with_record(card, figures=summary))
     if options.json:

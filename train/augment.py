@@ -7,17 +7,18 @@ it is resumed.
 from __future__ import annotations
 
 import os
+from random import Random
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
 
-import albumentations as A  # noqa: E402, N812
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import numpy.typing as npt  # noqa: E402
+import albumentations as A
+import cv2
+import numpy as np
+import numpy.typing as npt
 
-from hierseg.hierarchy import UInt8Map  # noqa: E402
-from hierseg.image import Photo  # noqa: E402
-from train.recipe import Augment, Crop  # noqa: E402
+from hierseg.hierarchy import UInt8Map
+from hierseg.image import Photo
+from train.recipe import Augment, Crop
 
 _GREY = 128
 
@@ -56,8 +57,11 @@ class Augmenter:
         Returns:
             Photo (size, size, 3) and label map (size, size), both uint8.
         """
-        photo, label_map = self._cut(photo, label_map, np.random.default_rng(seed))
-        self._changes.set_random_seed(seed)
+        random = np.random.default_rng(seed)
+        photo, label_map = self._cut(photo, label_map, random)
+        # One stream for all changes: set_random_seed would start each from the same number, and then every grey crop
+        # would also be flipped.
+        self._changes.set_random_state(random, Random(seed))
         changed = self._changes(image=photo, mask=label_map)
         return changed["image"], changed["mask"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,12 +47,12 @@ def read_ids(folder: str | Path, split: str) -> list[str]:
         The ids in the file's order.
 
     Raises:
-        DataError: There is no such list, it is empty, or it names an id twice.
+        DataError: There is no such list, it is not text, it is empty, or it names an id twice.
     """
     path = Path(folder) / f"{split}_id.txt"
     try:
-        ids = path.read_text(encoding="utf-8").split()
-    except OSError as error:
+        ids = path.read_text(encoding="utf-8-sig").split()  # an editor may have put a byte order mark first
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read; see the README for the folder's layout.") from error
     if not ids:
         raise DataError(f"{path} names no photo.")
@@ -84,7 +85,7 @@ def load_examples(folder: str | Path, ids: list[str], hierarchy: Hierarchy) -> l
     def attempt(name: str) -> Example | str:
         try:
             return load_example(Path(folder), name, hierarchy)
-        except (DataError, PhotoError, HierarchyError, OSError, ValueError) as error:
+        except (DataError, PhotoError, HierarchyError, OSError) as error:
             return f"{name}: {error}"
 
     with ThreadPoolExecutor() as pool:
@@ -117,19 +118,36 @@ def read_label_map(stem: Path) -> UInt8Map:
     """Read a label map from `stem` with the ending .png or .npy.
 
     Raises:
-        DataError: There is neither, or it is not one whole number a pixel.
+        DataError: There is neither, it is damaged, or it is not one whole number a pixel.
     """
     array_file, image_file = Path(f"{stem}.npy"), Path(f"{stem}.png")
     if image_file.is_file():
-        with Image.open(image_file) as image:
-            if image.mode not in ("P", "L"):
-                raise DataError(f"{image_file.name} must hold one 8-bit label a pixel, not {image.mode}.")
-            return np.array(image)
+        return _read(image_file, _from_image)
     if array_file.is_file():
-        array = np.load(array_file, allow_pickle=False)
-        if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
-            raise DataError(f"{array_file.name} must hold one whole number a pixel, not {array.dtype} {array.shape}.")
-        if array.size and (array.min() < 0 or array.max() > 255):
-            raise DataError(f"{array_file.name} holds numbers outside 0 to 255.")
-        return array.astype(np.uint8)
+        return _read(array_file, _from_array)
     raise DataError(f"there is no mask {image_file.name} or {array_file.name}.")
+
+
+def _read(path: Path, reader: Callable[[Path], UInt8Map]) -> UInt8Map:
+    try:
+        return reader(path)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow and numpy raise nearly anything on damaged data
+        raise DataError(f"{path.name} is damaged or not a label map ({error}).") from error
+
+
+def _from_image(path: Path) -> UInt8Map:
+    with Image.open(path) as image:
+        if image.mode not in ("P", "L"):
+            raise DataError(f"{path.name} must hold one 8-bit label a pixel, not {image.mode}.")
+        return np.array(image)
+
+
+def _from_array(path: Path) -> UInt8Map:
+    array = np.load(path, allow_pickle=False)
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise DataError(f"{path.name} must hold one whole number a pixel, not {array.dtype} {array.shape}.")
+    if array.size and (array.min() < 0 or array.max() > 255):
+        raise DataError(f"{path.name} holds numbers outside 0 to 255.")
+    return np.asarray(array.astype(np.uint8))

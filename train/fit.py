@@ -16,9 +16,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -108,7 +110,6 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
-        torch.set_rng_state(state["rng"])
 
     loader = DataLoader(
         Crops(examples, Augmenter(recipe.crop, recipe.augment, tree.background, tree.void)),
@@ -133,7 +134,6 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
                     "average": average.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "scheduler": scheduler.state_dict(),
-                    "rng": torch.get_rng_state(),
                 },
             )
 
@@ -144,19 +144,23 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     started = time.monotonic()
     _train_mode(prepared, recipe)
     for photos, label_maps in loader:
+        torch.manual_seed((recipe.seed << 32) + step)  # dropout, on every device, without a state to keep
         with accelerator.autocast():
             logits = prepared(normalize(photos, recipe.model).contiguous(memory_format=torch.channels_last))
         loss = objective(logits, label_maps)
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        running.append(accelerator.reduce(loss.detach(), "mean").item())
+        if not math.isfinite(running[-1] + float(norm)):  # before the weights take it in
+            raise TrainingError(
+                f"Step {step + 1} has the loss {running[-1]} and the gradient norm {float(norm)}. Lower the learning "
+                f"rate or warm up longer. {run} keeps what was saved before."
+            )
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
         average.update_parameters(model)
         step += 1
-        running.append(accelerator.reduce(loss.detach(), "mean").item())
-        if not math.isfinite(running[-1]):
-            raise TrainingError(f"The loss of step {step} is {running[-1]}. The state before it is in {run}.")
         progress.update()
         progress.set_postfix(loss=f"{np.mean(running[-50:]):.4f}", refresh=False)
         if step % 20 == 0:
@@ -275,6 +279,7 @@ def _claim(run: Path, recipe: Recipe, fresh: bool) -> None:
     if fresh:
         for name in ("recipe.json", "state.pt", "best.safetensors", "last.safetensors", "log.jsonl"):
             (run / name).unlink(missing_ok=True)
+        shutil.rmtree(run / "tensorboard", ignore_errors=True)
     if record.is_file() and record.read_text(encoding="utf-8") != content:
         raise TrainingError(f"{run} holds a run of another recipe. Choose another folder, or pass --fresh.")
     checkpoint.write_atomically(record, content.encode())
@@ -303,17 +308,16 @@ def _keep_depthwise_in_float32(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            module.forward = _in_float32(module.forward)  # type: ignore[method-assign]
+            # A bound method, not a closure: deepcopy binds it anew, so the average's copy uses the average's weights.
+            module.forward = MethodType(_forward_in_float32, module)  # type: ignore[method-assign]
 
 
-def _in_float32(forward: Any) -> Any:
-    def run(features: Tensor) -> Tensor:
-        if features.device.type != "cpu":
-            return forward(features)  # type: ignore[no-any-return]
-        with torch.autocast("cpu", enabled=False):
-            return forward(features.float())  # type: ignore[no-any-return]
-
-    return run
+def _forward_in_float32(convolution: nn.Conv2d, features: Tensor) -> Tensor:
+    forward = type(convolution).forward
+    if features.device.type != "cpu":
+        return forward(convolution, features)
+    with torch.autocast("cpu", enabled=False):
+        return forward(convolution, features.float())
 
 
 def _train_mode(model: nn.Module, recipe: Recipe) -> None:
@@ -364,8 +368,11 @@ def _write_state(path: Path, state: dict[str, Any]) -> None:
 
 def _log(run: Path, epoch: int, losses: list[float], summary: dict[str, Any], seconds: float) -> None:
     line = {"epoch": epoch, "loss": float(np.mean(losses)), "seconds": round(seconds), **summary}
-    with (run / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    path = run / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    # A run killed between this line and its state validates the same epoch again.
+    lines = [*lines[: epoch - 1], json.dumps(line)]
+    checkpoint.write_atomically(path, ("\n".join(lines) + "\n").encode())
     levels = "  ".join(f"{name} {value:.3f}" for name, value in summary["dataset_iou"]["levels"].items())
     tqdm.write(f"epoch {epoch}  loss {line['loss']:.4f}  IoU {levels}  raw {summary['violations']['raw']:.5f}")
 

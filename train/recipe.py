@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 import yaml
 
-from hierseg.hierarchy import Hierarchy
+from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.losses import LOSSES
 from hierseg.model import ModelSpec
 
@@ -141,15 +141,37 @@ class Recipe:
         """
         if self.loss not in LOSSES:
             raise RecipeError(f"{source}: there is no loss {self.loss!r}; there are {', '.join(LOSSES)}.")
-        if self.crop.size % 32:
+        if self.crop.size % 32 or self.crop.size < 32:
             raise RecipeError(f"{source}: crop.size must be a multiple of 32, not {self.crop.size}.")
+        if not 0 < self.crop.scale[0] <= self.crop.scale[1]:
+            raise RecipeError(f"{source}: crop.scale must rise from above 0, not {list(self.crop.scale)}.")
         if min(self.epochs, self.batch_size) < 1:
             raise RecipeError(f"{source}: epochs and batch_size must be at least 1.")
+        if self.optimizer.lr <= 0:
+            raise RecipeError(f"{source}: optimizer.lr must be above 0, not {self.optimizer.lr}.")
+        for key, value in {"gamma": self.gamma, "optimizer.encoder_lr": self.optimizer.encoder_lr}.items():
+            if value < 0:
+                raise RecipeError(f"{source}: {key} must be at least 0, not {value}.")
+        self._check_shares(source)
         tree = self.tree()
         if self.model.classes != len(tree):
             raise RecipeError(f"{source}: model.classes is {self.model.classes}, the tree has {len(tree)} nodes.")
         for name in self.positive_weights:
-            tree.index(name)
+            try:
+                tree.index(name)
+            except HierarchyError as error:
+                raise RecipeError(f"{source}: positive_weights: {error}") from error
+
+    def _check_shares(self, source: str) -> None:
+        shares = {
+            "ema_decay": self.ema_decay,
+            "crop.near_person": self.crop.near_person,
+            "optimizer.warmup": self.optimizer.warmup,
+            **{f"augment.{key}": getattr(self.augment, key) for key in ("flip", "color", "grey", "blur")},
+        }
+        for key, value in shares.items():
+            if not 0 <= value <= 1:
+                raise RecipeError(f"{source}: {key} must lie between 0 and 1, not {value}.")
 
     def tree(self) -> Hierarchy:
         """Return the tree that the recipe names."""

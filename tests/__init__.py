@@ -1,0 +1,1 @@
+"""Tests of hierseg, one module a module."""

@@ -1,0 +1,538 @@
+"""A checkpoint comes back as it was saved, whole or not at all, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pickle
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from hierseg import __version__, checkpoint
+from hierseg.checkpoint import Card, CheckpointError, available, find, load, read_card, save
+from hierseg.hierarchy import Hierarchy
+from hierseg.model import ModelSpec, build
+
+Forge = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(scope="module")
+def network(tiny_spec: ModelSpec) -> nn.Module:
+    """A tiny network whose batch norms have seen data, so that its output varies from pixel to pixel."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(5)
+        network = build(tiny_spec)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        network(torch.randn(4, 3, 64, 64))
+    assert outputs(network.eval()).std() > 0.1
+    return network
+
+
+@pytest.fixture(scope="module")
+def card(tiny_spec: ModelSpec, tree: Hierarchy) -> Card:
+    """A card with every field filled."""
+    return Card(tiny_spec, tree, "Focal-Tree-Min", 0.37, {"loss": "ftm", "figures": {"iou": [0.5, None, True]}})
+
+
+@pytest.fixture(scope="module")
+def saved(network: nn.Module, card: Card, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound file; tests that change it work on a copy."""
+    path = tmp_path_factory.mktemp("saved") / "ftm.safetensors"
+    save(path, network, card)
+    return path
+
+
+@torch.inference_mode()
+def outputs(network: nn.Module) -> Tensor:
+    return torch.as_tensor(network(torch.linspace(-1, 1, 3 * 64 * 64).sin().view(1, 3, 64, 64)))
+
+
+def tensors_and_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118  # no mapping
+
+
+def forged(saved: Path, path: Path, change: Forge, sealed: bool = True) -> Path:
+    """Write a copy with other metadata, with or without a checksum that fits them."""
+    tensors, metadata = tensors_and_metadata(saved)
+    content = json.loads(metadata["hierseg"])
+    change(content)
+    if sealed:
+        del content["metadata_sha256"]
+        content["metadata_sha256"] = twin_of_the_metadata_checksum(content)
+    safetensors.torch.save_file(tensors, path, {"hierseg": json.dumps(content)})
+    return path
+
+
+def twin_of_the_metadata_checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def assert_refused(path: Path, match: str, *readers: Callable[[Path], object]) -> None:
+    for reader in readers or (load, read_card):
+        with pytest.raises(CheckpointError, match=match) as refusal:
+            reader(path)
+        assert str(path) in str(refusal.value)
+
+
+# There and back ------------------------------------------------------------------------------------------------------
+
+
+def test_full_precision_comes_back_bit_for_bit(network: nn.Module, card: Card, tmp_path: Path) -> None:
+    save(tmp_path / "full.safetensors", network, card, half=False)
+    loaded, _ = load(tmp_path / "full.safetensors")
+    assert loaded.state_dict().keys() == network.state_dict().keys()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+        assert loaded.state_dict()[name].dtype == tensor.dtype
+    assert torch.equal(outputs(loaded), outputs(network))
+
+
+def test_half_precision_rounds_weights_and_keeps_vectors(network: nn.Module, saved: Path) -> None:
+    loaded, _ = load(saved)
+    stored, _ = tensors_and_metadata(saved)
+    for name, tensor in network.state_dict().items():
+        expected = tensor.half().float() if tensor.ndim > 1 else tensor
+        assert torch.equal(loaded.state_dict()[name], expected)
+        assert loaded.state_dict()[name].dtype == tensor.dtype
+        assert stored[name].dtype == (torch.float16 if tensor.ndim > 1 else tensor.dtype)
+    spread = outputs(network).std()
+    assert (outputs(loaded) - outputs(network)).abs().max() < 0.01 * spread
+    assert not torch.equal(outputs(loaded), outputs(network))
+
+
+def test_half_precision_takes_about_half_the_room(network: nn.Module, card: Card, saved: Path, tmp_path: Path) -> None:
+    save(tmp_path / "full.safetensors", network, card, half=False)
+    assert saved.stat().st_size < 0.65 * (tmp_path / "full.safetensors").stat().st_size
+
+
+def test_saving_again_what_was_loaded_changes_nothing(saved: Path, tmp_path: Path) -> None:
+    network, card = load(saved)
+    save(tmp_path / "again.safetensors", network, card)
+    assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
+
+
+def test_a_loaded_network_is_ready_to_predict(saved: Path) -> None:
+    loaded, _ = load(saved)
+    assert not any(module.training for module in loaded.modules())
+
+
+def test_saving_leaves_the_network_as_it_is(network: nn.Module, card: Card, tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    save(tmp_path / "one.safetensors", network.train(), card)
+    assert network.training
+    network.eval()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=25)  # each one is a file flushed to the disk
+@given(title=st.text(max_size=30), threshold=st.floats(0, 1), record=st.dictionaries(st.text(max_size=8), json_values))
+def test_every_card_comes_back_equal(
+    title: str, threshold: float, record: dict[str, Any], tree: Hierarchy, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("card") / "card.safetensors"
+    card = Card(ModelSpec(mean=(0.1, 0.2, 0.3)), tree, title, threshold, record)
+    save(path, nn.Linear(1, 1), card)
+    assert read_card(path) == card
+
+
+def test_both_readers_give_the_same_card(saved: Path, card: Card) -> None:
+    assert load(saved)[1] == read_card(saved) == card
+    assert read_card(saved).version == __version__
+
+
+def test_a_card_can_be_changed_without_touching_the_first(card: Card) -> None:
+    other = checkpoint.with_record(checkpoint.with_threshold(card, 0.2), loss="bce", seconds=5)
+    assert (other.threshold, other.record["loss"], other.record["seconds"]) == (0.2, "bce", 5)
+    assert other.record["figures"] == card.record["figures"]
+    assert (card.threshold, card.record["loss"]) == (0.37, "ftm")
+
+
+def test_the_metadata_say_all_that_is_needed_to_use_and_to_trust_the_file(saved: Path, card: Card) -> None:
+    data = saved.read_bytes()  # by the format's own description, so that any program can read it
+    (length,) = struct.unpack("<Q", data[:8])
+    content = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["hierseg"])
+    assert content.pop("metadata_sha256") == twin_of_the_metadata_checksum(content)
+    assert content.pop("sha256") == twin_of_the_weights_checksum(saved)
+    assert content == {
+        "format": "hierseg-2",
+        "spec": json.loads(json.dumps(card.spec.to_dict())),
+        "hierarchy": card.hierarchy.to_dict(),
+        "title": card.title,
+        "threshold": card.threshold,
+        "record": card.record,
+        "version": __version__,
+    }
+
+
+def twin_of_the_weights_checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors_and_metadata(path)[0].items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+# Files of the format before ------------------------------------------------------------------------------------------
+
+
+def old_format(saved: Path, path: Path) -> Path:
+    """Write a copy as version 0.1.0 did before metadata had a checksum."""
+    tensors, metadata = tensors_and_metadata(saved)
+    content = {**json.loads(metadata["hierseg"]), "format": "hierseg-1"}
+    del content["metadata_sha256"]
+    safetensors.torch.save_file(tensors, path, {"hierseg": json.dumps(content)})
+    return path
+
+
+def test_files_without_a_checksum_of_the_metadata_still_load(saved: Path, card: Card, tmp_path: Path) -> None:
+    old, old_card = load(old_format(saved, tmp_path / "old.safetensors"))
+    assert old_card == card
+    assert torch.equal(outputs(old), outputs(load(saved)[0]))
+
+
+def test_their_weights_are_still_checked(saved: Path, tmp_path: Path) -> None:
+    path = old_format(saved, tmp_path / "old.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    assert_refused(path, "weights do not match their checksum", load)
+
+
+def test_a_file_cannot_pass_for_an_old_one_to_escape_its_checksum(saved: Path, tmp_path: Path) -> None:
+    path = forged(saved, tmp_path / "new.safetensors", lambda content: content.update(format="hierseg-1"), sealed=False)
+    assert_refused(path, "metadata do not match their checksum")
+
+
+# Damage --------------------------------------------------------------------------------------------------------------
+
+
+@given(data=st.data())
+def test_no_flipped_bit_that_means_anything_goes_unnoticed(
+    data: st.DataObject, saved: Path, card: Card, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sound = bytearray(saved.read_bytes())
+    header = 8 + struct.unpack("<Q", sound[:8])[0]
+    offset = data.draw(st.integers(0, 7) | st.integers(8, header - 1) | st.integers(header, len(sound) - 1))
+    sound[offset] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path_factory.mktemp("flipped") / "flipped.safetensors"
+    path.write_bytes(sound)
+    try:
+        network, found = load(path)
+    except CheckpointError as refusal:
+        assert str(path) in str(refusal)
+    else:  # JSON has two ways to write some things, such as 1e-5 and 1E-5
+        assert offset < header
+        assert found == card
+        assert torch.equal(outputs(network), outputs(load(saved)[0]))
+
+
+def test_no_truncation_goes_unnoticed(saved: Path, tmp_path: Path) -> None:
+    sound = saved.read_bytes()
+    header = 8 + struct.unpack("<Q", sound[:8])[0]
+    path = tmp_path / "short.safetensors"
+    for length in (0, 1, 7, 8, 9, header // 2, header - 1, header, header + 1, len(sound) // 2, len(sound) - 1):
+        path.write_bytes(sound[:length])
+        assert_refused(path, "damaged")
+
+
+def test_bytes_too_many_are_noticed(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "long.safetensors"
+    path.write_bytes(saved.read_bytes() + b"\0")
+    assert_refused(path, "damaged")
+
+
+CHANGES: dict[str, Forge] = {
+    "threshold": lambda content: content.update(threshold=content["threshold"] + 0.001),
+    "title": lambda content: content.update(title="Binary cross-entropy"),
+    "record": lambda content: content["record"].update(loss="bce"),
+    "version": lambda content: content.update(version="9"),
+    "spec": lambda content: content["spec"].update(std=[0.25, 0.25, 0.25]),
+    "colour": lambda content: content["hierarchy"]["tree"][0].update(color="#000000"),
+    "weights' checksum": lambda content: content.update(sha256="0" * 64),
+    "format": lambda content: content.update(format="hierseg-3"),
+    "extra": lambda content: content.update(extra=1),
+    "no checksum": lambda content: content.pop("metadata_sha256"),
+    "no weights' checksum": lambda content: content.pop("sha256"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_no_change_of_the_metadata_goes_unnoticed(change: Forge, saved: Path, tmp_path: Path) -> None:
+    path = forged(saved, tmp_path / "changed.safetensors", change, sealed=False)
+    assert_refused(path, "metadata do not match their checksum|not a hierseg checkpoint")
+
+
+@pytest.mark.parametrize("damage", ["dropped", "renamed", "reshaped", "retyped", "added"])
+def test_no_change_of_the_tensors_goes_unnoticed(damage: str, saved: Path, tmp_path: Path) -> None:
+    tensors, metadata = tensors_and_metadata(saved)
+    name, tensor = next((name, tensor) for name, tensor in tensors.items() if tensor.ndim == 4)
+    if damage != "added":
+        del tensors[name]
+    if damage == "renamed":
+        tensors[f"{name}_"] = tensor
+    if damage == "reshaped":
+        tensors[name] = tensor.reshape(tensor.shape[::-1])
+    if damage == "retyped":
+        tensors[name] = tensor.view(torch.bfloat16)
+    if damage == "added":
+        tensors["added"] = torch.zeros(1)
+    path = tmp_path / "changed.safetensors"
+    safetensors.torch.save_file(tensors, path, metadata)
+    assert_refused(path, "weights do not match their checksum", load)
+
+
+# Sound files that say nonsense ---------------------------------------------------------------------------------------
+
+NONSENSE: dict[str, Forge] = {
+    "no threshold": lambda content: content.pop("threshold"),
+    "threshold in words": lambda content: content.update(threshold="high"),
+    "record is a word": lambda content: content.update(record="good"),
+    "unknown key of the spec": lambda content: content["spec"].update(input_seize=320),
+    "spec is a list": lambda content: content.update(spec=["classes"]),
+    "spec is a number": lambda content: content.update(spec=3),
+    "mean is a number": lambda content: content["spec"].update(mean=3),
+    "no tree": lambda content: content.pop("hierarchy"),
+    "tree is a word": lambda content: content.update(hierarchy="oak"),
+    "empty tree": lambda content: content["hierarchy"].update(tree=[]),
+    "tree of other size": lambda content: content["hierarchy"]["tree"][0]["children"].pop(),
+    "other classes": lambda content: content["spec"].update(classes=8),
+}
+
+
+@pytest.mark.parametrize("change", NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_with_a_fitting_checksum_is_refused(change: Forge, saved: Path, tmp_path: Path) -> None:
+    path = forged(saved, tmp_path / "nonsense.safetensors", change)
+    assert_refused(path, "metadata that make no sense|channels for a tree of")
+
+
+UNFIT: dict[str, tuple[Forge, str]] = {
+    "unknown architecture": (lambda content: content["spec"].update(architecture="Onet"), "cannot build Onet"),
+    "unknown encoder": (lambda content: content["spec"].update(encoder="tu-nothing"), "nothing"),
+    "deprecated encoder": (lambda content: content["spec"].update(encoder="timm-efficientnet-b0"), "deprecated"),
+    "other architecture": (
+        lambda content: content["spec"].update(architecture="FPN", options={}),
+        "does not hold the weights of the FPN",
+    ),
+    "other decoder": (
+        lambda content: content["spec"]["options"].update(decoder_channels=[16, 8, 8, 8, 8]),
+        "does not hold the weights of the Unet",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "match"), UNFIT.values(), ids=UNFIT)
+def test_weights_that_are_not_the_specs_are_refused(change: Forge, match: str, saved: Path, tmp_path: Path) -> None:
+    path = forged(saved, tmp_path / "unfit.safetensors", change)
+    assert_refused(path, match, load)
+    assert isinstance(read_card(path), Card)
+
+
+# What is not a checkpoint --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {},
+        {"format": "pt"},
+        {"hierseg": "not JSON"},
+        {"hierseg": "[]"},
+        {"hierseg": "{}"},
+        {"hierseg": "[" * 10**5},
+    ],
+    ids=["none", "empty", "other", "no JSON", "list", "blank", "nested"],
+)
+def test_other_safetensors_files_are_refused(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    safetensors.torch.save_file({"weight": torch.zeros(2, 2)}, path, metadata)
+    assert_refused(path, "not a hierseg checkpoint|not a safetensors file")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 64, b"\xff" * 64, b"{}", b"PK\x03\x04" + bytes(60)])
+def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(content)
+    assert_refused(path, "not a safetensors file, or it is damaged .* must be converted first")
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "missing.safetensors", "does not exist")
+    assert_refused(tmp_path, "does not exist")
+
+
+class LeavesAMark:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        """Tell pickle what to call."""
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("name", ["evil.safetensors", "evil.pt"])
+@pytest.mark.parametrize("packed_by", ["pickle", "torch", "old torch"])
+def test_no_pickle_is_ever_executed(packed_by: str, name: str, tmp_path: Path) -> None:
+    mark, path = tmp_path / "mark", tmp_path / name
+    if packed_by == "pickle":
+        path.write_bytes(pickle.dumps(LeavesAMark(mark)))
+    else:
+        torch.save({"state_dict": LeavesAMark(mark)}, path, _use_new_zipfile_serialization=packed_by == "torch")
+    assert_refused(path, "not a safetensors file, or it is damaged .* must be converted first")
+    assert not mark.exists()
+    # The proof that it would have shown.
+    if packed_by == "pickle":
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(io.BytesIO(path.read_bytes()), weights_only=False)
+    assert mark.is_dir()
+
+
+# Whole or not at all -------------------------------------------------------------------------------------------------
+
+
+class DiskFull(OSError):
+    """What the disk says in these tests."""
+
+
+@contextlib.contextmanager
+def full_disk(handle: int, mode: str) -> Iterator[SimpleNamespace]:
+    """Opens a file that takes half of what is written to it."""
+
+    def write(payload: bytes) -> None:
+        file.write(payload[: len(payload) // 2])
+        raise DiskFull
+
+    with open(handle, mode) as file:
+        yield SimpleNamespace(write=write)
+
+
+@pytest.mark.parametrize("moment", ["write", "fsync", "chmod", "replace"])
+@pytest.mark.parametrize("error", [DiskFull, KeyboardInterrupt])
+@pytest.mark.parametrize("there_before", [True, False])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    moment: str, error: type[BaseException], there_before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ftm.safetensors"
+    if there_before:
+        path.write_bytes(b"old")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    if moment == "write":
+        error = DiskFull
+        monkeypatch.setattr(os, "fdopen", full_disk)
+    else:
+        monkeypatch.setattr(os, moment, fail)
+    with pytest.raises(error):
+        checkpoint.write_atomically(path, b"new" * 1000)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == ([path] if there_before else [])
+    assert not there_before or path.read_bytes() == b"old"
+
+
+def test_the_new_file_is_on_the_disk_before_it_takes_the_place_of_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    syncing, replacing = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: order.append("fsync") or syncing(handle))
+    monkeypatch.setattr(os, "replace", lambda *paths: order.append("replace") or replacing(*paths))
+    checkpoint.write_atomically(tmp_path / "new", b"new")
+    assert order == ["fsync", "replace"]
+
+
+def test_a_saved_file_is_readable_by_others_and_its_folder_is_made(card: Card, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "ftm" / "best.safetensors"
+    save(path, nn.Linear(1, 1), card)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint_usable(
+    network: nn.Module, card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise DiskFull
+
+    path = tmp_path / "best.safetensors"
+    save(path, network, card)
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(DiskFull):
+        save(path, network, checkpoint.with_threshold(card, 0.9))
+    assert load(path)[1] == card
+
+
+# Finding -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of checkpoints and other files."""
+    for name in ("ftm.safetensors", "bce.safetensors", "README.md", "deeplab.v3.safetensors", ".ftm.safetensors.x7"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_checkpoints_are_listed_by_name_in_order(folder: Path) -> None:
+    assert list(available(folder).items()) == [
+        ("bce", folder / "bce.safetensors"),
+        ("deeplab.v3", folder / "deeplab.v3.safetensors"),
+        ("ftm", folder / "ftm.safetensors"),
+    ]
+    assert available(str(folder)) == available(folder)
+    assert available(folder / "missing") == {}
+
+
+def test_a_checkpoint_is_found_by_its_name_or_its_path(folder: Path) -> None:
+    assert find("ftm", folder) == folder / "ftm.safetensors"
+    assert find("deeplab.v3", folder) == folder / "deeplab.v3.safetensors"
+    assert find(folder / "bce.safetensors") == folder / "bce.safetensors"
+    assert find(str(folder / "bce.safetensors")) == folder / "bce.safetensors"
+
+
+def test_names_are_those_of_the_repositorys_folder_unless_another_is_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert checkpoint.default_folder().name == "checkpoints"
+    assert (checkpoint.default_folder().parent / "hierseg" / "checkpoint.py").samefile(checkpoint.__file__)
+    monkeypatch.setattr(checkpoint, "default_folder", lambda: folder)
+    assert find("bce") == folder / "bce.safetensors"
+
+
+def test_an_unknown_name_lists_those_there_are(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint 'fmt'\. Checkpoints by name: bce, deeplab\.v3, ftm\.$"):
+        find("fmt", folder)
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="none in ") as refusal:
+        find("ftm", tmp_path)
+    assert str(tmp_path) in str(refusal.value)

@@ -1,0 +1,207 @@
+"""Tests of train.dataset: what is read, and that every fault is named before training."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hierseg.hierarchy import Hierarchy
+from tests.data import BACKGROUND, COLORS, VOID, draw_person, write_dataset, write_example, write_ids
+from train.dataset import DataError, load_examples, read_ids, read_label_map, split_hash
+
+
+def test_png_and_npy_masks_are_the_same(tmp_path: Path, tree: Hierarchy) -> None:
+    images, arrays = write_dataset(tmp_path / "png"), write_dataset(tmp_path / "npy", masks="npy")
+    ids = read_ids(images, "train")
+    for image, array in zip(load_examples(images, ids, tree), load_examples(arrays, ids, tree), strict=True):
+        assert image.id == array.id
+        assert image.label_map.dtype == array.label_map.dtype == np.uint8
+        np.testing.assert_array_equal(image.label_map, array.label_map)
+        np.testing.assert_array_equal(image.photo, array.photo)
+
+
+def test_palette_masks_hold_labels_not_colors(tmp_path: Path, tree: Hierarchy) -> None:
+    photo, label_map = draw_person(64, 48, seed=0)
+    write_example(tmp_path, "a", photo, label_map)
+    palette = Image.fromarray(label_map).convert("P")
+    palette.putpalette(COLORS.tobytes())
+    palette.save(tmp_path / "gt_masks" / "a.png")
+    np.testing.assert_array_equal(load_examples(tmp_path, ["a"], tree)[0].label_map, label_map)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_npy_masks_may_be_any_whole_numbers(dtype: type, tmp_path: Path) -> None:
+    _, label_map = draw_person(64, 48, seed=0)
+    np.save(tmp_path / "a.npy", label_map.astype(dtype))
+    read = read_label_map(tmp_path / "a")
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, label_map)
+
+
+def test_void_and_inner_nodes_are_labels_too(tmp_path: Path, tree: Hierarchy) -> None:
+    photo, label_map = draw_person(64, 48, seed=0)
+    label_map[:4] = VOID
+    label_map[4:8] = tree.labels[tree.index("body")]
+    write_example(tmp_path, "a", photo, label_map)
+    np.testing.assert_array_equal(load_examples(tmp_path, ["a"], tree)[0].label_map, label_map)
+
+
+@pytest.mark.parametrize("content", [b"b\na\nc\n", b"b\r\na\r\nc\r\n", b"b\na\nc", b"\xef\xbb\xbfb\r\na\r\n\r\nc"])
+def test_ids_are_read_in_order_with_any_line_ends(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "val_id.txt").write_bytes(content)
+    assert read_ids(tmp_path, "val") == ["b", "a", "c"]
+
+
+def test_examples_come_in_the_order_of_the_list(tmp_path: Path, tree: Hierarchy) -> None:
+    write_dataset(tmp_path, train=12)
+    ids = read_ids(tmp_path, "train")
+    random.Random(0).shuffle(ids)
+    assert [example.id for example in load_examples(tmp_path, ids, tree)] == ids
+
+
+@given(st.lists(st.text("abc_123", min_size=1), min_size=1, unique=True), st.randoms())
+def test_split_hash_depends_on_the_ids_alone(ids: list[str], shuffler: random.Random) -> None:
+    shuffled = ids.copy()
+    shuffler.shuffle(shuffled)
+    assert split_hash(shuffled) == split_hash(ids)
+    assert split_hash([*ids, "another one"]) != split_hash(ids)
+
+
+def test_a_list_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match=r"train_id\.txt"):
+            read_ids(folder, "train")
+    write_ids(tmp_path, "train", [])
+    with pytest.raises(DataError, match=r"train_id\.txt names no photo"):
+        read_ids(tmp_path, "train")
+    write_ids(tmp_path, "train", ["a", "b", "a", "c", "b"])
+    with pytest.raises(DataError, match=r"train_id\.txt names a, b more than once"):
+        read_ids(tmp_path, "train")
+    (tmp_path / "train_id.txt").write_bytes(b"\xff\xfea\x00")
+    with pytest.raises(DataError, match=r"train_id\.txt"):
+        read_ids(tmp_path, "train")
+
+
+def mask(folder: Path, name: str) -> Path:
+    return folder / "gt_masks" / f"{name}.png"
+
+
+def photo(folder: Path, name: str) -> Path:
+    return folder / "JPEGImages" / f"{name}.jpg"
+
+
+def replace_by_npy(folder: Path, name: str, array: np.ndarray) -> None:
+    mask(folder, name).unlink()
+    np.save(mask(folder, name).with_suffix(".npy"), array)
+
+
+def replace_by_npz(folder: Path, name: str) -> None:
+    mask(folder, name).unlink()
+    packed = io.BytesIO()
+    np.savez(packed, labels=np.zeros((96, 72), np.uint8))
+    mask(folder, name).with_suffix(".npy").write_bytes(packed.getvalue())
+
+
+def save_mask(folder: Path, name: str, array: np.ndarray) -> None:
+    Image.fromarray(array).save(mask(folder, name))
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+ZEROS = np.zeros((96, 72), np.uint8)
+FAULTS: dict[str, tuple[Callable[[Path, str], None], str]] = {
+    "no_photo": (lambda folder, name: photo(folder, name).unlink(), "cannot be read"),
+    "no_mask": (lambda folder, name: mask(folder, name).unlink(), "there is no mask"),
+    "other_size": (lambda folder, name: save_mask(folder, name, ZEROS.T), "(72, 96)"),
+    "unknown_label": (lambda folder, name: save_mask(folder, name, ZEROS + 77), "77"),
+    "damaged_photo": (lambda folder, name: cut_in_half(photo(folder, name)), "damaged"),
+    "empty_photo": (lambda folder, name: photo(folder, name).write_bytes(b""), "empty"),
+    "damaged_mask": (lambda folder, name: cut_in_half(mask(folder, name)), "damaged"),
+    "empty_mask": (lambda folder, name: mask(folder, name).write_bytes(b""), "damaged"),
+    "rgb_mask": (lambda folder, name: save_mask(folder, name, np.zeros((96, 72, 3), np.uint8)), "RGB"),
+    "deep_mask": (lambda folder, name: save_mask(folder, name, ZEROS.astype(np.uint16)), "I;16"),
+    "float_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(np.float32)), "float32"),
+    "flat_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.ravel()), "(6912,)"),
+    "large_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(int) + 300), "outside 0 to 255"),
+    "object_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(object)), "Object arrays"),
+    "packed_npy": (replace_by_npz, "damaged"),
+}
+
+
+def damage(folder: Path, name: str) -> None:
+    FAULTS[name][0](folder, name)
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Path:
+    for name in FAULTS:
+        write_example(tmp_path, name, *draw_person(96, 72, seed=0))
+        damage(tmp_path, name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_named_with_its_photo(name: str, faulty: Path, tree: Hierarchy) -> None:
+    with pytest.raises(DataError, match="1 of 1 examples") as caught:
+        load_examples(faulty, [name], tree)
+    assert f"\n{name}: " in str(caught.value)
+    assert FAULTS[name][1] in str(caught.value)
+
+
+def test_all_faults_are_named_at_once_and_sound_photos_are_not(faulty: Path, tree: Hierarchy) -> None:
+    write_example(faulty, "sound", *draw_person(96, 72, seed=0))
+    with pytest.raises(DataError, match=f"{len(FAULTS)} of {len(FAULTS) + 1} examples") as caught:
+        load_examples(faulty, ["sound", *FAULTS], tree)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()[1:]] == list(FAULTS)
+
+
+def test_a_long_list_of_faults_is_counted_not_listed(tmp_path: Path, tree: Hierarchy) -> None:
+    ids = [f"missing_{number}" for number in range(50)]
+    with pytest.raises(DataError, match="50 of 50 examples") as caught:
+        load_examples(tmp_path, ids, tree)
+    lines = str(caught.value).splitlines()
+    assert lines[-1] == f"... and {50 - (len(lines) - 2)} more"
+
+
+class Intruder:
+    """An object whose unpickling leaves a file behind."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Callable[[Path], object], tuple[Path]]:
+        """Say how to unpickle this: by making the file."""
+        return Path.touch, (self.trace,)
+
+
+def test_a_mask_never_runs_code(tmp_path: Path, tree: Hierarchy) -> None:
+    write_example(tmp_path, "a", *draw_person(96, 72, seed=0))
+    trace = tmp_path / "trace"
+    labels = np.full((96, 72), Intruder(trace), dtype=object)
+    replace_by_npy(tmp_path, "a", labels)
+    with pytest.raises(DataError, match="a: "):
+        load_examples(tmp_path, ["a"], tree)
+    assert not trace.exists()
+    np.load(tmp_path / "gt_masks" / "a.npy", allow_pickle=True)  # the trap works
+    assert trace.exists()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_real_photos_load(split: str, real_data: Path, tree: Hierarchy) -> None:
+    ids = read_ids(real_data, split)[::400]
+    examples = load_examples(real_data, ids, tree)
+    assert [example.id for example in examples] == ids
+    for example in examples:
+        assert example.photo.shape == (*example.label_map.shape, 3)
+        assert BACKGROUND <= example.label_map.min() <= example.label_map.max() <= 6
+        assert example.label_map.any()

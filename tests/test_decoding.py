@@ -1,0 +1,246 @@
+"""Decoding against loops over pixels, and the promise that its output cannot break the tree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hierseg.decoding import decode, decode_rounding, violations
+from hierseg.hierarchy import Hierarchy
+from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, nodes_of_label, score_maps
+
+HAIR = 1e-6  # two float32 means closer than this may come out in either order
+
+cuts = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1)
+
+
+def twin_labels(scores: np.ndarray, tree: Hierarchy, threshold: float, certainty: float) -> set[int]:
+    """Return the labels that the scores (N,) of one pixel may decode to: one, or more where paths all but tie."""
+    paths = [node_and_above(tree, leaf)[::-1] for leaf in range(len(tree)) if is_leaf(tree, leaf)]
+    means = [sum(float(scores[node]) for node in path) / len(path) for path in paths]
+    allowed = set()
+    for path, mean in zip(paths, means, strict=True):
+        if mean < max(means) - HAIR:
+            continue
+        if mean <= threshold + HAIR:
+            allowed.add(tree.background)
+        if mean > threshold - HAIR:
+            reached = path[0]
+            for node in path[1:]:
+                if certainty > 0 and not scores[node] > np.float32(certainty):
+                    break
+                reached = node
+            allowed.add(tree.labels[reached])
+    return allowed
+
+
+def twin_confidence(scores: np.ndarray, tree: Hierarchy) -> float:
+    paths = [node_and_above(tree, leaf) for leaf in range(len(tree)) if is_leaf(tree, leaf)]
+    return max(sum(float(scores[node]) for node in path) / len(path) for path in paths)
+
+
+@given(data=st.data(), threshold=cuts, certainty=cuts)
+def test_decoding_is_that_of_a_loop_over_pixels(data: st.DataObject, threshold: float, certainty: float) -> None:
+    tree = data.draw(hierarchies())
+    scores = data.draw(score_maps(tree))
+    decoded = decode(scores, tree, threshold, certainty)
+    for row, column in np.ndindex(scores.shape[1:]):
+        pixel = scores[:, row, column]
+        assert decoded.labels[row, column] in twin_labels(pixel, tree, threshold, certainty)
+        assert decoded.confidence[row, column] == pytest.approx(twin_confidence(pixel, tree), abs=HAIR)
+
+
+@given(data=st.data(), threshold=st.floats(-1, 2), certainty=st.floats(-1, 2))
+def test_decoding_never_breaks_the_tree(data: st.DataObject, threshold: float, certainty: float) -> None:
+    tree = data.draw(hierarchies())
+    labels = decode(data.draw(score_maps(tree)), tree, threshold, certainty).labels
+    masks = tree.node_masks(labels)  # refuses numbers that are no label
+    assert not violations(masks, tree).any()
+    for pixel in np.ndindex(labels.shape):
+        on = {node for node in range(len(tree)) if masks[(node, *pixel)]}
+        assert on == set(nodes_of_label(tree, labels[pixel]))
+        assert labels[pixel] != tree.void
+
+
+@given(data=st.data(), threshold=cuts)
+def test_without_certainty_every_pixel_reaches_a_leaf_or_is_background(data: st.DataObject, threshold: float) -> None:
+    tree = data.draw(hierarchies())
+    labels = decode(data.draw(score_maps(tree)), tree, threshold, certainty=0.0).labels
+    ends = {tree.labels[node] for node in range(len(tree)) if is_leaf(tree, node)} | {tree.background}
+    assert set(labels.flat) <= ends
+
+
+@given(data=st.data(), certainty=cuts, thresholds=st.tuples(cuts, cuts).map(sorted))
+def test_raising_the_threshold_only_removes_pixels(
+    data: st.DataObject, certainty: float, thresholds: list[float]
+) -> None:
+    tree = data.draw(hierarchies())
+    scores = data.draw(score_maps(tree))
+    low, high = (decode(scores, tree, threshold, certainty) for threshold in thresholds)
+    kept = high.labels != tree.background
+    assert np.array_equal(high.labels[kept], low.labels[kept])
+    assert np.array_equal(high.confidence, low.confidence)
+
+
+@given(data=st.data(), threshold=cuts, certainties=st.tuples(cuts, cuts).map(sorted))
+def test_raising_certainty_only_moves_pixels_up_their_own_path(
+    data: st.DataObject, threshold: float, certainties: list[float]
+) -> None:
+    tree = data.draw(hierarchies())
+    scores = data.draw(score_maps(tree))
+    low, high = (decode(scores, tree, threshold, certainty) for certainty in certainties)
+    assert np.array_equal(high.labels == tree.background, low.labels == tree.background)
+    for pixel in np.ndindex(low.labels.shape):
+        if low.labels[pixel] != tree.background:
+            path = [tree.labels[node] for node in nodes_of_label(tree, low.labels[pixel])]
+            assert high.labels[pixel] in path
+    assert np.array_equal(high.confidence, low.confidence)
+
+
+@given(st.data())
+def test_full_certainty_stops_every_pixel_at_its_root(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    labels = decode(data.draw(score_maps(tree)), tree, threshold=-1.0, certainty=1.0).labels
+    assert set(labels.flat) <= {tree.labels[root] for root in tree.roots}
+
+
+@given(data=st.data(), threshold=cuts)
+def test_confidence_lies_between_0_and_1_and_says_what_is_background(data: st.DataObject, threshold: float) -> None:
+    tree = data.draw(hierarchies())
+    decoded = decode(data.draw(score_maps(tree)), tree, threshold)
+    assert decoded.confidence.dtype == np.float32
+    assert (decoded.confidence >= 0).all()
+    assert (decoded.confidence <= 1).all()
+    assert np.array_equal(decoded.labels == tree.background, decoded.confidence <= np.float32(threshold))
+
+
+@given(st.data())
+def test_sure_and_right_scores_decode_to_the_truth(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    leaf_map = data.draw(label_maps(tree, void=False))
+    for node, label in enumerate(tree.labels):
+        if not is_leaf(tree, node):
+            leaf_map[leaf_map == label] = tree.background
+    masks = tree.node_masks(leaf_map)
+    decoded = decode(masks.astype(np.float32), tree, threshold=0.9)
+    assert decoded.labels.dtype == np.uint8
+    assert np.array_equal(decoded.labels, leaf_map)
+    assert np.array_equal(decode_rounding(masks.astype(np.float32), tree), masks)
+
+
+def scores_of(tree: Hierarchy, **scores: float) -> np.ndarray:
+    """Return the scores (N, 1, 1) of one pixel; nodes that are not named have 0."""
+    return np.array([scores.get(node, 0.0) for node in tree.nodes], np.float32).reshape(-1, 1, 1)
+
+
+def name_of(tree: Hierarchy, labels: np.ndarray) -> str:
+    return "background" if labels.item() == tree.background else tree.nodes[tree.labels.index(labels.item())]
+
+
+@pytest.mark.parametrize(
+    ("certainty", "stops_at"),
+    [(0.0, "head"), (0.3, "head"), (0.5, "upper"), (0.7, "body"), (0.95, "body"), (1.0, "body")],
+)
+def test_a_pixel_stops_at_its_last_certain_node(tree: Hierarchy, certainty: float, stops_at: str) -> None:
+    scores = scores_of(tree, body=0.9, upper=0.6, head=0.4, torso=0.35, lower=0.8)
+    decoded = decode(scores, tree, certainty=certainty)
+    assert name_of(tree, decoded.labels) == stops_at
+    assert decoded.confidence.item() == pytest.approx((0.9 + 0.6 + 0.4) / 3)
+
+
+def test_a_sure_part_below_an_unsure_node_is_not_reached(tree: Hierarchy) -> None:
+    scores = scores_of(tree, body=0.9, upper=0.3, head=0.9)
+    assert name_of(tree, decode(scores, tree, certainty=0.5).labels) == "body"
+
+
+def test_the_whole_path_decides_and_not_its_best_node(tree: Hierarchy) -> None:
+    scores = scores_of(tree, body=0.9, upper=0.8, head=0.5, lower=0.1, upper_leg=0.9)
+    assert name_of(tree, decode(scores, tree).labels) == "head"
+
+
+def test_a_mean_at_the_threshold_is_background(tree: Hierarchy) -> None:
+    scores = np.full((9, 1, 1), 0.5, np.float32)
+    assert name_of(tree, decode(scores, tree, threshold=0.5).labels) == "background"
+    assert name_of(tree, decode(scores, tree, threshold=0.49).labels) != "background"
+
+
+def test_a_short_path_is_not_worse_for_being_short() -> None:
+    part = {"name": "part", "label": 2}
+    tree = Hierarchy.from_dict(
+        {"levels": ["1", "2"], "tree": [{"name": "thing", "children": [part]}, {"name": "sky", "label": 1}]}
+    )
+    assert name_of(tree, decode(scores_of(tree, thing=0.8, part=0.6, sky=0.75), tree).labels) == "sky"
+    assert name_of(tree, decode(scores_of(tree, thing=0.8, part=0.6, sky=0.65), tree).labels) == "part"
+
+
+# The seed's rule and what it breaks
+
+
+@given(data=st.data(), threshold=cuts)
+def test_rounding_cuts_each_node_by_itself(data: st.DataObject, threshold: float) -> None:
+    tree = data.draw(hierarchies())
+    scores = data.draw(score_maps(tree))
+    masks = decode_rounding(scores, tree, threshold)
+    assert masks.dtype == bool
+    for place in np.ndindex(scores.shape):
+        assert masks[place] == (scores[place] > np.float32(threshold))
+
+
+def test_rounding_turns_one_half_off_as_the_seed_did(tree: Hierarchy) -> None:
+    assert not decode_rounding(np.full((9, 1, 1), 0.5, np.float32), tree).any()
+    assert decode_rounding(np.full((9, 1, 1), np.nextafter(np.float32(0.5), np.float32(1))), tree).all()
+
+
+@given(st.data())
+def test_violations_are_those_of_a_loop_over_pixels_and_nodes(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    masks = decode_rounding(data.draw(score_maps(tree)), tree)
+    broken = violations(masks, tree)
+    assert broken.dtype == bool
+    assert broken.shape == masks.shape[1:]
+    for row, column in np.ndindex(broken.shape):
+        on = masks[:, row, column]
+        expected = any(on[node] and not all(on[node_and_above(tree, node)]) for node in range(len(tree)))
+        assert broken[row, column] == expected
+
+
+@pytest.mark.parametrize(
+    ("on", "breaks"),
+    [
+        ([], False),
+        (["body"], False),
+        (["body", "upper"], False),
+        (["body", "upper", "head"], False),
+        (["body", "upper", "lower", "head", "upper_leg"], False),  # two paths at once: each is whole
+        (["upper"], True),
+        (["body", "head"], True),
+        (["upper", "head"], True),
+        (["body", "upper", "head", "lower_leg"], True),
+        (["lower_leg"], True),
+    ],
+    ids=lambda value: "+".join(value) or "nothing" if isinstance(value, list) else "",
+)
+def test_a_node_without_its_parent_breaks_the_tree(tree: Hierarchy, on: list[str], breaks: bool) -> None:
+    masks = decode_rounding(scores_of(tree, **dict.fromkeys(on, 0.9)), tree)
+    assert violations(masks, tree).item() == breaks
+
+
+def test_rounding_breaks_the_tree_where_decoding_does_not(tree: Hierarchy) -> None:
+    scores = scores_of(tree, body=0.9, upper=0.45, head=0.8)
+    assert violations(decode_rounding(scores, tree), tree).all()
+    assert name_of(tree, decode(scores, tree).labels) == "head"
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("shape", [(8, 2, 3), (10, 2, 3), (9, 2), (9,), (1, 9, 2, 3), (2, 3, 9)])
+def test_scores_without_one_channel_a_node_are_refused(tree: Hierarchy, shape: tuple[int, ...]) -> None:
+    scores = np.zeros(shape, np.float32)
+    for use in (decode, decode_rounding):
+        with pytest.raises(ValueError, match=r"Expected \(9, H, W\), got"):
+            use(scores, tree)
+    with pytest.raises(ValueError, match=r"Expected \(9, H, W\), got"):
+        violations(scores > 0, tree)

@@ -1,0 +1,187 @@
+"""Tests of train.evaluate: the figures against a pixel-by-pixel twin, and the choice of the threshold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hierseg import checkpoint
+from hierseg.checkpoint import Card
+from hierseg.hierarchy import Hierarchy
+from hierseg.model import ModelSpec, build
+from hierseg.predictor import segment
+from tests.data import BACKGROUND, HEAD, VOID, write_dataset
+from train.dataset import Example, load_examples, read_ids
+from train.evaluate import choose_threshold, evaluate, table
+
+
+def lineage(tree: Hierarchy, label: int) -> set[str]:
+    """Return the names of a label's node and all above it, by walking up."""
+    names: set[str] = set()
+    node = tree.labels.index(label) if label in tree.labels else -1
+    while node >= 0:
+        names.add(tree.nodes[node])
+        node = tree.parents[node]
+    return names
+
+
+def measure_by_hand(model: nn.Module, card: Card, examples: list[Example]) -> dict[str, dict[str, float]]:
+    """Compute IoU and violations from sets of pixels, one pixel at a time."""
+    tree = card.hierarchy
+    paths = {tree.labels[leaf]: [tree.index(name) for name in lineage(tree, tree.labels[leaf])] for leaf in tree.leaves}
+    classes = [*tree.nodes, "background"]
+    inter, union = dict.fromkeys(classes, 0), dict.fromkeys(classes, 0)
+    seed = {name: [] for name in tree.nodes}
+    broken = pixels = 0
+    for example in examples:
+        scores = segment(model, card, example.photo).scores
+        seed_inter, seed_union = dict.fromkeys(tree.nodes, 0), dict.fromkeys(tree.nodes, 0)
+        for row, column in np.ndindex(example.label_map.shape):
+            here = scores[:, row, column]
+            means = {label: here[path].mean() for label, path in paths.items()}
+            best = max(means, key=lambda label: means[label])
+            predicted = lineage(tree, best) if means[best] > card.threshold else {"background"}
+            rounded = {name for name, score in zip(tree.nodes, here, strict=True) if score > 0.5}
+            pixels += 1
+            parent = {name: tree.nodes[tree.parents[tree.index(name)]] for name in rounded - {"body"}}
+            broken += any(above not in rounded for above in parent.values())
+            label = int(example.label_map[row, column])
+            if label == VOID:
+                continue
+            truth = lineage(tree, label) or {"background"}
+            for name in truth & predicted:
+                inter[name] += 1
+            for name in truth | predicted:
+                union[name] += 1
+            for name in truth & rounded:
+                seed_inter[name] += 1
+            for name in (truth | rounded) - {"background"}:
+                seed_union[name] += 1
+        for name in tree.nodes:
+            seed[name].append((seed_inter[name] + 1e-8) / (seed_union[name] + 1e-8))
+    return {
+        "dataset": {name: inter[name] / union[name] if union[name] else float("nan") for name in classes},
+        "seed": {name: float(np.mean(values)) for name, values in seed.items()},
+        "violations": {"raw": broken / pixels},
+    }
+
+
+LEVELS = {
+    "body": ["body"],
+    "upper-lower": ["upper", "lower"],
+    "parts": ["head", "torso", "upper_arm", "lower_arm", "upper_leg", "lower_leg"],
+}
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
+    folder = write_dataset(tmp_path_factory.mktemp("data"), train=1, val=2)
+    examples = load_examples(folder, read_ids(folder, "val"), Hierarchy.default())
+    examples[0].label_map[:20, :30] = VOID
+    return examples
+
+
+def test_figures_are_those_counted_pixel_by_pixel(
+    tiny_spec: ModelSpec, tree: Hierarchy, examples: list[Example]
+) -> None:
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        model = build(tiny_spec).eval()
+        # Random weights leave all scores near 0.5; spread them, so that every kind of right and wrong occurs.
+        model.segmentation_head[0].weight *= 40
+    card = Card(tiny_spec, tree, "Tiny", threshold=0.55)
+    summary = evaluate(model, card, examples, progress=False).summary()
+    expected = measure_by_hand(model, card, examples)
+    nodes, seed = summary["dataset_iou"]["nodes"], summary["seed_iou"]["nodes"]
+    assert summary["photos"] == len(examples)
+    for name in card.hierarchy.nodes:
+        assert nodes[name] == pytest.approx(expected["dataset"][name], nan_ok=True)
+        assert seed[name] == pytest.approx(expected["seed"][name])
+    background = expected["dataset"]["background"]
+    assert summary["dataset_iou"]["background"] == pytest.approx(background)
+    for level, members in LEVELS.items():
+        values = [expected["dataset"][name] for name in members]
+        assert summary["dataset_iou"]["levels"][level] == pytest.approx(np.nanmean(values))
+        with_background = summary["dataset_iou"]["levels_with_background"][level]
+        assert with_background == pytest.approx(np.nanmean([*values, background]))
+        seed_level = np.mean([expected["seed"][name] for name in members])
+        assert summary["seed_iou"]["levels"][level] == pytest.approx(seed_level)
+    assert summary["violations"]["raw"] == pytest.approx(expected["violations"]["raw"])
+    assert summary["violations"]["decoded"] == 0
+    assert 0 < summary["violations"]["raw"] < 1
+    assert len({round(value, 6) for value in nodes.values()}) > 4
+
+
+def test_input_size_is_the_one_asked_for(tiny_checkpoint: Path, examples: list[Example]) -> None:
+    model, card = checkpoint.load(tiny_checkpoint)
+    seen: list[torch.Size] = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    evaluate(model, card, examples, progress=False)
+    evaluate(model, card, examples, input_size=128, progress=False)
+    longest = [max(shape[-2:]) for shape in seen]
+    assert longest == [64] * len(examples) + [128] * len(examples)
+
+
+def test_a_model_in_training_is_measured_in_eval_mode(tiny_checkpoint: Path, examples: list[Example]) -> None:
+    model, card = checkpoint.load(tiny_checkpoint)
+    first = json.dumps(evaluate(model, card, examples, progress=False).summary())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    assert json.dumps(evaluate(model, card, examples, progress=False).summary()) == first
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+class Brightness(nn.Module):
+    """Scores each node with the pixel's brightness, 0 to 1."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, 9, H, W)."""
+        brightness = images[:, :1] * 0.5 + 0.5  # undoes the normalisation
+        return brightness.clamp(1e-6, 1 - 1e-6).logit().expand(-1, 9, -1, -1)
+
+
+@pytest.mark.parametrize("best", [0.2, 0.4, 0.6, 0.8])
+def test_the_threshold_that_fits_best_is_chosen(best: float, tree: Hierarchy) -> None:
+    # Four grey bands between the candidates; only the candidate below which no head lies separates them.
+    bands = np.repeat(np.array([0.1, 0.3, 0.5, 0.7, 0.9]), 12)
+    grey = np.broadcast_to(bands[:, None], (60, 64))
+    photo = np.repeat((grey * 255).round().astype(np.uint8)[:, :, None], 3, axis=2)
+    truth = np.where(grey > best, HEAD, BACKGROUND).astype(np.uint8)
+    card = Card(ModelSpec(input_size=64), tree, "Brightness")
+    examples = [Example("bands", photo, truth), Example("bands again", photo, truth)]
+    assert choose_threshold(Brightness(), card, examples, (0.2, 0.4, 0.6, 0.8)) == best
+
+
+def test_the_threshold_is_chosen_by_all_photos_together(tree: Hierarchy) -> None:
+    photo = np.full((64, 64, 3), 128, np.uint8)
+    person, empty = np.full((64, 64), HEAD, np.uint8), np.full((64, 64), BACKGROUND, np.uint8)
+    card = Card(ModelSpec(input_size=64), tree, "Brightness")
+    people, nobody = Example("person", photo, person), Example("nobody", photo, empty)
+    assert choose_threshold(Brightness(), card, [people, nobody], (0.4, 0.6)) == 0.4
+    small = empty.copy()
+    small[:1] = HEAD
+    bright = photo.copy()
+    bright[:1] = 255
+    few = Example("few", bright, small)
+    assert choose_threshold(Brightness(), card, [few, nobody], (0.4, 0.6)) == 0.6
+
+
+def test_the_table_shows_every_node_and_level(tiny_checkpoint: Path, examples: list[Example]) -> None:
+    model, card = checkpoint.load(tiny_checkpoint)
+    summary = evaluate(model, card, examples, progress=False).summary()
+    text = table("Tiny", summary)
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    for level in card.hierarchy.level_names:
+        assert f"{summary['dataset_iou']['levels'][level]:.3f}" in rows[f"**{level}**"]
+        assert f"{summary['seed_iou']['levels'][level]:.3f}" in rows[f"**{level}**"]
+    for node in card.hierarchy.nodes:
+        assert f"{summary['dataset_iou']['nodes'][node]:.3f}" in rows[node]
+        assert f"{summary['seed_iou']['nodes'][node]:.3f}" in rows[node]
+    assert "background" in rows
+    assert text.startswith(f"Tiny: {len(examples)} photos")
+    assert len({line.count("|") for line in rows.values()}) == 1

@@ -1,0 +1,479 @@
+"""Tests of train.fit: it learns, it goes on exactly where it was stopped, and its files are what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from accelerate.data_loader import BatchSamplerShard
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import train.fit
+from hierseg import checkpoint
+from hierseg.hierarchy import Hierarchy
+from hierseg.losses import LOSSES
+from hierseg.model import ModelSpec
+from hierseg.predictor import Predictor
+from tests.data import write_dataset
+from train.__main__ import main
+from train.dataset import load_examples, read_ids, split_hash
+from train.evaluate import THRESHOLDS, evaluate, table
+from train.fit import Batches, TrainingError, fit
+from train.recipe import Crop, Optimizer, Recipe
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SEED_RECIPE = REPOSITORY / "train" / "configs" / "seed_resnet101.yaml"
+PHOTOS = 10  # in the training list
+STEPS = PHOTOS // 4  # an epoch
+EPOCHS = 3
+FILES = {"recipe.json", "state.pt", "best.safetensors", "last.safetensors", "log.jsonl", "tensorboard"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as the processes started here do: sums in another order differ in the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data"), train=PHOTOS, val=2)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_spec: ModelSpec) -> Recipe:
+    return Recipe(
+        loss="bce",
+        model=tiny_spec,
+        pretrained=False,
+        crop=Crop(size=64, scale=(0.8, 1.1)),
+        optimizer=Optimizer(lr=1e-2, encoder_lr=2e-3),
+        epochs=EPOCHS,
+        batch_size=4,
+        ema_decay=0.5,
+        threshold_photos=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("run")
+    fit(recipe, data, folder)
+    return folder
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def same(first: Any, second: Any) -> bool:
+    """Tell whether nested states are equal bit by bit."""
+    if isinstance(first, Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second)
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    assert same(read_state(first), read_state(second))
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def figures(folder: Path) -> list[dict[str, Any]]:
+    return [{key: line[key] for key in ("epoch", "dataset_iou", "seed_iou", "violations")} for line in read_log(folder)]
+
+
+def test_training_lowers_the_loss(run: Path) -> None:
+    losses = [line["loss"] for line in read_log(run)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_run_leaves_what_its_manual_says(run: Path, recipe: Recipe) -> None:
+    assert {path.name for path in run.iterdir()} == FILES
+    assert json.loads((run / "recipe.json").read_text(encoding="utf-8")) == recipe.to_dict()
+    assert [line["epoch"] for line in read_log(run)] == list(range(1, EPOCHS + 1))
+    assert read_state(run)["step"] == EPOCHS * STEPS
+    curves = b"".join(path.read_bytes() for path in run.rglob("events.out.tfevents.*"))
+    assert all(f"iou/{level}".encode() in curves for level in ("body", "upper-lower", "parts"))
+
+
+def test_the_best_checkpoint_is_ready_to_use(run: Path, recipe: Recipe, data: Path, tree: Hierarchy) -> None:
+    predictor = Predictor(run / "best.safetensors")
+    assert predictor.card.threshold in THRESHOLDS
+    assert (predictor.card.spec, predictor.card.hierarchy, predictor.card.title) == (recipe.model, tree, "BCE")
+    record = predictor.card.record
+    assert (record["loss"], record["recipe"]) == ("bce", recipe.to_dict())
+    assert record["data"] == {"train_photos": PHOTOS, "train_ids_sha256": split_hash(read_ids(data, "train"))}
+    assert predictor.predict(data / "JPEGImages" / "val_1.jpg").at_level("parts").shape == (64, 96)
+
+
+def test_best_is_the_epoch_with_the_highest_iou(run: Path) -> None:
+    means = [float(np.mean(list(line["dataset_iou"]["levels"].values()))) for line in read_log(run)]
+    assert read_state(run)["best"] == max(means)
+    weights = [safetensors.torch.load_file(run / f"{name}.safetensors") for name in ("best", "last")]
+    assert same(*weights) == (means.index(max(means)) == EPOCHS - 1)
+
+
+def test_the_average_is_saved_and_its_vectors_are_not_rounded(run: Path) -> None:
+    average, saved = read_state(run)["average"], safetensors.torch.load_file(run / "last.safetensors")
+    for name, tensor in saved.items():
+        assert torch.equal(tensor, average[f"module.{name}"].to(tensor.dtype))
+
+
+def test_validation_measures_the_weights_that_are_saved(
+    recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64).sin()
+    differences = []
+
+    def spy(model: nn.Module, card: checkpoint.Card, *arguments: Any, **options: Any) -> Any:
+        rebuilt = train.fit.build(card.spec).to(memory_format=torch.channels_last)
+        rebuilt.load_state_dict(model.state_dict())
+        with torch.inference_mode():
+            differences.append(float((model.eval()(images) - rebuilt.eval()(images)).abs().max()))
+        return evaluate(model, card, *arguments, **options)
+
+    monkeypatch.setattr(train.fit, "evaluate", spy)
+    fit(dataclasses.replace(recipe, epochs=2, ema_decay=0.9), data, tmp_path)
+    assert differences == [0.0, 0.0]
+
+
+def test_the_average_moves_by_one_minus_decay(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    states = []
+    for step in (1, 2):
+        fit(dataclasses.replace(recipe, ema_decay=0.7), data, tmp_path, stop_after=step)
+        states.append(read_state(tmp_path))
+    for name, second in states[1]["model"].items():
+        if second.is_floating_point():  # batch norm's mean and variance too
+            averages = [state["average"][f"module.{name}"] for state in states]
+            assert torch.equal(averages[0], states[0]["model"][name])
+            torch.testing.assert_close(averages[1], 0.7 * averages[0] + 0.3 * second)
+
+
+def test_without_an_average_the_weights_themselves_are_saved(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    fit(dataclasses.replace(recipe, ema_decay=0.0, epochs=2), data, tmp_path)
+    state = read_state(tmp_path)
+    assert all(torch.equal(state["average"][f"module.{name}"], tensor) for name, tensor in state["model"].items())
+
+
+@pytest.mark.parametrize("stop", [1, STEPS, STEPS + 1])
+def test_a_stopped_run_goes_on_exactly_where_it_was(
+    stop: int, recipe: Recipe, data: Path, run: Path, tmp_path: Path
+) -> None:
+    fit(recipe, data, tmp_path, stop_after=stop)
+    assert read_state(tmp_path)["step"] == stop
+    fit(recipe, data, tmp_path)
+    assert_same_run(tmp_path, run)
+    assert figures(tmp_path) == figures(run)
+
+
+def test_a_run_with_dropout_goes_on_exactly_too(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    spec = dataclasses.replace(recipe.model, architecture="DeepLabV3Plus", options={"decoder_channels": 8})
+    recipe = dataclasses.replace(recipe, model=spec, epochs=2)
+    fit(recipe, data, tmp_path / "whole")
+    fit(recipe, data, tmp_path / "parts", stop_after=1)
+    fit(recipe, data, tmp_path / "parts")
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_as_it_is(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
+    before = {name: (run / name).read_bytes() for name in FILES - {"tensorboard"}}
+    assert fit(recipe, data, run) == run / "best.safetensors"
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+def test_an_epoch_validated_again_is_logged_once(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
+    fit(recipe, data, tmp_path, stop_after=STEPS - 1)
+    before = (tmp_path / "state.pt").read_bytes()
+    fit(recipe, data, tmp_path, stop_after=STEPS)
+    (tmp_path / "state.pt").write_bytes(before)  # as if killed after the log line, before the state
+    fit(recipe, data, tmp_path)
+    assert figures(tmp_path) == figures(run)
+
+
+def test_another_recipe_is_refused_unless_the_run_starts_afresh(
+    recipe: Recipe, data: Path, run: Path, tmp_path: Path
+) -> None:
+    other = dataclasses.replace(recipe, loss="focal", epochs=1)
+    fit(other, data, tmp_path)
+    state = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(TrainingError, match="another recipe"):
+        fit(recipe, data, tmp_path)
+    assert (tmp_path / "state.pt").read_bytes() == state
+    fit(recipe, data, tmp_path, fresh=True)
+    assert_same_run(tmp_path, run)
+    assert figures(tmp_path) == figures(run)
+    assert len(list(tmp_path.rglob("events.out.tfevents.*"))) == 1
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_what_was_saved(
+    recipe: Recipe, data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(recipe, data, tmp_path, stop_after=STEPS + 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setitem(LOSSES, "bce", lambda logits, *_, **__: logits.mean() * float("nan"))
+        with pytest.raises(TrainingError, match=f"Step {STEPS + 2} has the loss nan"):
+            fit(recipe, data, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    fit(recipe, data, tmp_path)
+    assert_same_run(tmp_path, run)
+
+
+def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(
+    recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The root of 0 is 0, but its slope is not a number; and it comes with the step that would be saved.
+    monkeypatch.setitem(LOSSES, "bce", lambda logits, *_, **__: (logits * 0).sum().sqrt())
+    with pytest.raises(TrainingError, match=r"Step 1 has the loss 0\.0 and the gradient norm nan"):
+        fit(dataclasses.replace(recipe, batch_size=PHOTOS), data, tmp_path)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_a_frozen_encoder_does_not_move_and_the_rest_does(
+    recipe: Recipe, data: Path, run: Path, tmp_path: Path
+) -> None:
+    start = run / "last.safetensors"
+    frozen = dataclasses.replace(recipe.optimizer, encoder_lr=0.0)
+    fit(dataclasses.replace(recipe, optimizer=frozen, start_from=str(start), epochs=2), data, tmp_path)
+    before = checkpoint.load(start)[0].state_dict()
+    state = read_state(tmp_path)
+    averaged = {name.removeprefix("module."): tensor for name, tensor in state["average"].items()}
+    for after in (state["model"], averaged):
+        assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name.startswith("encoder."))
+        moved = [name for name, tensor in before.items() if not torch.equal(after[name], tensor)]
+        assert set(moved) == {name for name in before if not name.startswith("encoder.")}
+
+
+def test_the_encoder_moves_if_it_is_not_frozen(run: Path, recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    start = run / "last.safetensors"
+    fit(dataclasses.replace(recipe, start_from=str(start), epochs=1), data, tmp_path)
+    before, after = checkpoint.load(start)[0].state_dict(), read_state(tmp_path)["model"]
+    assert all(not torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_run_starts_from_the_weights_it_is_given(run: Path, recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    # So small a learning rate leaves the weights where they were.
+    still = Optimizer(lr=1e-12, encoder_lr=1e-12, weight_decay=0.0)
+    start = run / "last.safetensors"
+    fit(dataclasses.replace(recipe, optimizer=still, start_from=str(start), epochs=1), data, tmp_path)
+    before, after = checkpoint.load(start)[0], checkpoint.load(tmp_path / "last.safetensors")[0]
+    for (name, first), second in zip(before.named_parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(second, first, atol=1e-6, rtol=0, msg=name)
+    assert read_log(tmp_path)[0]["loss"] < read_log(run)[0]["loss"]
+
+
+def test_a_run_refuses_weights_of_another_tree(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
+    tree = Hierarchy.default().to_dict()
+    tree["tree"][0]["name"] = "figure"
+    (tmp_path / "tree.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    other = dataclasses.replace(recipe, hierarchy=str(tmp_path / "tree.yaml"), start_from=str(run / "last.safetensors"))
+    with pytest.raises(TrainingError, match="another tree"):
+        fit(other, data, tmp_path / "run")
+
+
+def test_the_seeds_set_up_trains(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    seed = dataclasses.replace(
+        Recipe.from_yaml(SEED_RECIPE), model=recipe.model, pretrained=False, epochs=2, batch_size=4
+    )
+    fit(dataclasses.replace(seed, crop=dataclasses.replace(seed.crop, size=64)), data, tmp_path)
+    state = read_state(tmp_path)
+    assert all(torch.equal(state["average"][f"module.{name}"], tensor) for name, tensor in state["model"].items())
+    assert {group["lr"] for group in state["optimizer"]["param_groups"]} == {0.01}
+    assert {group["weight_decay"] for group in state["optimizer"]["param_groups"]} == {0.0}
+
+
+def test_every_loss_sees_the_same_crops_in_the_same_order(
+    recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[Tensor]] = {}
+    normalize = train.fit.normalize
+    for loss in LOSSES:
+
+        def spy(photos: Tensor, spec: ModelSpec, loss: str = loss) -> Tensor:
+            seen.setdefault(loss, []).append(photos.clone())
+            return normalize(photos, spec)
+
+        monkeypatch.setattr(train.fit, "normalize", spy)
+        fit(dataclasses.replace(recipe, loss=loss), data, tmp_path / loss, stop_after=STEPS + 1)
+    assert len(seen["bce"]) == STEPS + 1
+    assert all(same(crops, seen["bce"]) for crops in seen.values())
+    assert len({crop.numpy().tobytes() for batch in seen["bce"] for crop in batch}) == (STEPS + 1) * 4
+
+
+def test_too_few_photos_for_a_batch_are_named(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=f"{PHOTOS} photos do not fill one batch of 16"):
+        fit(dataclasses.replace(recipe, batch_size=16), data, tmp_path)
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 3), st.integers(0, 9))
+def test_every_photo_is_shown_once_an_epoch(photos: int, batch_size: int, epochs: int, seed: int) -> None:
+    steps = photos // batch_size
+    batches = list(Batches(photos, batch_size, 0, epochs * steps, seed))
+    assert len(batches) == len(Batches(photos, batch_size, 0, epochs * steps, seed)) == epochs * steps
+    for epoch in range(epochs):
+        shown = [photo for batch in batches[epoch * steps : (epoch + 1) * steps] for photo, _ in batch]
+        assert len(set(shown)) == len(shown) == steps * batch_size
+        assert set(shown) <= set(range(photos))
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(0, 9), st.data())
+def test_a_plan_from_a_step_on_is_the_end_of_the_whole_plan(
+    photos: int, batch_size: int, seed: int, draw: st.DataObject
+) -> None:
+    last = 3 * (photos // batch_size)
+    first = draw.draw(st.integers(0, last))
+    whole = list(Batches(photos, batch_size, 0, last, seed))
+    assert list(Batches(photos, batch_size, first, last, seed)) == whole[first:]
+
+
+def test_order_and_crops_change_from_epoch_to_epoch_and_seed_to_seed() -> None:
+    plan = list(Batches(32, 8, 0, 8, seed=0))
+    assert [photo for batch in plan[:4] for photo, _ in batch] != [photo for batch in plan[4:] for photo, _ in batch]
+    assert len({seed for batch in plan for _, seed in batch}) == 64
+    assert list(Batches(32, 8, 0, 8, seed=1)) != plan
+
+
+def test_processes_share_each_batch_without_overlap() -> None:
+    plan = Batches(20, 4, 0, 10, seed=0)
+    shares = [list(BatchSamplerShard(plan, 2, rank, split_batches=True, even_batches=False)) for rank in range(2)]
+    assert [first + second for first, second in zip(*shares, strict=True)] == list(plan)
+    assert all(len(share) == 2 for shard in shares for share in shard)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "train", *map(str, arguments)]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+def test_a_killed_process_goes_on_exactly_and_its_checkpoint_is_measured(
+    recipe: Recipe, data: Path, tmp_path: Path
+) -> None:
+    # Long enough that it cannot end before the signal arrives.
+    recipe = dataclasses.replace(recipe, epochs=20)
+    file, killed, figures_file = tmp_path / "tiny.yaml", tmp_path / "killed", tmp_path / "figures.json"
+    file.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
+    fit_command = command("fit", file, "--data", data, "--run", killed)
+
+    with subprocess.Popen(
+        fit_command,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,  # so that the loader's process can be killed with it
+    ) as process:
+        assert process.stdout is not None
+        # The second epoch is told after the first one's state was written.
+        told = next((line for line in process.stdout if line.startswith("epoch 2 ")), None)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert told is not None
+    assert process.returncode == -signal.SIGKILL
+    assert STEPS <= read_state(killed)["step"] < 20 * STEPS
+
+    resumed = subprocess.run(fit_command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    best = killed / "best.safetensors"
+    assert resumed.stdout.splitlines()[-1] == str(best)
+    fit(recipe, data, tmp_path / "undisturbed")
+    assert_same_run(killed, tmp_path / "undisturbed")
+    assert figures(killed) == figures(tmp_path / "undisturbed")
+
+    measured = subprocess.run(
+        command("evaluate", best, killed / "last.safetensors", "--data", data, "--json", figures_file),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    written = json.loads(figures_file.read_text(encoding="utf-8"))
+    assert list(written) == [str(best), str(killed / "last.safetensors")]
+    for path, summary in written.items():
+        model, card = checkpoint.load(path)
+        ids = read_ids(data, "val")
+        expected = evaluate(model, card, load_examples(data, ids, card.hierarchy), progress=False).summary()
+        protocol = summary.pop("protocol")
+        assert json.dumps(summary) == json.dumps(expected)
+        assert (protocol["ids_sha256"], protocol["threshold"]) == (split_hash(ids), card.threshold)
+        assert table(f"BCE ({Path(path).name})", expected) in measured.stdout
+
+
+def test_a_missing_data_folder_ends_the_process_with_a_sentence(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    failed = subprocess.run(
+        command("evaluate", tiny_checkpoint, "--data", tmp_path / "nowhere"),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert failed.returncode == 1
+    assert failed.stderr == f"error: {tmp_path / 'nowhere' / 'val_id.txt'} cannot be read; " + (
+        "see the README for the folder's layout.\n"
+    )
+
+
+def test_wrong_arguments_end_with_status_1_and_a_sentence(
+    recipe: Recipe, data: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
+    bad.write_text("lose: bce\n", encoding="utf-8")
+    nowhere, run = tmp_path / "nowhere", tmp_path / "run"
+    for arguments, reason in (
+        (("fit", good, "--data", nowhere, "--run", run), "train_id.txt cannot be read"),
+        (("fit", bad, "--data", data, "--run", run), "unknown key 'lose'"),
+        (("fit", nowhere, "--data", data, "--run", run), "nowhere cannot be read"),
+        (("evaluate", "no-such-checkpoint", "--data", data), "There is no checkpoint 'no-such-checkpoint'"),
+        (("evaluate", good, "--data", data), "not a safetensors file"),
+    ):
+        assert main([str(argument) for argument in arguments]) == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err.startswith("error: ")
+        assert reason in told.err
+
+
+def test_evaluate_measures_what_it_is_asked_to(
+    data: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, output = tmp_path / "copy.safetensors", tmp_path / "figures.json"
+    copy.write_bytes(tiny_checkpoint.read_bytes())
+    options = ("--split", "train", "--photos", "3", "--input-size", "32", "--threshold", "0.35", "--record")
+    assert main(["evaluate", str(copy), "--data", str(data), "--json", str(output), *options]) == 0
+    assert "3 photos" in capsys.readouterr().out
+    summary = json.loads(output.read_text(encoding="utf-8"))[str(copy)]
+    assert summary["photos"] == 3
+    assert summary["protocol"] == {
+        "split": "train",
+        "ids_sha256": split_hash(read_ids(data, "train")[:3]),
+        "input_size": 32,
+        "threshold": 0.35,
+        "resolution": "photo",
+    }
+    assert json.dumps(checkpoint.read_card(copy).record["figures"]) == json.dumps(summary)

@@ -1,0 +1,563 @@
+"""The four losses against the paper's formulas in plain loops, and the seed's faults that must not come back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from hierseg.hierarchy import Hierarchy
+from hierseg.losses import LOSSES, Reduction, bce, focal, focal_tree_min, tree_min
+from tests.trees import hierarchies, node_and_above, node_and_below, shuffled_siblings
+
+TREE_LOSSES = ["tree_min", "focal_tree_min"]
+FOCAL_LOSSES = ["focal", "focal_tree_min"]
+REDUCTIONS = get_args(Reduction)
+
+EVERY_TREE = hierarchies()
+
+every_loss = pytest.mark.parametrize("name", sorted(LOSSES))
+every_tree_loss = pytest.mark.parametrize("name", TREE_LOSSES)
+every_focal_loss = pytest.mark.parametrize("name", FOCAL_LOSSES)
+every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
+
+
+@dataclass
+class Case:
+    """A random batch for a random tree."""
+
+    tree: Hierarchy
+    logits: Tensor
+    targets: Tensor
+    valid: Tensor | None
+    weights: Tensor | None
+    gamma: float
+
+
+@st.composite
+def cases(draw: st.DrawFn, trees: st.SearchStrategy[Hierarchy] = EVERY_TREE, consistent: bool | None = None) -> Case:
+    """Draw a batch; its targets follow the tree, or are any zeros and ones, or (None) either.
+
+    Logits have one decimal, so ties between relatives are among them.
+    """
+    tree = draw(trees)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="seed"))
+    batch, height, width = draw(st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 3)))
+    shape = (batch, len(tree), height, width)
+    pixels = (batch, height, width)
+    if draw(st.booleans(), label="consistent") if consistent is None else consistent:
+        targets = consistent_targets(tree, rng.integers(-1, len(tree), pixels))
+    else:
+        targets = rng.random(shape) < 0.5
+    valid = draw(st.sampled_from([None, pixels, shape]), label="valid")
+    weights = rng.uniform(0.2, 5, len(tree)) if draw(st.booleans(), label="weights") else None
+    return Case(
+        tree=tree,
+        logits=torch.from_numpy(rng.uniform(-8, 8, shape).round(1)),
+        targets=torch.from_numpy(targets),
+        valid=None if valid is None else torch.from_numpy(rng.random(valid) < 0.7),
+        weights=None if weights is None else torch.from_numpy(weights),
+        gamma=draw(st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.5]), label="gamma"),
+    )
+
+
+def consistent_targets(tree: Hierarchy, deepest: np.ndarray) -> np.ndarray:
+    """Turn the deepest node of each pixel (-1 for background), shape (B, H, W), into targets (B, N, H, W)."""
+    targets = np.zeros((len(deepest), len(tree), *deepest.shape[1:]), dtype=bool)
+    for image, row, column in np.ndindex(deepest.shape):
+        if deepest[image, row, column] >= 0:
+            targets[image, node_and_above(tree, deepest[image, row, column]), row, column] = True
+    return targets
+
+
+def mended_downwards(tree: Hierarchy, logits: Tensor) -> Tensor:
+    """Lower each node's logit to the lowest one above it: what has no parent goes."""
+    return torch.stack([logits[:, node_and_above(tree, node)].amin(1) for node in range(len(tree))], 1)
+
+
+def mended_upwards(tree: Hierarchy, logits: Tensor) -> Tensor:
+    """Raise each node's logit to the highest one below it: what is there brings its parents."""
+    return torch.stack([logits[:, node_and_below(tree, node)].amax(1) for node in range(len(tree))], 1)
+
+
+# Brute-force twins: the formulas of the paper, pixel by pixel, with plain Python numbers.
+
+
+def twin_term(
+    name: str, logits: Sequence[float], targets: Sequence[bool], node: int, tree: Hierarchy, gamma: float
+) -> float:
+    scores = [1 / (1 + math.exp(-logit)) for logit in logits]
+    focusing = gamma if name in FOCAL_LOSSES else 0
+    above = node_and_above(tree, node) if name in TREE_LOSSES else [node]
+    below = node_and_below(tree, node) if name in TREE_LOSSES else [node]
+    if targets[node]:
+        p = min(scores[relative] for relative in above)
+        return (1 - p) ** focusing * -math.log(p)
+    p = max(scores[relative] for relative in below)
+    return p**focusing * -math.log(1 - p)
+
+
+def twin_terms(name: str, case: Case) -> np.ndarray:
+    terms = np.zeros(case.logits.shape)
+    for image, node, row, column in np.ndindex(terms.shape):
+        pixel = (image, slice(None), row, column)
+        counts = case.valid is None or bool(
+            case.valid[image, row, column] if case.valid.ndim == 3 else case.valid[image, node, row, column]
+        )
+        if counts:
+            logits, targets = case.logits[pixel].tolist(), case.targets[pixel].tolist()
+            terms[image, node, row, column] = twin_term(name, logits, targets, node, case.tree, case.gamma)
+            if case.weights is not None and targets[node]:
+                terms[image, node, row, column] *= case.weights[node]
+    return terms
+
+
+def twin_loss(name: str, case: Case, reduction: str) -> np.ndarray | float:
+    terms = twin_terms(name, case)
+    if reduction == "none":
+        return terms
+    node_means = []
+    for node in range(len(case.tree)):
+        if case.valid is None:
+            counted = terms[:, node].size
+        else:
+            counted = int((case.valid if case.valid.ndim == 3 else case.valid[:, node]).sum())
+        node_means.append(terms[:, node].sum() / max(counted, 1))
+    if reduction == "node":
+        return sum(node_means) / len(node_means)
+    levels: dict[int, list[float]] = {}
+    for node, mean in enumerate(node_means):
+        levels.setdefault(len(node_and_above(case.tree, node)), []).append(mean)
+    return sum(sum(means) / len(means) for means in levels.values())
+
+
+def loss_of(name: str, case: Case, reduction: Reduction, **changes: Any) -> Tensor:
+    arguments = {"gamma": case.gamma, "valid": case.valid, "positive_weights": case.weights} | changes
+    logits, targets = arguments.pop("logits", case.logits), arguments.pop("targets", case.targets)
+    return LOSSES[name](logits, targets, case.tree, reduction=reduction, **arguments)
+
+
+@every_loss
+@every_reduction
+@given(case=cases())
+def test_each_loss_is_that_of_a_loop_over_pixels_and_nodes(name: str, reduction: Reduction, case: Case) -> None:
+    loss = loss_of(name, case, reduction)
+    assert loss.dtype == torch.float64
+    assert loss.shape == (case.logits.shape if reduction == "none" else ())
+    np.testing.assert_allclose(loss.numpy(), twin_loss(name, case, reduction), rtol=1e-9, atol=1e-12)
+
+
+@every_loss
+@settings(max_examples=8)
+@given(data=st.data())
+def test_each_gradient_is_that_of_finite_differences(name: str, data: st.DataObject) -> None:
+    case = data.draw(cases())
+    # All logits a step apart: where two relatives tie, min and max have no derivative.
+    spread = torch.linspace(-4, 4, case.logits.numel(), dtype=torch.float64)
+    order = torch.from_numpy(np.random.default_rng(data.draw(st.integers(0, 999))).permutation(len(spread)))
+    logits = spread[order].view(case.logits.shape).requires_grad_()
+    reduction = data.draw(st.sampled_from(["node", "level"]))
+    assert torch.autograd.gradcheck(lambda logits: loss_of(name, case, reduction, logits=logits), logits)
+
+
+@every_loss
+@given(case=cases())
+def test_targets_may_be_zeros_and_ones_of_any_type(name: str, case: Case) -> None:
+    expected = loss_of(name, case, "none")
+    for dtype in (torch.uint8, torch.int64, torch.float32):
+        assert torch.equal(loss_of(name, case, "none", targets=case.targets.to(dtype)), expected)
+
+
+# How the four are kin
+
+
+@given(case=cases(), reduction=st.sampled_from(REDUCTIONS))
+def test_without_focusing_the_focal_losses_are_the_plain_ones(case: Case, reduction: Reduction) -> None:
+    torch.testing.assert_close(loss_of("focal", case, reduction, gamma=0.0), loss_of("bce", case, reduction))
+    torch.testing.assert_close(
+        loss_of("focal_tree_min", case, reduction, gamma=0.0), loss_of("tree_min", case, reduction)
+    )
+
+
+@pytest.mark.parametrize("name", ["bce", "tree_min"])
+@given(case=cases())
+def test_the_losses_without_focusing_ignore_gamma(name: str, case: Case) -> None:
+    assert torch.equal(loss_of(name, case, "none", gamma=5.0), loss_of(name, case, "none", gamma=0.0))
+
+
+@given(case=cases(hierarchies(max_depth=1)), reduction=st.sampled_from(REDUCTIONS))
+def test_on_a_tree_of_roots_the_tree_changes_nothing(case: Case, reduction: Reduction) -> None:
+    torch.testing.assert_close(loss_of("tree_min", case, reduction), loss_of("bce", case, reduction))
+    torch.testing.assert_close(loss_of("focal_tree_min", case, reduction), loss_of("focal", case, reduction))
+
+
+@given(cases())
+def test_bce_is_torchs_binary_cross_entropy(case: Case) -> None:
+    for reduction, torchs in [("none", "none"), ("node", "mean")]:
+        expected = functional.binary_cross_entropy_with_logits(case.logits, case.targets.double(), reduction=torchs)
+        loss = bce(case.logits, case.targets, case.tree, reduction=reduction)
+        torch.testing.assert_close(loss, expected)
+
+
+@given(cases())
+def test_bce_weighs_positives_as_torch_does(case: Case) -> None:
+    weights = torch.linspace(0.5, 4, len(case.tree), dtype=torch.float64)
+    expected = functional.binary_cross_entropy_with_logits(
+        case.logits, case.targets.double(), pos_weight=weights.view(-1, 1, 1)
+    )
+    torch.testing.assert_close(bce(case.logits, case.targets, case.tree, positive_weights=weights), expected)
+
+
+@given(case=cases(), gamma=st.sampled_from([0.0, 2.0]))
+def test_where_scores_respect_the_tree_it_changes_nothing(case: Case, gamma: float) -> None:
+    logits = mended_downwards(case.tree, case.logits)
+    plain = loss_of("focal", case, "none", logits=logits, gamma=gamma)
+    torch.testing.assert_close(loss_of("focal_tree_min", case, "none", logits=logits, gamma=gamma), plain)
+
+
+@given(case=cases(), gamma=st.sampled_from([0.0, 2.0]))
+def test_the_tree_never_makes_a_term_cheaper(case: Case, gamma: float) -> None:
+    plain = loss_of("focal", case, "none", gamma=gamma)
+    assert (loss_of("focal_tree_min", case, "none", gamma=gamma) >= plain - 1e-12).all()
+
+
+@every_loss
+@given(data=st.data())
+def test_the_order_of_siblings_changes_nothing(name: str, data: st.DataObject) -> None:
+    case = data.draw(cases())
+    shuffled = data.draw(shuffled_siblings(case.tree))
+    order = [case.tree.nodes.index(node) for node in shuffled.nodes]
+    moved = Case(
+        tree=shuffled,
+        logits=case.logits[:, order],
+        targets=case.targets[:, order],
+        valid=case.valid[:, order] if case.valid is not None and case.valid.ndim == 4 else case.valid,
+        weights=None if case.weights is None else case.weights[order],
+        gamma=case.gamma,
+    )
+    torch.testing.assert_close(loss_of(name, moved, "none"), loss_of(name, case, "none")[:, order])
+    for reduction in ("node", "level"):
+        torch.testing.assert_close(loss_of(name, moved, reduction), loss_of(name, case, reduction))
+
+
+# Good predictions cost less than bad ones
+
+
+@every_loss
+@given(case=cases(consistent=True), seed=st.integers(0, 999))
+def test_moving_towards_the_truth_never_costs_more(name: str, case: Case, seed: int) -> None:
+    steps = torch.from_numpy(np.random.default_rng(seed).uniform(-5, 5, case.logits.shape)).clamp(min=0)
+    towards = case.logits + steps * torch.where(case.targets, 1, -1)
+    # A hair of slack: a step below the last digit of a term can round either way.
+    assert (loss_of(name, case, "none", logits=towards) <= loss_of(name, case, "none") + 1e-12).all()
+
+
+def pixel(tree: Hierarchy, on: float, off: float, *nodes: str) -> Tensor:
+    """Return the logits (1, N, 1, 1) of a pixel whose named nodes are on."""
+    return torch.tensor([float(on if node in nodes else off) for node in tree.nodes]).view(1, -1, 1, 1)
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["node", "level"])
+def test_a_right_head_beats_an_unsure_one_beats_a_torso_beats_a_leg(
+    tree: Hierarchy, name: str, reduction: Reduction
+) -> None:
+    truth = pixel(tree, 1, 0, "body", "upper", "head")
+    predictions = [
+        pixel(tree, 4, -4, "body", "upper", "head"),
+        pixel(tree, 1, -1, "body", "upper", "head"),
+        pixel(tree, 4, -4, "body", "upper", "torso"),
+        pixel(tree, 4, -4, "body", "lower", "upper_leg"),
+        pixel(tree, -4, 4, "body", "upper", "head"),
+    ]
+    losses = [LOSSES[name](logits, truth, tree, reduction=reduction).item() for logits in predictions]
+    assert losses == sorted(losses)
+    assert len(set(losses)) == len(losses)
+
+
+@every_tree_loss
+@given(case=cases())
+def test_mending_a_prediction_never_costs_more_and_a_break_always_costs(name: str, case: Case) -> None:
+    raw = loss_of(name, case, "none", valid=None)
+    downwards = loss_of(name, case, "none", valid=None, logits=mended_downwards(case.tree, case.logits))
+    upwards = loss_of(name, case, "none", valid=None, logits=mended_upwards(case.tree, case.logits))
+    assert (downwards <= raw + 1e-12).all()
+    assert (upwards <= raw + 1e-12).all()
+    for node, parent in enumerate(case.tree.parents):
+        if parent >= 0:
+            broken = case.logits[:, node] > case.logits[:, parent]
+            cheaper = torch.where(case.targets[:, node], upwards[:, node], downwards[:, node])
+            assert (cheaper < raw[:, node])[broken].all()
+
+
+@every_tree_loss
+@pytest.mark.parametrize(
+    ("truth", "broken", "mended"),
+    [
+        (["body", "upper", "head"], ["body", "head"], ["body", "upper", "head"]),
+        (["body", "upper", "head"], ["upper", "head"], ["body", "upper", "head"]),
+        (["body", "upper", "head"], ["body", "head", "lower_leg"], ["body", "upper", "head", "lower", "lower_leg"]),
+        (["body", "lower", "lower_leg"], ["body", "head"], ["body"]),
+        (["body"], ["body", "head"], ["body"]),
+        ([], ["head"], []),
+    ],
+    ids=["no upper", "no body", "a leg too", "no upper for a leg", "no upper for a body", "head in the background"],
+)
+def test_a_prediction_that_breaks_the_tree_costs_more_than_the_mended_one(
+    tree: Hierarchy, name: str, truth: list[str], broken: list[str], mended: list[str]
+) -> None:
+    targets = pixel(tree, 1, 0, *truth)
+    cost = LOSSES[name](pixel(tree, 3, -3, *broken), targets, tree)
+    assert cost > LOSSES[name](pixel(tree, 3, -3, *mended), targets, tree)
+
+
+@every_tree_loss
+def test_breaking_the_tree_costs_more_than_the_same_mistake_without_the_tree(tree: Hierarchy, name: str) -> None:
+    targets = pixel(tree, 1, 0, "body", "upper", "head")
+    logits = pixel(tree, 3, -3, "body", "head")
+    plain = {"tree_min": bce, "focal_tree_min": focal}[name]
+    # upper is missed once; the tree charges it again at the head, which cannot be there without it
+    terms = LOSSES[name](logits, targets, tree, reduction="none").flatten()
+    assert terms[tree.index("head")] == terms[tree.index("upper")]
+    assert LOSSES[name](logits, targets, tree) > plain(logits, targets, tree)
+
+
+# The seed's faults: an assignment in a loop over children, so that only the last one counted
+
+
+def relatives(tree: Hierarchy, positive: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return a batch with one image for each node and each relative that is to be charged for it.
+
+    Everything is predicted right but that relative: an ancestor that scores low, or a descendant that scores high.
+
+    Returns:
+        Logits and targets, (pairs, N, 1, 1), and the indices of node and relative, (pairs,).
+    """
+    pairs = [
+        (node, relative)
+        for node in range(len(tree))
+        for relative in (node_and_above if positive else node_and_below)(tree, node)
+    ]
+    node, relative = torch.tensor(pairs).unbind(1)
+    targets = torch.zeros(len(pairs), len(tree), 1, 1, dtype=torch.bool)
+    if positive:
+        for image, (below, _) in enumerate(pairs):
+            targets[image, node_and_above(tree, below)] = True
+    logits = torch.where(targets, 5.0, -5.0)
+    logits[torch.arange(len(pairs)), relative] = -3.0 if positive else 3.0
+    return logits, targets, node, relative
+
+
+@every_tree_loss
+@pytest.mark.parametrize("positive", [True, False], ids=["above a positive node", "below a negative node"])
+@given(tree=hierarchies())
+def test_every_relative_that_breaks_a_node_is_charged_and_it_alone_learns(
+    name: str, positive: bool, tree: Hierarchy
+) -> None:
+    logits, targets, node, relative = relatives(tree, positive)
+    logits.requires_grad_()
+    images = torch.arange(len(node))
+    terms = LOSSES[name](logits, targets, tree, reduction="none")[images, node, 0, 0]
+    score = torch.sigmoid(torch.tensor(3.0))
+    torch.testing.assert_close(
+        terms, (score**2 if name == "focal_tree_min" else 1) * -(1 - score).log().expand_as(terms)
+    )
+    (gradient,) = torch.autograd.grad(terms.sum(), logits)
+    reached = torch.zeros_like(targets)
+    reached[images, relative] = True
+    assert torch.equal(gradient != 0, reached)
+    assert ((gradient < 0) if positive else (gradient > 0)).sum() == len(node)
+
+
+@every_tree_loss
+@pytest.mark.parametrize(("missed", "part"), [("upper", "head"), ("upper", "lower_arm"), ("lower", "upper_leg")])
+def test_a_missed_upper_or_lower_is_charged_and_learns(tree: Hierarchy, name: str, missed: str, part: str) -> None:
+    targets = pixel(tree, 1, 0, "body", missed, part)
+    logits = pixel(tree, 5, -5, "body", part).requires_grad_()
+    terms = LOSSES[name](logits, targets, tree, reduction="none")
+    assert terms[0, tree.index(missed)] > 4.9
+    (gradient,) = torch.autograd.grad(terms.sum(), logits)
+    # charged twice: for itself and for the part that cannot be there without it
+    torch.testing.assert_close(gradient[0, tree.index(missed)].item(), -2.0, rtol=0.1, atol=0)
+
+
+@every_tree_loss
+@pytest.mark.parametrize("part", ["head", "torso", "upper_arm", "lower_arm"])
+def test_a_leg_pixel_sees_every_part_of_the_upper_body(tree: Hierarchy, name: str, part: str) -> None:
+    targets = pixel(tree, 1, 0, "body", "lower", "upper_leg")
+    logits = pixel(tree, 5, -5, "body", "lower", "upper_leg", part)
+    terms = LOSSES[name](logits, targets, tree, reduction="none").flatten()
+    assert terms[tree.index("upper")] > 4.9
+    assert terms[tree.index("upper")] == terms[tree.index(part)]
+
+
+# Extremes
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
+@settings(max_examples=10)
+@given(case=cases())
+def test_value_and_gradient_are_finite_for_the_surest_scores(
+    name: str, dtype: torch.dtype, gamma: float, case: Case
+) -> None:
+    mixed = 100 * case.logits.sign()
+    for logits in (mixed, torch.full_like(mixed, 100), torch.full_like(mixed, -100)):
+        sure = logits.to(dtype).requires_grad_()
+        loss = loss_of(name, case, "node", logits=sure, gamma=gamma)
+        (gradient,) = torch.autograd.grad(loss, sure)
+        assert loss.dtype == torch.float32
+        assert loss.isfinite()
+        assert gradient.isfinite().all()
+
+
+@every_loss
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_hopelessly_wrong_score_still_costs_and_learns(tree: Hierarchy, name: str, target: int) -> None:
+    # A loss on clamped scores would be flat here and never recover.
+    logits = torch.full((1, len(tree), 1, 1), 100.0 if target == 0 else -100.0, requires_grad=True)
+    terms = LOSSES[name](logits, torch.full_like(logits, target), tree, reduction="none")
+    torch.testing.assert_close(terms, torch.full_like(terms, 100.0))
+    (gradient,) = torch.autograd.grad(terms.sum(), logits)
+    torch.testing.assert_close(gradient.sum().item(), float(len(tree) if target == 0 else -len(tree)))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@given(case=cases())
+def test_half_precision_scores_are_computed_in_float32(name: str, dtype: torch.dtype, case: Case) -> None:
+    half = case.logits.to(dtype)
+    loss = loss_of(name, case, "none", logits=half)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, loss_of(name, case, "none", logits=half.float()))
+
+
+# Void
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["node", "level"])
+@given(case=cases(), seed=st.integers(0, 999))
+def test_void_pixels_change_nothing(name: str, reduction: Reduction, case: Case, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    valid = torch.from_numpy(rng.random(case.logits[:, 0].shape) < 0.5)
+    void = ~valid.unsqueeze(1).expand_as(case.logits)
+    noise = torch.from_numpy(rng.uniform(-50, 50, case.logits.shape))
+    logits = torch.where(void, noise, case.logits).requires_grad_()
+    targets = case.targets ^ (void & (noise > 0))
+    loss = loss_of(name, case, reduction, logits=logits, targets=targets, valid=valid)
+    assert torch.equal(loss, loss_of(name, case, reduction, valid=valid))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[void] == 0).all()
+    assert valid.any() == (gradient != 0).any()
+
+
+@every_loss
+@given(case=cases())
+def test_a_mask_of_each_node_leaves_out_the_terms_of_that_node_alone(name: str, case: Case) -> None:
+    valid = case.logits.round() % 2 == 0
+    everywhere = loss_of(name, case, "none", valid=None)
+    assert torch.equal(loss_of(name, case, "none", valid=valid), everywhere * valid)
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["node", "level"])
+@given(case=cases())
+def test_a_batch_of_nothing_but_void_costs_nothing(name: str, reduction: Reduction, case: Case) -> None:
+    logits = case.logits.clone().requires_grad_()
+    loss = loss_of(name, case, reduction, logits=logits, valid=torch.zeros(case.logits[:, 0].shape, dtype=torch.bool))
+    assert loss == 0
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient == 0).all()
+
+
+# Reductions and weights
+
+
+@every_loss
+def test_by_node_is_the_mean_and_by_level_each_level_weighs_the_same(tree: Hierarchy, name: str) -> None:
+    logits = torch.zeros(2, len(tree), 3, 4)
+    targets = torch.zeros_like(logits)
+    term = LOSSES[name](logits, targets, tree, reduction="none")[0, 0, 0, 0]
+    torch.testing.assert_close(LOSSES[name](logits, targets, tree, reduction="node"), term)
+    torch.testing.assert_close(LOSSES[name](logits, targets, tree, reduction="level"), 3 * term)
+
+
+@every_loss
+def test_a_positive_weight_counts_for_positive_terms_of_its_node_only(tree: Hierarchy, name: str) -> None:
+    logits = torch.linspace(-3, 3, 4 * len(tree)).view(1, len(tree), 2, 2)
+    targets = torch.tensor([[True, False], [False, True]]).expand_as(logits)
+    head = tree.index("head")
+    weights = torch.ones(len(tree))
+    weights[head] = 3.0
+    plain = LOSSES[name](logits, targets, tree, reduction="none")
+    expected = plain.clone()
+    expected[:, head] *= torch.where(targets[:, head], 3.0, 1.0)
+    torch.testing.assert_close(
+        LOSSES[name](logits, targets, tree, reduction="none", positive_weights=weights), expected
+    )
+
+
+# What is refused
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("logits", "targets", "changes"),
+    [
+        ((1, 8, 2, 3), (1, 8, 2, 3), {}),
+        ((9, 2, 3), (9, 2, 3), {}),
+        ((1, 9, 2), (1, 9, 2), {}),
+        ((1, 9, 2, 3), (1, 9, 3, 2), {}),
+        ((1, 9, 2, 3), (1, 9, 1, 1), {}),
+        ((1, 9, 2, 3), (2, 9, 2, 3), {}),
+        ((2, 9, 2, 3), (1, 9, 2, 3), {}),
+        ((1, 9, 2, 3), (9, 2, 3), {}),
+        ((1, 9, 2, 3), (1, 9, 2, 3), {"valid": (1, 3, 2)}),
+        ((2, 9, 2, 3), (2, 9, 2, 3), {"valid": (1, 2, 3)}),
+        ((1, 9, 2, 3), (1, 9, 2, 3), {"valid": (2, 3)}),
+        ((1, 9, 2, 3), (1, 9, 2, 3), {"valid": (1, 8, 2, 3)}),
+        ((1, 9, 2, 3), (1, 9, 2, 3), {"positive_weights": (1,)}),
+        ((1, 9, 2, 3), (1, 9, 2, 3), {"positive_weights": (8,)}),
+        ((1, 9, 2, 3), (1, 9, 2, 3), {"positive_weights": (9, 1)}),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused_and_not_broadcast(
+    tree: Hierarchy,
+    name: str,
+    logits: tuple[int, ...],
+    targets: tuple[int, ...],
+    changes: dict[str, tuple[int, ...]],
+) -> None:
+    more = {argument: torch.ones(shape) for argument, shape in changes.items()}
+    with pytest.raises(ValueError, match=r"\(\d"):
+        LOSSES[name](torch.zeros(logits), torch.zeros(targets), tree, **more)
+
+
+@every_focal_loss
+def test_a_negative_gamma_is_refused(tree: Hierarchy, name: str) -> None:
+    logits = torch.zeros(1, len(tree), 1, 1)
+    with pytest.raises(ValueError, match=r"gamma must be at least 0, not -0\.5"):
+        LOSSES[name](logits, logits, tree, gamma=-0.5)
+
+
+@every_loss
+def test_an_unknown_reduction_is_refused_with_those_there_are(tree: Hierarchy, name: str) -> None:
+    logits = torch.zeros(1, len(tree), 1, 1)
+    with pytest.raises(ValueError, match=r"'none', 'node' or 'level', not 'mean'"):
+        LOSSES[name](logits, logits, tree, reduction="mean")
+
+
+def test_recipes_find_the_four_losses_by_their_names() -> None:
+    names = ["bce", "focal", "tree_min", "focal_tree_min"]
+    assert [LOSSES[name] for name in names] == [bce, focal, tree_min, focal_tree_min]

@@ -1,0 +1,386 @@
+"""A prediction answers everything at the photo's own resolution from one run of the network."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from hierseg import checkpoint, predictor
+from hierseg.checkpoint import Card, CheckpointError
+from hierseg.decoding import decode
+from hierseg.hierarchy import Hierarchy, HierarchyError
+from hierseg.image import Letterbox, PhotoError
+from hierseg.model import ModelSpec, build
+from hierseg.predictor import Prediction, Predictor, segment
+
+
+@pytest.fixture(scope="module")
+def lively(tiny_spec: ModelSpec, tree: Hierarchy, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """The tiny network with scores that spread over 0 to 1, so that many labels occur."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(3)
+        network = build(tiny_spec)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        noise = torch.randn(4, 3, 64, 64)
+        network.train()(noise)
+        (head,) = (module for module in network.segmentation_head if isinstance(module, nn.Conv2d))
+        head.weight.copy_(torch.randn_like(head.weight))
+        head.bias.copy_(-network.eval()(noise).mean((0, 2, 3)))
+    path = tmp_path_factory.mktemp("lively") / "lively.safetensors"
+    checkpoint.save(path, network, Card(tiny_spec, tree, "Lively", threshold=0.55))
+    return Predictor(path)
+
+
+def photo_of(height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Coloured blocks of 16 pixels."""
+    rows, columns = np.mgrid[0:height, 0:width] // 16
+    colors = np.random.default_rng(height * 10_000 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return colors[rows, columns]
+
+
+@contextmanager
+def strips_of(pixels: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor, "_STRIP_PIXELS", pixels)
+        yield
+
+
+@st.composite
+def predictions(draw: st.DrawFn, tree: Hierarchy) -> Prediction:
+    """What a network could say of a photo of any size; neighbouring pixels are alike, as they are in life."""
+    height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    letterbox = Letterbox.fit(height, width, draw(st.integers(1, 40)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31 - 1)))
+    content = torch.rand((len(tree), *letterbox.content), generator=generator)
+    return Prediction(tree, draw(st.floats(0, 1)), letterbox, content)
+
+
+# One run of the network ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 70), (70, 1), (33, 47), (64, 64), (101, 31), (5, 300)])
+def test_every_answer_has_the_photos_own_size(height: int, width: int, lively: Predictor) -> None:
+    prediction = lively.predict(photo_of(height, width))
+    nodes = len(prediction.hierarchy)
+    assert prediction.size == (height, width)
+    assert prediction.scores.shape == (nodes, height, width)
+    assert prediction.scores.dtype == np.float32
+    assert prediction.scores.min() >= 0
+    assert prediction.scores.max() <= 1
+    assert (prediction.labels.shape, prediction.labels.dtype) == ((height, width), np.uint8)
+    assert (prediction.confidence.shape, prediction.confidence.dtype) == ((height, width), np.float32)
+    assert (prediction.violations().shape, prediction.violations().dtype) == ((height, width), np.bool_)
+    for level in prediction.hierarchy.level_names:
+        assert prediction.at_level(level).shape == (height, width)
+
+
+def test_the_fixture_is_worth_looking_at(lively: Predictor) -> None:
+    labels = set(np.unique(lively.predict(photo_of(90, 120)).labels).tolist())
+    assert 0 in labels
+    assert len(labels) > 3
+
+
+def test_path_bytes_image_and_array_give_the_same_prediction(lively: Predictor, tmp_path: Path) -> None:
+    photo = photo_of(50, 37)
+    file = tmp_path / "photo.png"
+    Image.fromarray(photo).save(file)
+    first = lively.predict(photo)
+    with Image.open(file) as image:
+        for source in (str(file), file, file.read_bytes(), image, photo):
+            prediction = lively.predict(source)
+            assert torch.equal(prediction.content, first.content)
+            assert np.array_equal(prediction.labels, first.labels)
+
+
+def test_the_photo_is_not_changed(lively: Predictor) -> None:
+    photo = photo_of(50, 37)
+    before = photo.copy()
+    photo.flags.writeable = False
+    image = Image.fromarray(photo)
+    lively.predict(photo)
+    lively.predict(image)
+    assert np.array_equal(photo, before)
+    assert np.array_equal(np.asarray(image), before)
+
+
+def test_predicting_twice_gives_the_same(lively: Predictor) -> None:
+    assert torch.equal(lively.predict(photo_of(40, 60)).content, lively.predict(photo_of(40, 60)).content)
+
+
+def test_no_answer_runs_the_network_again(lively: Predictor) -> None:
+    runs: list[object] = []
+    hook = lively.model.register_forward_hook(lambda *call: runs.append(call[0]))
+    try:
+        prediction = lively.predict(photo_of(40, 60))
+        assert len(runs) == 1
+        for threshold in (None, 0.1, 0.9):
+            for certainty in (0.0, 0.6):
+                prediction.decoded(threshold, certainty)
+                prediction.areas(threshold, certainty)
+                prediction.summary(threshold, certainty)
+                for level in prediction.hierarchy.level_names:
+                    prediction.at_level(level, threshold, certainty)
+        _ = prediction.scores, prediction.labels, prediction.confidence, prediction.violations()
+        assert len(runs) == 1
+    finally:
+        hook.remove()
+
+
+class Brightness(nn.Module):
+    """A network whose logits are what it is given, so that each score tells which pixel it came from."""
+
+    def __init__(self, nodes: int) -> None:
+        super().__init__()
+        self.nodes = nodes
+        self.given: list[Tensor] = []
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Return the red channel once for each node."""
+        self.given.append(batch)
+        return batch[:, :1].expand(-1, self.nodes, -1, -1)
+
+
+def brightness(tree: Hierarchy, **values: Any) -> tuple[Brightness, Card]:
+    return Brightness(len(tree)), Card(ModelSpec(input_size=64, **values), tree, "Brightness")
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 40), (128, 64), (30, 64), (96, 192)])
+def test_scores_lie_where_the_photo_shows_them(height: int, width: int, tree: Hierarchy) -> None:
+    photo = np.zeros((height, width, 3), dtype=np.uint8)
+    photo[height // 2 :, : width // 2, 0] = 255
+    prediction = segment(*brightness(tree), photo)
+    black, white = 1 / (1 + np.e), np.e / (1 + np.e)  # sigmoid of -1 and 1
+    expected = np.where(photo[:, :, 0] == 255, white, black)
+    edge = 4  # a few pixels of the photo are one of the network's
+    near_an_edge = np.zeros((height, width), dtype=bool)
+    near_an_edge[height // 2 - edge : height // 2 + edge] = True
+    near_an_edge[:, width // 2 - edge : width // 2 + edge] = True
+    for scores in prediction.scores:
+        assert np.abs(scores - expected)[~near_an_edge].max() < 0.01
+
+
+def test_the_network_gets_the_normalised_photo_with_its_mean_around_it(tree: Hierarchy) -> None:
+    network, card = brightness(tree, mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.3))
+    photo = np.full((33, 64, 3), 51, dtype=np.uint8)
+    prediction = segment(network, card, photo)
+    (batch,) = network.given
+    assert batch.shape == (1, 3, 64, 64)
+    assert batch.dtype == torch.float32
+    content = prediction.letterbox.crop(batch)
+    for channel, expected in enumerate([0.0, -1.0, -4 / 3]):
+        torch.testing.assert_close(content[0, channel], torch.full((33, 64), expected))
+    around = batch.clone()
+    prediction.letterbox.crop(around)[:] = 0  # a view
+    assert around.abs().max() < 0.5 / 255 / 0.1 + 1e-6
+
+
+@pytest.mark.parametrize("input_size", [None, 32, 96])
+def test_the_input_size_is_the_specs_unless_another_is_asked_for(input_size: int | None, tree: Hierarchy) -> None:
+    prediction = segment(*brightness(tree), photo_of(50, 100), input_size)
+    side = input_size or 64
+    assert prediction.letterbox.content == (side // 2, side)
+    assert prediction.content.shape == (len(tree), side // 2, side)
+
+
+def test_a_prediction_keeps_no_graph(lively: Predictor) -> None:
+    assert not lively.predict(photo_of(20, 20)).content.requires_grad
+
+
+# Decoding ------------------------------------------------------------------------------------------------------------
+
+
+@given(data=st.data(), strip=st.integers(1, 400))
+def test_labels_and_confidence_are_those_of_the_whole_although_decoded_in_strips(
+    data: st.DataObject, strip: int, tree: Hierarchy
+) -> None:
+    prediction = data.draw(predictions(tree))
+    threshold, certainty = data.draw(st.none() | st.floats(0, 1)), data.draw(st.just(0.0) | st.floats(0, 1))
+    whole = decode(prediction.scores, tree, prediction.threshold if threshold is None else threshold, certainty)
+    with strips_of(strip):
+        decoded = prediction.decoded(threshold, certainty)
+    assert np.array_equal(decoded.labels, whole.labels)
+    np.testing.assert_allclose(decoded.confidence, whole.confidence, rtol=0, atol=1e-6)
+
+
+def test_a_photo_of_several_strips_is_decoded_like_the_whole(lively: Predictor) -> None:
+    prediction = lively.predict(photo_of(1100, 1000))
+    assert len(list(prediction._strips())) == 2
+    whole = decode(prediction.scores, prediction.hierarchy, prediction.threshold)
+    assert np.array_equal(prediction.labels, whole.labels)
+    np.testing.assert_allclose(prediction.confidence, whole.confidence, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width", "pixels"), [(10, 7, 20), (10, 7, 70), (10, 7, 1), (1, 50, 8), (50, 1, 8)])
+def test_strips_cover_every_row_once(height: int, width: int, pixels: int, tree: Hierarchy) -> None:
+    letterbox = Letterbox.fit(height, width, 32)
+    prediction = Prediction(tree, 0.5, letterbox, torch.rand((len(tree), *letterbox.content)))
+    with strips_of(pixels):
+        strips = list(prediction._strips())
+    covered = [row for rows, _ in strips for row in range(*rows.indices(height))]
+    assert covered == list(range(height))
+    assert all(scores.shape == (len(tree), rows.stop - rows.start, width) for rows, scores in strips)
+    assert all(scores[0].size <= max(pixels, width) for _, scores in strips)
+
+
+@given(data=st.data())
+def test_each_level_is_the_leaf_map_seen_from_that_level(data: st.DataObject, tree: Hierarchy) -> None:
+    prediction = data.draw(predictions(tree))
+    certainty = data.draw(st.just(0.0) | st.floats(0, 1))
+    leaf_map = prediction.decoded(certainty=certainty).labels
+    for level in tree.level_names:
+        assert np.array_equal(prediction.at_level(level, certainty=certainty), tree.at_level(leaf_map, level))
+    assert np.array_equal(prediction.at_level(tree.level_names[-1], certainty=certainty), leaf_map)
+
+
+def test_the_threshold_is_the_checkpoints_unless_another_is_given(lively: Predictor) -> None:
+    prediction = lively.predict(photo_of(60, 80))
+    assert prediction.threshold == lively.card.threshold == 0.55
+    assert np.array_equal(prediction.labels == 0, prediction.confidence <= np.float32(0.55))
+    assert (prediction.at_level("body", threshold=1.0) == 0).all()
+    assert (prediction.at_level("body", threshold=0.0) != 0).all()
+    assert np.array_equal(prediction.at_level("body") == 0, prediction.labels == 0)
+
+
+def test_an_answer_does_not_depend_on_what_was_asked_before(lively: Predictor) -> None:
+    asked, fresh = lively.predict(photo_of(60, 80)), lively.predict(photo_of(60, 80))
+    asked.decoded(0.9)
+    asked.decoded(0.2, certainty=0.5)
+    assert np.array_equal(asked.labels, fresh.labels)
+    assert not np.array_equal(asked.decoded(0.2, certainty=0.5).labels, asked.labels)
+    assert asked.decoded() is asked.decoded()  # kept, so that hovering or another level is quick
+
+
+def test_an_unknown_level_is_refused_naming_those_there_are(lively: Predictor) -> None:
+    with pytest.raises(HierarchyError, match="no level 'limbs'; the levels are body, upper-lower, parts"):
+        lively.predict(photo_of(8, 8)).at_level("limbs")
+
+
+# Areas and violations ------------------------------------------------------------------------------------------------
+
+
+@given(data=st.data(), strip=st.integers(1, 400))
+def test_areas_are_counted_pixel_by_pixel(data: st.DataObject, strip: int, tree: Hierarchy) -> None:
+    prediction = data.draw(predictions(tree))
+    threshold, certainty = data.draw(st.floats(0, 1)), data.draw(st.just(0.0) | st.floats(0, 1))
+    with strips_of(strip):
+        areas = prediction.areas(threshold, certainty)
+    labels, scores = prediction.decoded(threshold, certainty).labels, prediction.scores
+    assert list(areas) == list(tree.nodes)
+    for node, name in enumerate(tree.nodes):
+        below = [tree.labels[other] for other in range(len(tree)) if node in tree.lineages[other]]
+        pixels = [(row, column) for row, column in np.ndindex(labels.shape) if labels[row, column] in below]
+        people = sum(label != tree.background for label in labels.ravel().tolist())
+        assert areas[name].share_of_photo == len(pixels) / labels.size
+        assert areas[name].share_of_person == (len(pixels) / people if people else 0)
+        mean = np.mean([scores[(node, *pixel)] for pixel in pixels], dtype=np.float64) if pixels else 0
+        assert areas[name].confidence == pytest.approx(mean, abs=1e-6)
+
+
+@given(data=st.data())
+def test_shares_add_up_along_the_tree(data: st.DataObject, tree: Hierarchy) -> None:
+    prediction = data.draw(predictions(tree))
+    certainty = data.draw(st.just(0.0) | st.floats(0.01, 1))
+    areas = list(prediction.areas(certainty=certainty).values())
+    for area in areas:
+        assert 0 <= area.share_of_photo <= area.share_of_person <= 1
+        assert 0 <= area.confidence <= 1
+    for node, children in enumerate(tree.children):
+        below = sum(areas[child].share_of_photo for child in children)
+        if children and not certainty:
+            assert below == pytest.approx(areas[node].share_of_photo)
+        assert below <= areas[node].share_of_photo + 1e-9  # an unsure pixel may stop at the parent
+    roots = sum(areas[root].share_of_person for root in tree.roots)
+    assert roots == pytest.approx(1 if (prediction.decoded(certainty=certainty).labels != 0).any() else 0)
+
+
+@given(data=st.data(), strip=st.integers(1, 400))
+def test_violations_are_nodes_above_half_below_a_parent_that_is_not(
+    data: st.DataObject, strip: int, tree: Hierarchy
+) -> None:
+    prediction = data.draw(predictions(tree))
+    with strips_of(strip):
+        broken = prediction.violations()
+    on = prediction.scores > 0.5
+    for row, column in np.ndindex(broken.shape):
+        pairs = [
+            (on[node, row, column], on[parent, row, column]) for node, parent in enumerate(tree.parents) if parent >= 0
+        ]
+        assert broken[row, column] == any(child and not parent for child, parent in pairs)
+
+
+@given(data=st.data())
+def test_the_summary_is_plain_and_says_what_the_other_answers_say(data: st.DataObject, tree: Hierarchy) -> None:
+    prediction = data.draw(predictions(tree))
+    summary = json.loads(json.dumps(prediction.summary(certainty=0.3)))
+    assert (summary["height"], summary["width"]) == prediction.size
+    assert (summary["threshold"], summary["certainty"]) == (prediction.threshold, 0.3)
+    assert summary["raw_violations"] == prediction.violations().mean()
+    assert Hierarchy.from_dict(summary["tree"]) == tree
+    for name, area in prediction.areas(certainty=0.3).items():
+        assert summary["areas"][name] == vars(area)
+
+
+# Loading -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_predictor_is_called_as_its_file_and_ready_to_predict(tiny_checkpoint: Path) -> None:
+    loaded = Predictor(str(tiny_checkpoint))
+    assert loaded.name == "tiny"
+    assert loaded.card == checkpoint.read_card(tiny_checkpoint)
+    assert not loaded.model.training
+
+
+def test_a_predictor_is_found_by_name(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "default_folder", lambda: tiny_checkpoint.parent)
+    assert Predictor("tiny").path == tiny_checkpoint
+
+
+def test_an_unknown_checkpoint_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint 'nothing like this'"):
+        Predictor("nothing like this")
+
+
+@pytest.mark.parametrize("source", [b"", b"text", np.zeros((0, 4, 3), dtype=np.uint8)], ids=["empty", "text", "none"])
+def test_what_is_not_a_photo_is_refused_before_the_network_runs(source: Any, lively: Predictor) -> None:
+    runs: list[object] = []
+    hook = lively.model.register_forward_hook(lambda *call: runs.append(call[0]))
+    try:
+        with pytest.raises(PhotoError):
+            lively.predict(source)
+    finally:
+        hook.remove()
+    assert runs == []
+
+
+def test_a_turned_photo_is_segmented_upright(lively: Predictor) -> None:
+    upright = photo_of(48, 32)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.rot90(upright).copy()).save(file, "PNG", exif=exif)
+    assert torch.equal(lively.predict(file.getvalue()).content, lively.predict(upright).content)
+
+
+def test_a_real_photo_goes_through(real_data: Path, lively: Predictor) -> None:
+    file = min((real_data / "JPEGImages").glob("*.jpg"))
+    with Image.open(file) as image:
+        width, height = image.size
+    prediction = lively.predict(file)
+    assert prediction.labels.shape == (height, width)
+    prediction.hierarchy.check_labels(prediction.labels)
+    assert prediction.labels.max() > 0

@@ -1,0 +1,176 @@
+"""Tests of train.recipe: what a recipe file may say, and how it is refused."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hierseg.hierarchy import Hierarchy
+from train.recipe import Recipe, RecipeError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "train" / "configs"
+SMALL: dict[str, Any] = {
+    "loss": "bce",
+    "model": {"encoder": "tu-test_efficientnet", "mean": [0.4, 0.5, 0.6], "options": {"decoder_channels": [8, 8]}},
+    "crop": {"size": 64, "scale": [0.5, 1]},
+    "optimizer": {"name": "adam", "lr": 0.01},
+    "positive_weights": {"head": 2, "low_hand": 3.5},
+}
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """Return SMALL with the value at a dotted key replaced."""
+    content = copy.deepcopy(SMALL)
+    *path, last = key.split(".")
+    inner = content
+    for step in path:
+        inner = inner.setdefault(step, {})
+    inner[last] = value
+    return content
+
+
+def statements(path: Path) -> list[str]:
+    lines = (line.split("#")[0].rstrip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.iterdir()), ids=lambda path: path.name)
+def test_every_config_is_a_recipe(path: Path) -> None:
+    recipe = Recipe.from_yaml(path)
+    assert recipe.model.classes == len(recipe.tree())
+
+
+def test_bce_and_ftm_differ_in_the_loss_alone() -> None:
+    bce, ftm = CONFIGS / "bce.yaml", CONFIGS / "ftm.yaml"
+    pairs = list(zip(statements(bce), statements(ftm), strict=True))
+    assert [pair for pair in pairs if pair[0] != pair[1]] == [("loss: bce", "loss: focal_tree_min")]
+    assert dataclasses.replace(Recipe.from_yaml(bce), loss="focal_tree_min") == Recipe.from_yaml(ftm)
+
+
+def test_the_seed_recipe_is_the_seeds_set_up() -> None:
+    recipe = Recipe.from_yaml(CONFIGS / "seed_resnet101.yaml")
+    assert (recipe.model.architecture, recipe.model.encoder, recipe.model.input_size) == ("Unet", "resnet101", 224)
+    assert (recipe.model.mean, recipe.model.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert (recipe.crop.size, recipe.crop.scale, recipe.crop.near_person) == (224, (1.0, 1.0), 0)
+    assert (recipe.optimizer.name, recipe.optimizer.lr, recipe.optimizer.schedule) == ("adam", 0.01, "constant")
+    assert (recipe.optimizer.encoder_lr, recipe.optimizer.weight_decay, recipe.ema_decay) == (0, 0, 0)
+    assert (recipe.loss, recipe.reduction, recipe.epochs) == ("focal_tree_min", "node", 40)
+
+
+def test_what_is_not_said_is_the_default(tmp_path: Path) -> None:
+    assert Recipe.from_yaml(write(tmp_path, {"loss": "bce"})) == Recipe(loss="bce")
+
+
+def test_values_are_read_as_their_types(tmp_path: Path) -> None:
+    recipe = Recipe.from_yaml(write(tmp_path, SMALL))
+    assert recipe.crop.scale == (0.5, 1.0)
+    assert isinstance(recipe.crop.scale[1], float)
+    assert recipe.model.mean == (0.4, 0.5, 0.6)
+    assert recipe.model.options == {"decoder_channels": [8, 8]}
+
+
+@pytest.mark.parametrize("path", [*sorted(CONFIGS.iterdir()), None], ids=lambda path: path.name if path else "small")
+def test_to_dict_goes_through_yaml_and_back(path: Path | None, tmp_path: Path) -> None:
+    recipe = Recipe.from_yaml(path or write(tmp_path, SMALL))
+    assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
+
+
+def test_positive_weights_lie_at_their_nodes(tmp_path: Path) -> None:
+    tree = Hierarchy.default()
+    weights = Recipe.from_yaml(write(tmp_path, SMALL)).node_weights()
+    assert weights is not None
+    expected = {"head": 2.0, "lower_arm": 3.5}  # low_hand is the data set's name of lower_arm
+    assert dict(zip(tree.nodes, weights.tolist(), strict=True)) == {
+        name: expected.get(name, 1.0) for name in tree.nodes
+    }
+    assert Recipe(loss="bce").node_weights() is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("lose", "bce", "'lose'"),
+        ("model.encodre", "resnet18", "'encodre'"),
+        ("optimizer.momentum", 0.9, "'momentum'"),
+        ("loss", "dice", "'dice'"),
+        ("loss", 3, "loss"),
+        ("epochs", 2.5, "epochs"),
+        ("epochs", True, "epochs"),
+        ("epochs", 0, "epochs"),
+        ("batch_size", -1, "batch_size"),
+        ("pretrained", 1, "pretrained"),
+        ("start_from", 7, "start_from"),
+        ("gamma", "two", "gamma"),
+        ("gamma", -1, "gamma"),
+        ("ema_decay", 1.5, "ema_decay"),
+        ("reduction", "pixel", "reduction"),
+        ("crop", [64], "crop"),
+        ("crop.size", 100, "crop.size"),
+        ("crop.size", 0, "crop.size"),
+        ("crop.scale", 0.5, "crop: scale"),
+        ("crop.scale", [0.5], "crop: scale"),
+        ("crop.scale", [0.5, "wide"], "crop: scale"),
+        ("crop.scale", [1.0, 0.5], "crop.scale"),
+        ("crop.near_person", 2, "crop.near_person"),
+        ("augment.flip", -0.1, "augment.flip"),
+        ("optimizer.name", "sgd", "optimizer: name"),
+        ("optimizer.schedule", ["constant"], "optimizer: schedule"),
+        ("optimizer.lr", 0, "optimizer.lr"),
+        ("optimizer.encoder_lr", -1e-3, "optimizer.encoder_lr"),
+        ("model.classes", 8, "model.classes"),
+        ("model.mean", [0.5, 0.5], "model: mean"),
+        ("positive_weights", ["head"], "positive_weights"),
+        ("positive_weights.head", "much", "positive_weights.head"),
+        ("positive_weights.tail", 2.0, "positive_weights: There is no node 'tail'"),
+    ],
+)
+def test_a_fault_is_refused_with_file_and_key(key: str, value: Any, named: str, tmp_path: Path) -> None:
+    path = write(tmp_path, changed(key, value))
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_yaml(path)
+    assert str(path) in str(caught.value)
+    assert named in str(caught.value)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, {"epochs": 3})
+    with pytest.raises(RecipeError, match="'loss' is missing") as caught:
+        Recipe.from_yaml(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["loss: [bce", "- loss", "just words", "", "loss: !!python/object:object {}"])
+def test_a_file_that_holds_no_recipe_is_named(content: str, tmp_path: Path) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_yaml(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00\x81")
+    for path in (tmp_path / "none.yaml", binary):
+        with pytest.raises(RecipeError) as caught:
+            Recipe.from_yaml(path)
+        assert str(path) in str(caught.value)
+
+
+def test_classes_follow_the_tree_that_the_recipe_names(tmp_path: Path) -> None:
+    tree = tmp_path / "tree.yaml"
+    tree.write_text("levels: [all]\ntree: [{name: cat, label: 1, color: '#102030'}]\n", encoding="utf-8")
+    content = {"loss": "bce", "hierarchy": str(tree), "model": {"classes": 1}, "positive_weights": {"cat": 2.0}}
+    assert Recipe.from_yaml(write(tmp_path, content)).tree().nodes == ("cat",)
+    with pytest.raises(RecipeError, match="the tree has 1 nodes"):
+        Recipe.from_yaml(write(tmp_path, {"loss": "bce", "hierarchy": str(tree)}))

@@ -1,0 +1,128 @@
+"""What the README and the project's files promise, held against what is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.server import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def _pins(name: str) -> dict[str, str]:
+    lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def _front_matter() -> dict[str, object]:
+    _, block, _ = README.split("---\n", 2)
+    return dict(yaml.safe_load(block))
+
+
+def test_every_requirement_is_pinned() -> None:
+    for name in ("requirements.txt", "requirements-train.txt", "requirements-dev.txt"):
+        for line in (REPOSITORY / name).read_text(encoding="utf-8").splitlines():
+            assert not line or line.startswith(("#", "-r ")) or re.fullmatch(r"[\w.-]+==[\w.]+", line), line
+
+
+def test_space_front_matter_fits_the_pins_and_files() -> None:
+    front = _front_matter()
+    assert front["sdk"] == "gradio"
+    assert front["sdk_version"] == _pins("requirements.txt")["gradio"]
+    assert (REPOSITORY / str(front["app_file"])).is_file()
+    assert front["license"] == "apache-2.0"
+    assert len(str(front["short_description"])) <= 60
+
+
+def test_readme_commands_are_make_targets() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"^    make (\w+)", README, re.MULTILINE))
+    assert {"demo", "test"} <= named
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("document", ["README.md", "checkpoints/README.md", "examples/README.md", "CONTRIBUTING.md"])
+def test_files_that_documents_link_to_are_there(document: str) -> None:
+    path = REPOSITORY / document
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_every_example_photo_has_a_stated_source() -> None:
+    stated = (REPOSITORY / "examples" / "README.md").read_text(encoding="utf-8")
+    photos = list((REPOSITORY / "examples").glob("*.jpg"))
+    assert len(photos) >= 3
+    for photo in photos:
+        assert f"| {photo.name} |" in stated
+
+
+def _imports(folder: str) -> dict[Path, set[str]]:
+    found: dict[Path, set[str]] = {}
+    for path in (REPOSITORY / folder).rglob("*.py"):
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module)
+        found[path.relative_to(REPOSITORY)] = names
+    return found
+
+
+def test_arrows_point_one_way() -> None:
+    for path, names in _imports("hierseg").items():
+        tops = {name.split(".")[0] for name in names}
+        assert "train" not in tops, path
+        assert "albumentations" not in tops, path
+        if "web" not in path.parts:
+            assert "gradio" not in tops, path
+            assert not any(name.startswith("hierseg.web") for name in names), path
+    for path, names in _imports("train").items():
+        assert not any(name.startswith(("hierseg.web", "gradio")) for name in names), path
+
+
+def test_no_module_but_the_tree_file_knows_a_part_by_name() -> None:
+    parts = re.compile(r"\b(torso|upper_arm|lower_arm|upper_leg|lower_leg|low_hand|up_hand)\b")
+    for folder in ("hierseg", "train"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            code = ast.parse(path.read_text(encoding="utf-8"))
+            documented = {
+                id(node.body[0].value)
+                for node in ast.walk(code)
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+                and node.body
+                and isinstance(node.body[0], ast.Expr)
+            }
+            for node in ast.walk(code):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+                    assert not parts.search(node.value), (path, node.lineno)
+
+
+def test_page_starts_without_importing_what_only_training_needs() -> None:
+    code = (
+        "import sys, app; print(sorted(set(sys.modules) & {'albumentations', 'scipy', 'cv2', 'accelerate', 'train'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+
+
+def test_package_data_names_every_file_the_code_reads() -> None:
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        data = tomllib.load(file)["tool"]["setuptools"]["package-data"]
+    for package, patterns in data.items():
+        folder = REPOSITORY / package.replace(".", "/")
+        listed = {path for pattern in patterns for path in folder.glob(pattern)}
+        there = {path for path in folder.rglob("*") if path.suffix in {".css", ".js", ".html", ".yaml"}}
+        if package == "hierseg":
+            there = {path for path in there if "web" not in path.parts}
+        assert listed == there
