@@ -26,10 +26,12 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/.demo: requirements.txt | .venv/bin/python
+	@echo "Installing into .venv, once; this takes a minute or two."
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
 .venv/.dev: requirements.txt requirements-train.txt requirements-dev.txt | .venv/bin/python
+	@echo "Installing into .venv, once; this takes a minute or two."
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@

@@ -22,13 +22,14 @@ def _compiled_operators_load() -> bool:
         return True  # no torchvision: its own import error says so better than a declaration could
     for library in Path(spec.origin).parent.glob("_C*.so"):
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except OSError:
             return False
     return True
 
 
 if not _compiled_operators_load():
-    _declared = torch.library.Library("torchvision", "DEF")
+    _declared = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for _operator in ("nms", "qnms"):
-        _declared.define(f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _schema = f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        _declared.define(_schema)  # type: ignore[no-untyped-call]

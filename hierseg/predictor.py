@@ -175,13 +175,14 @@ def segment(model: nn.Module, card: Card, pixels: Photo, input_size: int | None 
     letterbox = Letterbox.fit(pixels.shape[0], pixels.shape[1], input_size or card.spec.input_size)
     red, green, blue = (round(mean * 255) for mean in card.spec.mean)
     canvas = torch.from_numpy(letterbox.apply(pixels, (red, green, blue))).permute(2, 0, 1)
-    batch = normalize(canvas, card.spec)[None].contiguous(memory_format=torch.channels_last)
+    weights = next(model.parameters(), canvas)  # where the network is, the photo must go
+    batch = normalize(canvas.to(weights.device), card.spec)[None].contiguous(memory_format=torch.channels_last)
     scores: Tensor = model(batch).sigmoid()[0]
     return Prediction(
         hierarchy=card.hierarchy,
         threshold=card.threshold,
         letterbox=letterbox,
-        content=letterbox.crop(scores).float().contiguous(),
+        content=letterbox.crop(scores).float().cpu().contiguous(),
     )
 
 

@@ -34,9 +34,7 @@ def tree() -> Hierarchy:
 @pytest.fixture(scope="session")
 def tiny_spec() -> ModelSpec:
     """A network small enough to train and run within a second."""
-    return ModelSpec(
-        encoder="tu-test_efficientnet", input_size=64, options={"decoder_channels": [8, 8, 8, 8, 8]}
-    )
+    return ModelSpec(encoder="tu-test_efficientnet", input_size=64, options={"decoder_channels": [8, 8, 8, 8, 8]})
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (CheckpointError, DataError, HierarchyError, ModelError, RecipeError, RuntimeError) as error:
+    except (CheckpointError, DataError, HierarchyError, ModelError, RecipeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -56,12 +56,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from train.fit import fit  # heavy: only when it is asked for
+    from train.fit import TrainingError, fit  # heavy: only when it is asked for
 
     recipe = Recipe.from_yaml(options.recipe)
     folder = options.folder or Path("runs") / options.recipe.stem
-    best = fit(recipe, options.data, folder, fresh=options.fresh, stop_after=options.stop_after)
-    print(best)
+    try:
+        print(fit(recipe, options.data, folder, fresh=options.fresh, stop_after=options.stop_after))
+    except TrainingError as error:
+        sys.exit(f"error: {error}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -71,9 +73,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     figures = {}
     for name in options.checkpoints:
         path = checkpoint.find(name)
-        model, card = checkpoint.load(path)
-        if options.threshold is not None:
-            card = checkpoint.with_threshold(card, options.threshold)
+        model, own_card = checkpoint.load(path)
+        card = own_card if options.threshold is None else checkpoint.with_threshold(own_card, options.threshold)
         ids = read_ids(options.data, options.split)[: options.photos]
         examples = load_examples(options.data, ids, card.hierarchy)
         summary = evaluate(model, card, examples, options.input_size).summary()
@@ -87,7 +88,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{table(f'{card.title} ({path.name})', summary)}\n")
         figures[name] = summary  # as it was asked for: two runs both have a best.safetensors
         if options.record:
-            checkpoint.save(path, model, checkpoint.with_record(card, figures=summary))
+            checkpoint.save(path, model, checkpoint.with_record(own_card, figures=summary))
     if options.json:
         checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
 

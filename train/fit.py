@@ -95,7 +95,12 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         record={
             "loss": recipe.loss,
             "recipe": recipe.to_dict(),
-            "data": {"train_photos": len(train_ids), "train_ids_sha256": split_hash(train_ids)},
+            "data": {
+                "train_photos": len(train_ids),
+                "train_ids_sha256": split_hash(train_ids),
+                "val_photos": len(val_ids),
+                "val_ids_sha256": split_hash(val_ids),
+            },
         },
     )
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
@@ -288,7 +293,7 @@ def _claim(run: Path, recipe: Recipe, fresh: bool) -> None:
 def _initial_model(recipe: Recipe) -> nn.Module:
     if recipe.start_from:
         model, card = checkpoint.load(recipe.start_from)
-        if card.hierarchy != recipe.tree():
+        if card.hierarchy.nodes != recipe.tree().nodes:
             raise TrainingError(f"{recipe.start_from} was trained on another tree.")
         target = build(recipe.model)
         target.load_state_dict(model.state_dict())

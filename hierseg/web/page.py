@@ -100,7 +100,9 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
             raise gr.Error(str(error)) from error
         return picture, indexed_image(labels, tree), prediction.summary()
 
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
+    # Uploads and results are deleted within eleven minutes: every minute, what is ten minutes old.
+    page: gr.Blocks = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600))
+    with page:
         gr.Markdown(HEADING, elem_id="heading")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300, elem_id="photo-column"):
