@@ -150,6 +150,13 @@ def test_a_pixel_stops_at_its_last_certain_node(tree: Hierarchy, certainty: floa
     assert decoded.confidence.item() == pytest.approx((0.9 + 0.6 + 0.4) / 3)
 
 
+def test_without_certainty_a_pixel_reaches_a_leaf_even_where_every_leaf_scores_0(tree: Hierarchy) -> None:
+    scores = scores_of(tree, body=1.0, upper=1.0)
+    leaf = decode(scores, tree, certainty=0.0).labels.item()
+    assert leaf in {tree.labels[tree.index(part)] for part in ("head", "torso", "upper_arm", "lower_arm")}
+    assert name_of(tree, decode(scores, tree, certainty=0.1).labels) == "upper"
+
+
 def test_a_sure_part_below_an_unsure_node_is_not_reached(tree: Hierarchy) -> None:
     scores = scores_of(tree, body=0.9, upper=0.3, head=0.9)
     assert name_of(tree, decode(scores, tree, certainty=0.5).labels) == "body"
