@@ -24,8 +24,7 @@ from hierseg import __version__
 from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.model import ModelError, ModelSpec, build
 
-FORMAT = "hierseg-2"
-_UNSEALED = "hierseg-1"  # the format before, without a checksum of the metadata
+FORMAT = "hierseg-1"
 _KEY = "hierseg"  # the one metadata key (safetensors would write several in random order); its value is JSON
 _SEAL = "metadata_sha256"  # where in that JSON the checksum of all the rest stands
 
@@ -185,9 +184,9 @@ def _content(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a safetensors file, or it is damaged ({error}). Old .pt files must be converted first."
         ) from error
-    if not isinstance(content, dict) or content.get("format") not in (FORMAT, _UNSEALED):
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is a safetensors file, but not a hierseg checkpoint of format {FORMAT}.")
-    if content.pop(_SEAL, None) != (_seal(content) if content["format"] == FORMAT else None):
+    if content.pop(_SEAL, None) != _seal(content):
         raise CheckpointError(f"{path} is damaged: its metadata do not match their checksum. Fetch it again.")
     return content
 

@@ -47,7 +47,8 @@ def decode(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5, certain
     shape = scores.shape[1:]
     path_means = hierarchy.path_table @ scores.reshape(len(hierarchy), -1)
     best = path_means.argmax(axis=0)
-    confidence = np.take_along_axis(path_means, best[None], axis=0)[0]
+    # A mean of ones can round to just above 1.
+    confidence = np.minimum(np.take_along_axis(path_means, best[None], axis=0)[0], 1)
     if certainty > 0:
         node = _deepest_certain(scores.reshape(len(hierarchy), -1), best, hierarchy, certainty)
     else:

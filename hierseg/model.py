@@ -40,6 +40,22 @@ class ModelSpec:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ModelError: One makes no sense.
+        """
+        for name in ("classes", "input_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ModelError(f"A model's {name} must be a whole number above 0, not {getattr(self, name)!r}.")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+                raise ModelError(f"A model's {name} must be three numbers, not {values!r}.")
+        if not min(self.std) > 0:
+            raise ModelError(f"A model's std must be above 0, not {self.std!r}.")
+
     @staticmethod
     def from_dict(values: dict[str, Any]) -> ModelSpec:
         """Build a spec from plain values.
@@ -75,6 +91,8 @@ def build(spec: ModelSpec) -> nn.Module:
             f"The encoder {spec.encoder!r} is smp's deprecated copy with other batch norm and padding; "
             f"use 'tu-{spec.encoder.removeprefix('timm-')}'."
         )
+    if ":" in spec.encoder:
+        raise ModelError(f"The encoder {spec.encoder!r} names a hub; a network is built from installed packages only.")
     import segmentation_models_pytorch as smp
 
     try:

@@ -179,7 +179,7 @@ def test_the_metadata_say_all_that_is_needed_to_use_and_to_trust_the_file(saved:
     assert content.pop("metadata_sha256") == twin_of_the_metadata_checksum(content)
     assert content.pop("sha256") == twin_of_the_weights_checksum(saved)
     assert content == {
-        "format": "hierseg-2",
+        "format": "hierseg-1",
         "spec": json.loads(json.dumps(card.spec.to_dict())),
         "hierarchy": card.hierarchy.to_dict(),
         "title": card.title,
@@ -194,37 +194,6 @@ def twin_of_the_weights_checksum(path: Path) -> str:
     for name, tensor in sorted(tensors_and_metadata(path)[0].items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode() + tensor.numpy().tobytes())
     return digest.hexdigest()
-
-
-# Files of the format before ------------------------------------------------------------------------------------------
-
-
-def old_format(saved: Path, path: Path) -> Path:
-    """Write a copy as version 0.1.0 did before metadata had a checksum."""
-    tensors, metadata = tensors_and_metadata(saved)
-    content = {**json.loads(metadata["hierseg"]), "format": "hierseg-1"}
-    del content["metadata_sha256"]
-    safetensors.torch.save_file(tensors, path, {"hierseg": json.dumps(content)})
-    return path
-
-
-def test_files_without_a_checksum_of_the_metadata_still_load(saved: Path, card: Card, tmp_path: Path) -> None:
-    old, old_card = load(old_format(saved, tmp_path / "old.safetensors"))
-    assert old_card == card
-    assert torch.equal(outputs(old), outputs(load(saved)[0]))
-
-
-def test_their_weights_are_still_checked(saved: Path, tmp_path: Path) -> None:
-    path = old_format(saved, tmp_path / "old.safetensors")
-    data = bytearray(path.read_bytes())
-    data[-1000] ^= 1
-    path.write_bytes(data)
-    assert_refused(path, "weights do not match their checksum", load)
-
-
-def test_a_file_cannot_pass_for_an_old_one_to_escape_its_checksum(saved: Path, tmp_path: Path) -> None:
-    path = forged(saved, tmp_path / "new.safetensors", lambda content: content.update(format="hierseg-1"), sealed=False)
-    assert_refused(path, "metadata do not match their checksum")
 
 
 # Damage --------------------------------------------------------------------------------------------------------------

@@ -354,6 +354,7 @@ def test_the_file_that_the_broken_ones_are_made_from_is_good(tmp_path: Path) -> 
         pytest.param("#c03028", "#c0302", 7, "'color' must look like", id="color too short"),
         pytest.param("#c03028", "#c0302g", 7, "'color' must look like .* not '#c0302g'", id="color not hexadecimal"),
         pytest.param("#c03028", "#c0 028", 7, "'color' must look like", id="color with a gap"),
+        pytest.param("#c03028", "#c0 30 28", 7, "'color' must look like", id="color with spaces"),
         pytest.param("#c03028", "c030281", 7, "'color' must look like", id="color without its sign"),
         pytest.param('"#c03028"', "[192, 48, 40]", 7, "'color' must look like", id="color as numbers"),
         pytest.param("label: 2", "label: -1", 8, "'label' must be .* 0 to 255, not -1", id="label too low"),

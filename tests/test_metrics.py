@@ -157,6 +157,14 @@ def test_dataset_iou_of_a_photo_counted_by_hand(tree: Hierarchy) -> None:
     )
 
 
+def test_rows_of_the_confusion_are_the_truth_and_columns_the_prediction(tree: Hierarchy) -> None:
+    confusion = measured(tree, [(labels(tree, "torso - head"), labels(tree, "head head -"))]).confusion
+    head, torso, background = tree.index("head"), tree.index("torso"), len(tree)
+    expected = np.zeros((len(tree) + 1, len(tree) + 1), int)
+    expected[[head, head, background], [torso, background, head]] = 1
+    assert np.array_equal(confusion, expected)
+
+
 def test_stopping_higher_in_the_tree_hits_that_level_and_misses_the_finer_one(tree: Hierarchy) -> None:
     measure = measured(tree, [(labels(tree, "head upper"), labels(tree, "head head"))])
     assert measure.levels(with_background=False) == {"body": 1.0, "upper-lower": 1.0, "parts": 0.5}

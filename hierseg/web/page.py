@@ -22,7 +22,7 @@ from hierseg.web import payload
 TITLE = "hierseg"
 HEADING = """
 # People, taken apart along a tree
-Body, then upper and lower body, then head, torso, arms and legs: drop a photo and compare two losses.
+Drop a photo of people: the whole body, then its halves, then its parts, by networks trained with two losses.
 """
 MAX_FILE_SIZE = "15mb"
 
