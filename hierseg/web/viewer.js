@@ -136,6 +136,11 @@ function pale(channel) {
   return Math.round(channel + (255 - channel) * 0.6);
 }
 
+function inPercent(share) {
+  if (share === 0) return "none";
+  return share < 0.005 ? "< 1 %" : `${(100 * share).toFixed(0)} %`;
+}
+
 function list(depth, areas) {
   const onLevel = scene.nodes.filter(
     (node) => node.path.length - 1 === depth || (node.path.length - 1 < depth && node.leaf),
@@ -149,7 +154,7 @@ function list(depth, areas) {
       swatch.className = "swatch";
       swatch.style.background = `rgb(${node.color.join(" ")})`;
       share.className = "share";
-      share.textContent = area.share_of_photo > 0 ? `${(100 * area.share_of_person).toFixed(0)} %` : "none";
+      share.textContent = inPercent(area.share_of_person);
       entry.classList.toggle("absent", area.share_of_photo === 0);
       entry.append(swatch, node.title, share);
       return entry;
