@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -136,14 +135,12 @@ class ViolationRate:
         return self._broken / self._pixels if self._pixels else float("nan")
 
 
-@dataclass
 class Evaluation:
     """All measures of one checkpoint on one set of photos, fed together."""
 
-    hierarchy: Hierarchy
-
-    def __post_init__(self) -> None:
+    def __init__(self, hierarchy: Hierarchy) -> None:
         """Start with no photo."""
+        self.hierarchy = hierarchy
         self.dataset = DatasetIoU(self.hierarchy)
         self.seed = SeedIoU(self.hierarchy)
         self.raw_violations = ViolationRate(self.hierarchy)

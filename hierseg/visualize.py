@@ -1,9 +1,8 @@
-"""Labels to pictures: colours, overlay, legend and the indexed PNG."""
+"""Labels to pictures: colours, overlay and the indexed PNG."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,40 +12,12 @@ from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
 from hierseg.image import Photo
 
 
-@dataclass(frozen=True)
-class LegendEntry:
-    """One line of a legend.
-
-    Attributes:
-        name: The node's name as people read it, for instance "upper arm".
-        label: Its number in label maps.
-        color: Red, green, blue, 0 to 255.
-    """
-
-    name: str
-    label: int
-    color: tuple[int, int, int]
-
-
 def palette(hierarchy: Hierarchy) -> npt.NDArray[np.uint8]:
     """Return the colour of every label, uint8 (256, 3): black for background, white for void."""
     colors = np.zeros((256, 3), dtype=np.uint8)
     colors[hierarchy.void] = 255
     colors[list(hierarchy.labels)] = hierarchy.colors
     return colors
-
-
-def legend(hierarchy: Hierarchy, level: str) -> list[LegendEntry]:
-    """Return what the colours of a level mean, in the tree's order.
-
-    Raises:
-        HierarchyError: No level has that name.
-    """
-    hierarchy.level_depth(level)
-    return [
-        LegendEntry(readable(hierarchy.nodes[node]), hierarchy.labels[node], hierarchy.colors[node])
-        for node in hierarchy.levels[level]
-    ]
 
 
 def readable(name: str) -> str:

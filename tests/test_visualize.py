@@ -1,4 +1,4 @@
-"""Colours, overlay, legend and indexed PNG."""
+"""Colours, overlay and indexed PNG."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from hierseg.hierarchy import Hierarchy, HierarchyError
-from hierseg.visualize import indexed_png, legend, outlines, overlay, palette
+from hierseg.hierarchy import Hierarchy
+from hierseg.visualize import indexed_png, outlines, overlay, palette
 
 TREE = Hierarchy.default()
 LABELS = st.sampled_from([TREE.background, *TREE.labels])
@@ -61,20 +61,6 @@ def test_overlay_refuses_other_sizes_and_opacities() -> None:
 def test_every_node_has_a_colour_of_its_own() -> None:
     assert len(set(TREE.colors)) == len(TREE)
     assert (0, 0, 0) not in TREE.colors and (255, 255, 255) not in TREE.colors
-
-
-@pytest.mark.parametrize("level", TREE.level_names)
-def test_legend_lists_the_nodes_of_the_level_as_people_write_them(level: str) -> None:
-    entries = legend(TREE, level)
-    assert [entry.label for entry in entries] == [TREE.labels[node] for node in TREE.levels[level]]
-    assert all("_" not in entry.name for entry in entries)
-    for entry in entries:
-        np.testing.assert_array_equal(palette(TREE)[entry.label], entry.color)
-
-
-def test_legend_refuses_an_unknown_level() -> None:
-    with pytest.raises(HierarchyError, match="toes"):
-        legend(TREE, "toes")
 
 
 @given(MAPS)

@@ -3,8 +3,8 @@
 // After the one inference, checkpoint, level and opacity are answered here, without the server.
 //
 // props.value is null before the first photo, {message} when a photo was refused, and else
-// {photo, levels, nodes: [{name, label, color, path}], checkpoints: [{name, title, labels, areas}], background}:
-// see hierseg/web/payload.py, which makes it.
+// {photo, background, levels, nodes: [{name, title, label, color, path, leaf}],
+// checkpoints: [{name, title, labels, areas}]}: see hierseg/web/payload.py, which makes it.
 
 const choice = { checkpoint: null, level: null };
 let scene = null;
