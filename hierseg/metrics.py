@@ -11,6 +11,10 @@ from hierseg.decoding import Scores, decode_rounding, violations
 from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
 
 _SMOOTHING = 1e-8  # the seed's; makes a node that is absent and not predicted score 1
+_BINS = 15  # of confidence, the usual number for the expected calibration error
+
+# Least share of a photo that its people cover, for each class of person size.
+PERSON_SIZES = {"under 2 %": 0.0, "2-10 %": 0.02, "over 10 %": 0.1}
 
 
 class DatasetIoU:
@@ -135,6 +139,58 @@ class ViolationRate:
         return self._broken / self._pixels if self._pixels else float("nan")
 
 
+class Calibration:
+    """Expected calibration error of each level: how far confidence lies from the share of pixels that are right.
+
+    A pixel's confidence is the score of the node it is given on that level, or, given background, what the best root
+    leaves of 1. Confidences fall into 15 equal bins; the error is the mean over pixels of the distance between a bin's
+    mean confidence and its share of right pixels (Guo et al., ICML 2017). Void pixels do not count.
+    """
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        """Start with no photo."""
+        self.hierarchy = hierarchy
+        self._slots = np.full(256, -1, dtype=np.int64)
+        self._slots[hierarchy.background] = len(hierarchy)
+        self._slots[list(hierarchy.labels)] = np.arange(len(hierarchy))
+        # For each level, for pixels called background and person, and for each bin: pixels, sum of confidence, right.
+        self._bins = np.zeros((len(hierarchy.levels), 2, _BINS, 3))
+
+    def add(self, scores: Scores, predicted: UInt8Map, truth: UInt8Map) -> None:
+        """Add one photo.
+
+        Args:
+            scores: Sigmoid scores, float32 (N, H, W).
+            predicted: What was decoded from them, uint8 (H, W).
+            truth: Labels, uint8 (H, W); may hold void.
+        """
+        counted = self.hierarchy.valid_mask(truth)
+        roots = [node for node, parent in enumerate(self.hierarchy.parents) if parent < 0]
+        # The last channel is the confidence in background.
+        confidences = np.concatenate([scores, 1 - scores[roots].max(axis=0, keepdims=True)])[:, counted]
+        person = predicted[counted] != self.hierarchy.background
+        for level, bins in zip(self.hierarchy.levels, self._bins, strict=True):
+            shown = self._slots[self.hierarchy.at_level(predicted, level)[counted]]
+            right = shown == self._slots[self.hierarchy.at_level(truth, level)[counted]]
+            confidence = np.take_along_axis(confidences, shown[None], axis=0)[0]
+            slot = person * _BINS + np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+            for column, weights in enumerate((None, confidence, right)):
+                bins[..., column] += np.bincount(slot, weights, 2 * _BINS).reshape(2, _BINS)
+
+    def levels(self, person_only: bool) -> dict[str, float]:
+        """Return the error of each level, 0 to 1; nan without pixels.
+
+        Args:
+            person_only: Count only pixels that were not decoded to background, which is most of a photo and easy.
+        """
+        errors = {}
+        for level, bins in zip(self.hierarchy.levels, self._bins, strict=True):
+            pixels, confidence, right = (bins[1] if person_only else bins.sum(axis=0)).T
+            total = pixels.sum()
+            errors[level] = float(np.abs(confidence - right).sum() / total) if total else float("nan")
+        return errors
+
+
 class Evaluation:
     """All measures of one checkpoint on one set of photos, fed together."""
 
@@ -142,7 +198,10 @@ class Evaluation:
         """Start with no photo."""
         self.hierarchy = hierarchy
         self.dataset = DatasetIoU(self.hierarchy)
+        self.by_size = {name: DatasetIoU(self.hierarchy) for name in PERSON_SIZES}
+        self.photos_by_size = dict.fromkeys(PERSON_SIZES, 0)
         self.seed = SeedIoU(self.hierarchy)
+        self.calibration = Calibration(self.hierarchy)
         self.raw_violations = ViolationRate(self.hierarchy)
         self.decoded_violations = ViolationRate(self.hierarchy)
         self.photos = 0
@@ -157,7 +216,11 @@ class Evaluation:
         """
         rounded = decode_rounding(scores, self.hierarchy)
         self.dataset.add(predicted, truth)
+        size = _person_size(truth, self.hierarchy)
+        self.by_size[size].add(predicted, truth)
+        self.photos_by_size[size] += 1
         self.seed.add(rounded, truth)
+        self.calibration.add(scores, predicted, truth)
         self.raw_violations.add(rounded)
         self.decoded_violations.add(self.hierarchy.node_masks(predicted))
         self.photos += 1
@@ -173,12 +236,26 @@ class Evaluation:
                 "nodes": dict(zip(self.hierarchy.nodes, nodes.tolist(), strict=True)),
                 "background": self.dataset.background(),
             },
+            "by_person_size": {
+                name: {"photos": self.photos_by_size[name], "levels": measure.levels(with_background=False)}
+                for name, measure in self.by_size.items()
+            },
             "seed_iou": {
                 "levels": self.seed.levels(),
                 "nodes": dict(zip(self.hierarchy.nodes, seed_nodes.tolist(), strict=True)),
             },
+            "calibration_error": {
+                "all_pixels": self.calibration.levels(person_only=False),
+                "person_pixels": self.calibration.levels(person_only=True),
+            },
             "violations": {"raw": self.raw_violations.share(), "decoded": self.decoded_violations.share()},
         }
+
+
+def _person_size(truth: UInt8Map, hierarchy: Hierarchy) -> str:
+    """Return the class of a photo's person size; void counts as no person."""
+    share = ((truth != hierarchy.background) & hierarchy.valid_mask(truth)).mean()
+    return [name for name, least in PERSON_SIZES.items() if share >= least][-1]
 
 
 def _mean_of_present(values: list[float]) -> float:

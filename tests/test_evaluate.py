@@ -184,4 +184,12 @@ def test_the_table_shows_every_node_and_level(tiny_checkpoint: Path, examples: l
         assert f"{summary['seed_iou']['nodes'][node]:.3f}" in rows[node]
     assert "background" in rows
     assert text.startswith(f"Tiny: {len(examples)} photos")
-    assert len({line.count("|") for line in rows.values()}) == 1
+    for size, part in summary["by_person_size"].items():
+        values = [f"{value:.3f}" for value in part["levels"].values()]
+        assert [cell.strip() for cell in rows[size].split("|")[2:-1]] == [str(part["photos"]), *values]
+    for errors in summary["calibration_error"].values():
+        assert all(f"{value:.3f}" in text for value in errors.values())
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 2
+    for lines in tables:
+        assert len({line.count("|") for line in lines}) == 1

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hierseg.decoding import decode, decode_rounding
 from hierseg.hierarchy import Hierarchy, HierarchyError
-from hierseg.metrics import DatasetIoU, Evaluation, SeedIoU, ViolationRate
+from hierseg.metrics import PERSON_SIZES, Calibration, DatasetIoU, Evaluation, SeedIoU, ViolationRate
 from tests.trees import hierarchies, label_maps, nodes_of_label, score_maps
 
 Pair = tuple[np.ndarray, np.ndarray]  # predicted labels, true labels
@@ -352,3 +352,90 @@ def test_a_summary_holds_what_the_measures_say_as_plain_numbers(data: st.DataObj
     assert dataset["levels_with_background"] == pytest.approx(evaluation.dataset.levels(True), nan_ok=True)
     assert seed["levels"] == pytest.approx(evaluation.seed.levels())
     assert summary["violations"]["raw"] == evaluation.raw_violations.share()
+
+
+# Calibration
+
+
+def twin_calibration(
+    tree: Hierarchy, photos: list[tuple[np.ndarray, np.ndarray, np.ndarray]], depth: int, person_only: bool
+) -> float:
+    """Collect (confidence, right) pixel by pixel, put them into 15 lists and compare each list's means."""
+
+    def shown(label: int) -> int | None:
+        lineage = nodes_of_label(tree, label)[::-1]
+        return lineage[min(depth, len(lineage) - 1)] if lineage else None
+
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
+    for scores, predicted, truth in photos:
+        for pixel in np.ndindex(truth.shape):
+            if truth[pixel] == tree.void or (person_only and predicted[pixel] == tree.background):
+                continue
+            node = shown(predicted[pixel])
+            best_root = max(scores[root][pixel] for root in range(len(tree)) if tree.parents[root] < 0)
+            confidence = scores[node][pixel] if node is not None else np.float32(1) - best_root
+            bins[min(14, int(confidence * 15))].append((confidence, node == shown(truth[pixel])))
+    pixels = sum(map(len, bins))
+    if not pixels:
+        return float("nan")
+    gaps = [abs(sum(right for _, right in content) - sum(float(c) for c, _ in content)) for content in bins]
+    return sum(gaps) / pixels
+
+
+@given(st.data())
+def test_calibration_is_that_of_a_loop_over_pixels(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    measure = Calibration(tree)
+    photos = []
+    for predicted, truth in data.draw(pairs_of(tree)):
+        photos.append((data.draw(score_maps(tree, truth.shape)), predicted, truth))
+        measure.add(*photos[-1])
+    for person_only in (False, True):
+        levels = measure.levels(person_only)
+        assert list(levels) == list(tree.levels)
+        for depth, value in enumerate(levels.values()):
+            assert value == pytest.approx(twin_calibration(tree, photos, depth, person_only), abs=1e-6, nan_ok=True)
+
+
+def test_sure_and_right_is_calibrated_and_sure_and_wrong_is_not(tree: Hierarchy) -> None:
+    head, torso = tree.index("head"), tree.index("torso")
+    truth = np.full((4, 4), tree.labels[head], np.uint8)
+    truth[:, 2:] = tree.background
+    scores = tree.node_masks(truth).astype(np.float32)
+    right, wrong = Calibration(tree), Calibration(tree)
+    right.add(scores, truth, truth)
+    wrong.add(scores, truth, np.where(truth == tree.labels[head], tree.labels[torso], truth).astype(np.uint8))
+    assert set(right.levels(False).values()) == set(right.levels(True).values()) == {0.0}
+    assert wrong.levels(True) == {"body": 0.0, "upper-lower": 0.0, "parts": 1.0}
+    assert wrong.levels(False) == {"body": 0.0, "upper-lower": 0.0, "parts": 0.5}
+
+
+# Person size
+
+
+@pytest.mark.parametrize(
+    ("person", "void", "size"),
+    [(19, 0, "under 2 %"), (20, 0, "2-10 %"), (99, 0, "2-10 %"), (100, 0, "over 10 %"), (19, 500, "under 2 %")],
+)
+def test_photos_are_sorted_by_the_share_their_people_cover(tree: Hierarchy, person: int, void: int, size: str) -> None:
+    truth = np.full(1000, tree.background, np.uint8)
+    truth[:person] = tree.labels[tree.index("head")]
+    truth[person : person + void] = tree.void
+    truth = truth.reshape(20, 50)
+    evaluation = Evaluation(tree)
+    predicted = np.where(truth == tree.void, tree.background, truth).astype(np.uint8)
+    evaluation.add(tree.node_masks(predicted).astype(np.float32), predicted, truth)
+    figures = evaluation.summary()["by_person_size"]
+    assert {name: figures[name]["photos"] for name in figures} == {name: int(name == size) for name in PERSON_SIZES}
+    assert figures[size]["levels"]["body"] == 1.0
+
+
+@given(st.data())
+def test_sizes_add_up_to_the_whole(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    evaluation = Evaluation(tree)
+    for predicted, truth in data.draw(pairs_of(tree)):
+        evaluation.add(data.draw(score_maps(tree, truth.shape)), predicted, truth)
+    parts = evaluation.by_size.values()
+    np.testing.assert_array_equal(sum(part.confusion for part in parts), evaluation.dataset.confusion)
+    assert sum(evaluation.photos_by_size.values()) == evaluation.photos

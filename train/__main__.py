@@ -1,4 +1,4 @@
-"""The command line of training: `python -m train fit | evaluate`."""
+"""The command line of training: `python -m train prepare | fit | evaluate | convert-seed`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hierseg import checkpoint
 from hierseg.checkpoint import CheckpointError
 from hierseg.hierarchy import HierarchyError
 from hierseg.model import ModelError
+from train.convert_seed import ConversionError, convert
 from train.dataset import DataError
 from train.recipe import Recipe, RecipeError
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (CheckpointError, DataError, HierarchyError, ModelError, RecipeError) as error:
+    except (CheckpointError, ConversionError, DataError, HierarchyError, ModelError, RecipeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -52,6 +53,20 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
     evaluate.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
     evaluate.set_defaults(run=_evaluate)
+
+    prepare = commands.add_parser("prepare", help="make the data folder from VOC 2010 and PASCAL-Part")
+    prepare.add_argument("--photos", type=Path, required=True, help="the folder VOC2010 of the development kit")
+    prepare.add_argument("--annotations", type=Path, required=True, help="the folder Annotations_Part of PASCAL-Part")
+    prepare.add_argument("--out", type=Path, default=data, help=f"new data folder (default: ${_DATA} or %(default)s)")
+    prepare.add_argument("--numbering", default="seed", help="label numbers: seed (default) or papers")
+    prepare.add_argument("--split", default="seed", help="id lists: seed (default) or official")
+    prepare.set_defaults(run=_prepare)
+
+    convert = commands.add_parser("convert-seed", help="make a checkpoint of one of the seed's published .pt files")
+    convert.add_argument("file", type=Path, help="the seed's file")
+    convert.add_argument("--out", type=Path, required=True, help="for instance checkpoints/seed-ftm.safetensors")
+    convert.add_argument("--title", help="name on the page (default: the file's name)")
+    convert.set_defaults(run=_convert_seed)
     return parser
 
 
@@ -91,6 +106,23 @@ def _evaluate(options: argparse.Namespace) -> None:
             checkpoint.save(path, model, checkpoint.with_record(own_card, figures=summary))
     if options.json:
         checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+def _convert_seed(options: argparse.Namespace) -> None:
+    convert(options.file, options.out, options.title or options.file.stem)
+    print(options.out)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from train.prepare import PrepareError, prepare  # scipy: only when it is asked for
+
+    try:
+        report = prepare(options.photos, options.annotations, options.out, options.numbering, options.split)
+    except PrepareError as error:
+        sys.exit(f"error: {error}")
+    print(report)
+    if not report.complete:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

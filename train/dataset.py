@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -79,8 +80,10 @@ def load_examples(folder: str | Path, ids: list[str], hierarchy: Hierarchy) -> l
         One example an id, in their order. The whole data set takes about 2.2 GB.
 
     Raises:
-        DataError: Something is missing, damaged, of another size, or holds an unknown label; all faults are named.
+        DataError: Something is missing, damaged, of another size, or holds an unknown label; all faults are named. Or
+            the folder numbers its labels unlike the tree.
     """
+    check_numbering(folder, hierarchy)
 
     def attempt(name: str) -> Example | str:
         try:
@@ -96,6 +99,35 @@ def load_examples(folder: str | Path, ids: list[str], hierarchy: Hierarchy) -> l
         listed = "\n".join(faults[:_NAMED])
         raise DataError(f"{len(faults)} of {len(ids)} examples in {folder} cannot be used:\n{listed}{more}")
     return [result for result in results if isinstance(result, Example)]
+
+
+def check_numbering(folder: str | Path, hierarchy: Hierarchy) -> None:
+    """Check that the labels of a folder made by `train.prepare` mean what they mean in a tree.
+
+    A folder without labels.json is taken to use the tree's own: nothing in a mask can tell.
+
+    Args:
+        folder: The data folder.
+        hierarchy: The tree.
+
+    Raises:
+        DataError: labels.json is damaged, or gives a node another number than the tree does.
+    """
+    path = Path(folder) / "labels.json"
+    if not path.exists():
+        return
+    try:
+        labels = dict(json.loads(path.read_text(encoding="utf-8"))["labels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged. Make the folder again with `python -m train prepare`.") from error
+    nodes = zip(hierarchy.nodes, hierarchy.aliases, hierarchy.labels, strict=True)
+    own = {name: label for node, aliases, label in nodes for name in (node, *aliases)}
+    other = [f"{node} is {label}, not {own.get(node)}" for node, label in labels.items() if own.get(node) != label]
+    if other:
+        raise DataError(
+            f"{path} numbers parts unlike the tree {hierarchy.name}: {'; '.join(other)}. Make the folder again with "
+            "another --numbering, or use a tree with its labels."
+        )
 
 
 def load_example(folder: Path, name: str, hierarchy: Hierarchy) -> Example:

@@ -72,6 +72,19 @@ def table(title: str, summary: dict[str, Any]) -> str:
         lines.append(f"| **{level}** | {value:.3f} | {background:.3f} | {seed['levels'][level]:.3f} |")
     lines += [f"| {node} | {value:.3f} | | {seed['nodes'][node]:.3f} |" for node, value in dataset["nodes"].items()]
     lines.append(f"| background | {dataset['background']:.3f} | | |")
+    lines += ["", f"| data-set IoU by share of person | photos | {' | '.join(dataset['levels'])} |"]
+    lines.append("|---|---" + "|---" * len(dataset["levels"]) + "|")
+    for size, part in summary["by_person_size"].items():
+        values = " | ".join(f"{value:.3f}" for value in part["levels"].values())
+        lines.append(f"| {size} | {part['photos']} | {values} |")
+    lines += [
+        "",
+        "Expected calibration error, all pixels and those called person: "
+        + ", ".join(
+            f"{level} {everywhere:.3f} / {summary['calibration_error']['person_pixels'][level]:.3f}"
+            for level, everywhere in summary["calibration_error"]["all_pixels"].items()
+        ),
+    ]
     violations = summary["violations"]
     lines += ["", f"Pixels that break the tree: raw {violations['raw']:.4%}, decoded {violations['decoded']:.4%}"]
     return "\n".join(lines)

@@ -1,0 +1,144 @@
+"""Files of the seed's form become checkpoints that give what the seed's own network gives."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hierseg import checkpoint
+from hierseg.hierarchy import Hierarchy
+from hierseg.image import open_photo
+from hierseg.model import build, normalize
+from hierseg.predictor import Predictor
+from tests.server import REPOSITORY
+from train.__main__ import main
+from train.convert_seed import SPEC, ConversionError, convert
+
+import segmentation_models_pytorch as smp  # isort: skip  # after hierseg, which makes torchvision usable
+
+CAMERA = REPOSITORY / "examples" / "camera.jpg"
+
+
+@pytest.fixture(scope="module")
+def seed_network() -> torch.nn.Module:
+    """The seed's network, its sigmoid inside, with random weights, and statistics under which its scores vary."""
+    torch.manual_seed(0)
+    network = smp.Unet("resnet101", encoder_weights=None, classes=9, activation="sigmoid")
+    with torch.no_grad():
+        for _ in range(8):
+            network(torch.rand(2, 3, 64, 64))  # fills the running statistics
+        network.segmentation_head[0].weight.mul_(4)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def seed_file(seed_network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the form that the seed's notebook saves."""
+    optimizer = torch.optim.Adam(seed_network.segmentation_head.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
+    path = tmp_path_factory.mktemp("seed") / "tree_min.pt"
+    torch.save(
+        {
+            "epoch": 39,
+            "model_state_dict": seed_network.state_dict(),
+            "optimizer_state_dict": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "losses": [0.5, 0.25],
+        },
+        path,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def converted(seed_file: Path) -> Path:
+    """The same, converted by the command."""
+    out = seed_file.with_name("seed-ftm.safetensors")
+    assert main(["convert-seed", str(seed_file), "--out", str(out), "--title", "Seed FTM"]) == 0
+    return out
+
+
+def test_scores_are_those_of_the_seeds_network(seed_network: torch.nn.Module, converted: Path) -> None:
+    prediction = Predictor(converted).predict(CAMERA)
+    red, green, blue = (round(mean * 255) for mean in SPEC.mean)
+    canvas = prediction.letterbox.apply(open_photo(CAMERA), (red, green, blue))
+    with torch.inference_mode():
+        own = seed_network(normalize(torch.from_numpy(canvas).permute(2, 0, 1), SPEC)[None])[0]
+    # Weights are stored in half precision.
+    torch.testing.assert_close(prediction.content, prediction.letterbox.crop(own), atol=0.01, rtol=0)
+    assert own.std() > 0.05
+
+
+def test_the_card_says_where_the_weights_are_from(converted: Path, tree: Hierarchy) -> None:
+    card = checkpoint.read_card(converted)
+    assert (card.title, card.threshold, card.hierarchy) == ("Seed FTM", 0.5, tree)
+    assert card.record["source"] == {"file": "tree_min.pt", "epoch": 39}
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod."])
+def test_names_of_wrapped_networks_are_understood(
+    seed_network: torch.nn.Module, converted: Path, tmp_path: Path, wrapper: str
+) -> None:
+    weights = {f"{wrapper}{name}": value for name, value in seed_network.state_dict().items()}
+    torch.save(weights, tmp_path / "bare.pt")  # also without the training state around it
+    convert(tmp_path / "bare.pt", tmp_path / "bare.safetensors", "Bare")
+    model, _ = checkpoint.load(tmp_path / "bare.safetensors")
+    for name, value in checkpoint.load(converted)[0].state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, msg=name)
+
+
+class Harmful:
+    """Would run code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Touch a file."""
+        return (Path.touch, (Path("harm-done"),))
+
+
+def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model_state_dict": Harmful()}, "harmful.pt")
+    with pytest.raises(ConversionError, match="nothing in it was run"):
+        convert("harmful.pt", "out.safetensors", "Harm")
+    assert not Path("harm-done").exists() and not Path("out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"epoch": 3}, "holds no model_state_dict"),
+        ([1, 2], "holds a list"),
+        ({"model_state_dict": {"weight": torch.zeros(2)}}, "does not hold a U-Net on ResNet101"),
+        (None, "does not exist"),
+        (b"not a pickle", "is damaged, or more than plain weights"),
+        (b"", "is damaged, or more than plain weights"),
+    ],
+)
+def test_other_files_end_with_status_1_and_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: Any, said: str
+) -> None:
+    path = tmp_path / "file.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    out = tmp_path / "out.safetensors"
+    assert main(["convert-seed", str(path), "--out", str(out)]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and said in message and not out.exists()
+
+
+def test_another_networks_weights_are_refused(tmp_path: Path, tiny_spec: Any) -> None:
+    torch.save({"model_state_dict": build(tiny_spec).state_dict()}, tmp_path / "tiny.pt")
+    with pytest.raises(ConversionError, match="does not hold a U-Net on ResNet101"):
+        convert(tmp_path / "tiny.pt", tmp_path / "out.safetensors", "Tiny")
+
+
+def test_the_page_offers_it_beside_ours(converted: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for path in (converted, tiny_checkpoint):
+        shutil.copy(path, tmp_path)
+    assert [Predictor(path).card.title for path in checkpoint.available(tmp_path).values()] == ["Seed FTM", "Tiny"]

@@ -1,0 +1,88 @@
+"""The seed's published files as checkpoints of ours: `python -m train convert-seed FILE.pt --out NEW.safetensors`.
+
+They hold a training state whose `model_state_dict` is that of a U-Net on ResNet101 with the sigmoid as its last layer.
+A sigmoid has no weights, so the same weights in a network without it give logits, as every checkpoint here does.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hierseg import checkpoint
+from hierseg.checkpoint import Card
+from hierseg.hierarchy import Hierarchy
+from hierseg.model import ModelSpec, build
+
+SPEC = ModelSpec(
+    architecture="Unet",
+    encoder="resnet101",
+    classes=9,
+    input_size=224,
+    mean=(0.485, 0.456, 0.406),  # ImageNet's, as torchvision's ResNets want them
+    std=(0.229, 0.224, 0.225),
+)
+_WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before each name
+
+
+class ConversionError(ValueError):
+    """The file is not one of the seed's. The message says what it holds instead."""
+
+
+def convert(source: str | Path, out: str | Path, title: str) -> Card:
+    """Write a checkpoint with the weights of one of the seed's files.
+
+    The channels are taken to be in the order of the default tree, which is the seed's.
+
+    Args:
+        source: The seed's file: a dictionary with `model_state_dict`, or that state dict itself.
+        out: Where to write.
+        title: Name that people see on the page.
+
+    Returns:
+        The card of the new checkpoint.
+
+    Raises:
+        ConversionError: The file cannot be read without running code in it, or holds another network.
+    """
+    source = Path(source)
+    content = _read(source)
+    weights = content.get("model_state_dict", content)
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ConversionError(f"{source} holds no model_state_dict with weights, but {', '.join(map(str, content))}.")
+    model = build(SPEC)
+    try:
+        model.load_state_dict({_bare(name): value for name, value in weights.items()})
+    except RuntimeError as error:
+        raise ConversionError(f"{source} does not hold a U-Net on ResNet101 with nine channels: {error}") from error
+    epoch = content.get("epoch")
+    record = {
+        "loss": title,
+        "source": {"file": source.name, **({"epoch": epoch} if isinstance(epoch, int) else {})},
+    }
+    card = Card(spec=SPEC, hierarchy=Hierarchy.default(), title=title, record=record)
+    checkpoint.save(out, model, card)
+    return card
+
+
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ConversionError(f"{source} does not exist.") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        # Not torch's own words: they advise to load the file in a way that runs what is in it.
+        raise ConversionError(f"{source} is damaged, or more than plain weights; nothing in it was run.") from error
+    if not isinstance(content, dict):
+        raise ConversionError(f"{source} holds a {type(content).__name__}, not a training state.")
+    return content
+
+
+def _bare(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.removeprefix(wrapper)
+    return name
