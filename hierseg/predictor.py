@@ -19,7 +19,10 @@ from hierseg.decoding import Decoded, Scores, decode, decode_rounding, violation
 from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
 from hierseg.image import Letterbox, Photo, open_photo
 from hierseg.model import normalize
+from hierseg.second_look import Window, windows
 
+_TRUST = 0.7  # share of a closer look's scores in the mean with what was seen before
+_FADE = 0.12  # of a window's sides, over which that share falls to 0 at its edges, so that no seam shows
 _STRIP_PIXELS = 1_000_000  # photo pixels decoded at a time, so that memory does not grow with nodes times photo
 
 
@@ -38,6 +41,48 @@ class Area:
     confidence: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What the network says of one window of a photo.
+
+    Attributes:
+        window: Which part.
+        letterbox: How it lies in the network's input; `letterbox.photo` is its height and width.
+        content: Node scores where the network computed them, float32 (N, h, w), 0 to 1.
+    """
+
+    window: Window
+    letterbox: Letterbox
+    content: Tensor
+
+    def blend_into(self, scores: Tensor, first_row: int, photo: tuple[int, int]) -> None:
+        """Mix this look into some rows of a photo's scores.
+
+        Args:
+            scores: Scores of whole rows, float32 (N, rows, W); changed in place.
+            first_row: Which row of the photo is their first.
+            photo: Height and width of the photo.
+        """
+        top = max(self.window.top, first_row)
+        bottom = min(self.window.bottom, first_row + scores.shape[1])
+        if top >= bottom:
+            return
+        own = slice(top - self.window.top, bottom - self.window.top)
+        down = _fading(self.window.top, self.window.bottom, photo[0])[own]
+        across = _fading(self.window.left, self.window.right, photo[1])
+        there = scores[:, top - first_row : bottom - first_row, self.window.left : self.window.right]
+        there.lerp_(self.letterbox.restore(self.content, own), _TRUST * down[:, None] * across)
+
+
+def _fading(first: int, last: int, length: int) -> Tensor:
+    """Return a weight for each pixel of a window along one axis: 1, falling to 0 at edges that are not the photo's."""
+    at = torch.arange(last - first) + 0.5
+    fade = max(1.0, _FADE * (last - first))
+    from_first = at / fade if first > 0 else torch.ones_like(at)
+    from_last = (last - first - at) / fade if last < length else torch.ones_like(at)
+    return torch.minimum(from_first, from_last).clamp(max=1)
+
+
 @dataclasses.dataclass
 class Prediction:
     """What the network says of one photo; everything is answered without running it again.
@@ -45,25 +90,25 @@ class Prediction:
     Attributes:
         hierarchy: The tree.
         threshold: Decoding threshold used where none is given.
-        letterbox: How the photo lies in the network's input; `letterbox.photo` is its height and width.
-        content: Node scores where the network computed them, float32 (N, h, w), 0 to 1.
+        whole: The look at the whole photo.
+        closer: Closer looks at windows of it, which do not overlap.
     """
 
     hierarchy: Hierarchy
     threshold: float
-    letterbox: Letterbox
-    content: Tensor
+    whole: Look
+    closer: tuple[Look, ...] = ()
     _decoded: dict[tuple[float, float], Decoded] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the photo in pixels."""
-        return self.letterbox.photo
+        return self.whole.window.size
 
     @property
     def scores(self) -> Scores:
         """Node scores at the photo's resolution, float32 (N, H, W); made anew at each call."""
-        return np.asarray(self.letterbox.restore(self.content).numpy())
+        return self._rows(0, self.size[0])
 
     @property
     def labels(self) -> UInt8Map:
@@ -155,12 +200,26 @@ class Prediction:
         height, width = self.size
         step = max(1, _STRIP_PIXELS // width)
         for top in range(0, height, step):
-            rows = slice(top, min(top + step, height))
-            yield rows, self.letterbox.restore(self.content, rows).numpy()
+            bottom = min(top + step, height)
+            yield slice(top, bottom), self._rows(top, bottom)
+
+    def _rows(self, top: int, bottom: int) -> Scores:
+        """Return the scores of some rows, float32 (N, bottom - top, W)."""
+        scores = self.whole.letterbox.restore(self.whole.content, slice(top, bottom))
+        for look in self.closer:
+            look.blend_into(scores, top, self.size)
+        return np.asarray(scores.numpy())
 
 
 @torch.inference_mode()
-def segment(model: nn.Module, card: Card, pixels: Photo, input_size: int | None = None) -> Prediction:
+def segment(
+    model: nn.Module,
+    card: Card,
+    pixels: Photo,
+    input_size: int | None = None,
+    flip: bool = True,
+    second_look: bool = True,
+) -> Prediction:
     """Run a network on one opened photo.
 
     Args:
@@ -168,22 +227,35 @@ def segment(model: nn.Module, card: Card, pixels: Photo, input_size: int | None 
         card: Its spec, tree and threshold.
         pixels: RGB, uint8, shape (H, W, 3).
         input_size: Longest side of the network's input in pixels; None for the spec's own.
+        flip: Take the mean of the scores of the photo and of its mirror image. Twice the time.
+        second_look: Look again at windows around people who are small, see `second_look.windows`. Up to four times the
+            time where there are such people, nothing where there are none.
 
     Returns:
         The prediction at the photo's own resolution.
     """
-    letterbox = Letterbox.fit(pixels.shape[0], pixels.shape[1], input_size or card.spec.input_size)
+    size = input_size or card.spec.input_size
+    height, width = pixels.shape[:2]
+    whole = _look(model, card, pixels, Window(0, 0, height, width), size, flip)
+    closer: tuple[Look, ...] = ()
+    if second_look:
+        roots = [node for node, parent in enumerate(card.hierarchy.parents) if parent < 0]
+        somebody = whole.content[roots].amax(dim=0).numpy()
+        closer = tuple(_look(model, card, pixels, window, size, flip) for window in windows(somebody, (height, width)))
+    return Prediction(card.hierarchy, card.threshold, whole, closer)
+
+
+def _look(model: nn.Module, card: Card, pixels: Photo, window: Window, size: int, flip: bool) -> Look:
+    letterbox = Letterbox.fit(*window.size, size)
+    part = np.ascontiguousarray(pixels[window.top : window.bottom, window.left : window.right])
     red, green, blue = (round(mean * 255) for mean in card.spec.mean)
-    canvas = torch.from_numpy(letterbox.apply(pixels, (red, green, blue))).permute(2, 0, 1)
+    canvas = torch.from_numpy(letterbox.apply(part, (red, green, blue))).permute(2, 0, 1)
     weights = next(model.parameters(), canvas)  # where the network is, the photo must go
-    batch = normalize(canvas.to(weights.device), card.spec)[None].contiguous(memory_format=torch.channels_last)
-    scores: Tensor = model(batch).sigmoid()[0]
-    return Prediction(
-        hierarchy=card.hierarchy,
-        threshold=card.threshold,
-        letterbox=letterbox,
-        content=letterbox.crop(scores).float().cpu().contiguous(),
-    )
+    image = normalize(canvas.to(weights.device), card.spec)
+    batch = torch.stack([image, image.flip(-1)] if flip else [image])
+    scores: Tensor = model(batch.contiguous(memory_format=torch.channels_last)).sigmoid()
+    mean = (scores[0] + scores[1].flip(-1)) / 2 if flip else scores[0]
+    return Look(window, letterbox, letterbox.crop(mean).float().cpu().contiguous())
 
 
 class Predictor:

@@ -13,7 +13,7 @@ from hierseg import checkpoint
 from hierseg.hierarchy import Hierarchy
 from hierseg.image import open_photo
 from hierseg.model import build, normalize
-from hierseg.predictor import Predictor
+from hierseg.predictor import Predictor, segment
 from tests.server import REPOSITORY
 from train.__main__ import main
 from train.convert_seed import SPEC, ConversionError, convert
@@ -63,7 +63,8 @@ def converted(seed_file: Path) -> Path:
 
 
 def test_scores_are_those_of_the_seeds_network(seed_network: torch.nn.Module, converted: Path) -> None:
-    prediction = Predictor(converted).predict(CAMERA)
+    model, card = checkpoint.load(converted)
+    prediction = segment(model, card, open_photo(CAMERA), flip=False, second_look=False).whole
     red, green, blue = (round(mean * 255) for mean in SPEC.mean)
     canvas = prediction.letterbox.apply(open_photo(CAMERA), (red, green, blue))
     with torch.inference_mode():

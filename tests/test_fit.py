@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -32,7 +33,7 @@ from tests.data import write_dataset
 from train.__main__ import main
 from train.dataset import load_examples, read_ids, split_hash
 from train.evaluate import THRESHOLDS, evaluate, table
-from train.fit import Batches, TrainingError, fit
+from train.fit import Batches, TrainingError, fit, fit_stages
 from train.recipe import Crop, Optimizer, Recipe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -290,6 +291,67 @@ def test_a_run_starts_from_the_weights_it_is_given(run: Path, recipe: Recipe, da
     for (name, first), second in zip(before.named_parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(second, first, atol=1e-6, rtol=0, msg=name)
     assert read_log(tmp_path)[0]["loss"] < read_log(run)[0]["loss"]
+
+
+def test_each_stage_starts_from_the_best_weights_of_the_one_before(
+    recipe: Recipe, data: Path, run: Path, tmp_path: Path
+) -> None:
+    second = dataclasses.replace(recipe, crop=Crop(size=96), optimizer=Optimizer(lr=1e-3), epochs=1)
+    whole = tmp_path / "whole"
+    assert fit_stages([recipe, second], data, whole) == whole / "stage-2" / "best.safetensors"
+    assert_same_run(whole / "stage-1", run)
+    by_hand = dataclasses.replace(second, start_from=str(run / "best.safetensors"))
+    fit(by_hand, data, tmp_path / "by hand")
+    assert same(read_state(whole / "stage-2"), read_state(tmp_path / "by hand"))
+
+    # Given again, it leaves all as it is; and the weights of the first stage are enough to go on elsewhere.
+    before = (whole / "stage-2" / "state.pt").read_bytes()
+    fit_stages([recipe, second], data, whole)
+    assert (whole / "stage-2" / "state.pt").read_bytes() == before
+    elsewhere = tmp_path / "elsewhere" / "stage-1" / "best.safetensors"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_bytes((whole / "stage-1" / "best.safetensors").read_bytes())
+    fit_stages([recipe, second], data, tmp_path / "elsewhere")
+    assert [path.name for path in elsewhere.parent.iterdir()] == ["best.safetensors"]
+    assert same(read_state(tmp_path / "elsewhere" / "stage-2"), read_state(whole / "stage-2"))
+
+
+def test_stages_stop_and_go_on_exactly(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    stages = [dataclasses.replace(recipe, epochs=1), dataclasses.replace(recipe, epochs=2)]
+    fit_stages(stages, data, tmp_path / "whole")
+    for step in (1, STEPS + 1):  # in the first stage, then in the second
+        fit_stages(stages, data, tmp_path / "stopped", stop_after=step)
+    assert read_state(tmp_path / "stopped" / "stage-2")["step"] == STEPS + 1
+    fit_stages(stages, data, tmp_path / "stopped")
+    for stage in ("stage-1", "stage-2"):
+        assert same(read_state(tmp_path / "stopped" / stage), read_state(tmp_path / "whole" / stage))
+
+
+def test_a_run_of_one_stage_lies_in_the_folder_itself(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
+    assert fit_stages([recipe], data, tmp_path) == tmp_path / "best.safetensors"
+    assert_same_run(tmp_path, run)
+
+
+def test_a_full_disk_leaves_the_state_before_usable(
+    recipe: Recipe, data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(recipe, data, tmp_path, stop_after=STEPS)
+    saved = (tmp_path / "state.pt").read_bytes()
+    real = os.replace
+
+    def full(source: str, target: Path) -> None:
+        if Path(target).name == "state.pt":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            fit(recipe, data, tmp_path)
+    assert (tmp_path / "state.pt").read_bytes() == saved
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    fit(recipe, data, tmp_path)
+    assert_same_run(tmp_path, run)
 
 
 def test_a_run_refuses_weights_of_another_tree(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:

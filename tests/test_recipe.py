@@ -47,15 +47,16 @@ def statements(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.iterdir()), ids=lambda path: path.name)
 def test_every_config_is_a_recipe(path: Path) -> None:
-    recipe = Recipe.from_yaml(path)
-    assert recipe.model.classes == len(recipe.tree())
+    for recipe in Recipe.stages_from_yaml(path):
+        assert recipe.model.classes == len(recipe.tree())
 
 
 def test_bce_and_ftm_differ_in_the_loss_alone() -> None:
     bce, ftm = CONFIGS / "bce.yaml", CONFIGS / "ftm.yaml"
     pairs = list(zip(statements(bce), statements(ftm), strict=True))
     assert [pair for pair in pairs if pair[0] != pair[1]] == [("loss: bce", "loss: focal_tree_min")]
-    assert dataclasses.replace(Recipe.from_yaml(bce), loss="focal_tree_min") == Recipe.from_yaml(ftm)
+    stages = Recipe.stages_from_yaml(bce)
+    assert [dataclasses.replace(stage, loss="focal_tree_min") for stage in stages] == Recipe.stages_from_yaml(ftm)
 
 
 def test_the_seed_recipe_is_the_seeds_set_up() -> None:
@@ -174,3 +175,42 @@ def test_classes_follow_the_tree_that_the_recipe_names(tmp_path: Path) -> None:
     assert Recipe.from_yaml(write(tmp_path, content)).tree().nodes == ("cat",)
     with pytest.raises(RecipeError, match="the tree has 1 nodes"):
         Recipe.from_yaml(write(tmp_path, {"loss": "bce", "hierarchy": str(tree)}))
+
+
+def test_a_stage_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    stages = [{"epochs": 3}, {"crop": {"size": 96}, "optimizer": {"lr": 0.5}, "positive_weights": {"torso": 2}}]
+    first, second = Recipe.stages_from_yaml(write(tmp_path, {**SMALL, "stages": stages}))
+    alone = Recipe.from_yaml(write(tmp_path, SMALL))
+    assert first == dataclasses.replace(alone, epochs=3)
+    assert second == dataclasses.replace(
+        alone,
+        crop=dataclasses.replace(alone.crop, size=96),
+        optimizer=dataclasses.replace(alone.optimizer, lr=0.5),
+        positive_weights={"torso": 2.0},  # data, so replaced as a whole
+    )
+
+
+def test_without_stages_there_is_one(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL)
+    assert Recipe.stages_from_yaml(path) == [Recipe.from_yaml(path)]
+    path = write(tmp_path, {**SMALL, "stages": [{}, {}]})
+    with pytest.raises(RecipeError, match="has 2 stages"):
+        Recipe.from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("stages", "named"),
+    [
+        ([], "must be a list of mappings"),
+        ({"epochs": 3}, "must be a list of mappings"),
+        ([3], "must be a list of mappings"),
+        ([{}, {"epoch": 3}], "stage 2: unknown key 'epoch'"),
+        ([{"crop": {"size": 100}}], "stage 1: crop.size"),
+        ([{"stages": [{}]}], "stage 1: unknown key 'stages'"),
+    ],
+)
+def test_wrong_stages_are_refused(stages: Any, named: str, tmp_path: Path) -> None:
+    path = write(tmp_path, {**SMALL, "stages": stages})
+    with pytest.raises(RecipeError, match=named) as caught:
+        Recipe.stages_from_yaml(path)
+    assert str(path) in str(caught.value)

@@ -1,4 +1,4 @@
-"""The command line of training: `python -m train prepare | fit | evaluate | convert-seed`."""
+"""The command line of training: `python -m train prepare | fit | evaluate | report | convert-seed`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hierseg.model import ModelError
 from train.convert_seed import ConversionError, convert
 from train.dataset import DataError
 from train.recipe import Recipe, RecipeError
+from train.report import ReportError, fill
 
 _DATA = "HIERSEG_DATA"
 
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (CheckpointError, ConversionError, DataError, HierarchyError, ModelError, RecipeError) as error:
+    except (CheckpointError, ConversionError, DataError, HierarchyError, ModelError, RecipeError, ReportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--photos", type=int, help="only the first so many")
     evaluate.add_argument("--input-size", type=int, help="longest side of the network's input in pixels")
     evaluate.add_argument("--threshold", type=float, help="decoding threshold (default: the checkpoint's)")
+    evaluate.add_argument("--no-flip", action="store_true", help="without the mean over the mirror image")
+    evaluate.add_argument("--no-second-look", action="store_true", help="without looking again at small people")
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
     evaluate.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
     evaluate.set_defaults(run=_evaluate)
@@ -62,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--split", default="seed", help="id lists: seed (default) or official")
     prepare.set_defaults(run=_prepare)
 
+    report = commands.add_parser("report", help="set the tables of an evaluation into Markdown files, between marks")
+    report.add_argument("texts", type=Path, nargs="+", metavar="TEXT", help="for instance README.md")
+    report.add_argument("--figures", type=Path, default=Path("checkpoints/evaluation.json"), help="of evaluate --json")
+    report.set_defaults(run=_report)
+
     convert = commands.add_parser("convert-seed", help="make a checkpoint of one of the seed's published .pt files")
     convert.add_argument("file", type=Path, help="the seed's file")
     convert.add_argument("--out", type=Path, required=True, help="for instance checkpoints/seed-ftm.safetensors")
@@ -71,12 +79,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from train.fit import TrainingError, fit  # heavy: only when it is asked for
+    from train.fit import TrainingError, fit_stages  # heavy: only when it is asked for
 
-    recipe = Recipe.from_yaml(options.recipe)
+    recipes = Recipe.stages_from_yaml(options.recipe)
     folder = options.folder or Path("runs") / options.recipe.stem
     try:
-        print(fit(recipe, options.data, folder, fresh=options.fresh, stop_after=options.stop_after))
+        print(fit_stages(recipes, options.data, folder, fresh=options.fresh, stop_after=options.stop_after))
     except TrainingError as error:
         sys.exit(f"error: {error}")
 
@@ -92,13 +100,15 @@ def _evaluate(options: argparse.Namespace) -> None:
         card = own_card if options.threshold is None else checkpoint.with_threshold(own_card, options.threshold)
         ids = read_ids(options.data, options.split)[: options.photos]
         examples = load_examples(options.data, ids, card.hierarchy)
-        summary = evaluate(model, card, examples, options.input_size).summary()
+        passes = {"flip": not options.no_flip, "second_look": not options.no_second_look}
+        summary = evaluate(model, card, examples, options.input_size, **passes).summary()
         summary["protocol"] = {
             "split": options.split,
             "ids_sha256": split_hash(ids),
             "input_size": options.input_size or card.spec.input_size,
             "threshold": card.threshold,
             "resolution": "photo",
+            **passes,
         }
         print(f"{table(f'{card.title} ({path.name})', summary)}\n")
         figures[name] = summary  # as it was asked for: two runs both have a best.safetensors
@@ -106,6 +116,17 @@ def _evaluate(options: argparse.Namespace) -> None:
             checkpoint.save(path, model, checkpoint.with_record(own_card, figures=summary))
     if options.json:
         checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+def _report(options: argparse.Namespace) -> None:
+    try:
+        figures = json.loads(options.figures.read_text(encoding="utf-8"))
+        texts = {path: path.read_text(encoding="utf-8") for path in options.texts}
+    except (OSError, ValueError) as error:
+        raise ReportError(f"A text or its figures cannot be read: {error}") from error
+    filled = {path: fill(text, figures) for path, text in texts.items()}  # all or none
+    for path, text in filled.items():
+        checkpoint.write_atomically(path, text.encode())
 
 
 def _convert_seed(options: argparse.Namespace) -> None:

@@ -19,7 +19,13 @@ THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 
 def evaluate(
-    model: nn.Module, card: Card, examples: Sequence[Example], input_size: int | None = None, progress: bool = True
+    model: nn.Module,
+    card: Card,
+    examples: Sequence[Example],
+    input_size: int | None = None,
+    flip: bool = True,
+    second_look: bool = True,
+    progress: bool = True,
 ) -> Evaluation:
     """Measure a network photo by photo, each at its own resolution.
 
@@ -28,6 +34,8 @@ def evaluate(
         card: Its spec, tree and threshold.
         examples: Annotated photos.
         input_size: Longest side of the network's input; None for the spec's own.
+        flip: As for `predictor.segment`.
+        second_look: As for `predictor.segment`.
         progress: Show a bar.
 
     Returns:
@@ -36,7 +44,7 @@ def evaluate(
     evaluation = Evaluation(card.hierarchy)
     model.eval()
     for example in tqdm(examples, unit="photo", disable=not progress):
-        prediction = segment(model, card, example.photo, input_size)
+        prediction = segment(model, card, example.photo, input_size, flip, second_look)
         evaluation.add(prediction.scores, prediction.labels, example.label_map)
     return evaluation
 

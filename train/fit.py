@@ -13,12 +13,13 @@ from the recipe's seed and the step, so a run that was stopped goes on exactly w
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -39,6 +40,7 @@ from hierseg.losses import LOSSES
 from hierseg.model import build, normalize
 from train.augment import Augmenter
 from train.dataset import Example, load_examples, read_ids, split_hash
+from train.distributed import share_batch_norm
 from train.evaluate import choose_threshold, evaluate
 from train.recipe import Optimizer, Recipe
 
@@ -68,7 +70,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     """
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        mixed_precision="bf16" if _has_bf16() else "no",
+        mixed_precision="bf16" if recipe.mixed_precision and _has_bf16() else "no",
         dataloader_config=DataLoaderConfiguration(split_batches=True, even_batches=False),
         log_with="tensorboard",
         project_dir=str(run / "tensorboard"),
@@ -122,6 +124,8 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         num_workers=1,
         prefetch_factor=8,
     )
+    if accelerator.num_processes > 1:
+        share_batch_norm(model)
     # The scheduler is left out: prepared, it would step once per process.
     prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     average.to(accelerator.device)
@@ -152,7 +156,9 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         torch.manual_seed((recipe.seed << 32) + step)  # dropout, on every device, without a state to keep
         with accelerator.autocast():
             logits = prepared(normalize(photos, recipe.model).contiguous(memory_format=torch.channels_last))
-        loss = objective(logits, label_maps)
+        # Each process's mean counts as much as it has valid pixels: together that is the mean over the whole batch.
+        valid = (label_maps != tree.void).sum().float()
+        loss = objective(logits, label_maps) * valid / accelerator.reduce(valid, "mean").clamp(min=1)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
         running.append(accelerator.reduce(loss.detach(), "mean").item())
@@ -173,7 +179,10 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
 
         if step % steps_per_epoch == 0:
             if accelerator.is_main_process:
-                summary = evaluate(average.module, card, validation, progress=False).summary()
+                # One pass a photo: what is wanted is the order of the epochs.
+                summary = evaluate(
+                    average.module, card, validation, flip=False, second_look=False, progress=False
+                ).summary()
                 levels = summary["dataset_iou"]["levels"]
                 mean = float(np.mean(list(levels.values())))
                 accelerator.log({f"iou/{name}": value for name, value in levels.items()}, step=step)
@@ -193,6 +202,43 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     if step >= total_steps and accelerator.is_main_process and recipe.threshold_photos:
         _set_threshold(run / "best.safetensors", examples[: recipe.threshold_photos])
     return run / "best.safetensors"
+
+
+def fit_stages(
+    recipes: Sequence[Recipe], data: Path, run: Path, fresh: bool = False, stop_after: int | None = None
+) -> Path:
+    """Train the stages of a recipe one after the other, each from the best weights of the one before.
+
+    A recipe of one stage has its run in the folder itself, others in stage-1, stage-2 and so on below it. A stage whose
+    folder holds a best.safetensors and no state is taken as done: so a run goes on on another machine.
+
+    Args:
+        recipes: The stages.
+        data: The data folder.
+        run: The run's folder.
+        fresh: As for `fit`, for every stage.
+        stop_after: As for `fit`, a step of the stage that is going on.
+
+    Returns:
+        Path of the best checkpoint of the last stage that was trained.
+
+    Raises:
+        TrainingError: As for `fit`.
+        DataError: As for `fit`.
+    """
+    best: Path | None = None
+    for number, recipe in enumerate(recipes, 1):
+        folder = run if len(recipes) == 1 else run / f"stage-{number}"
+        if best is not None:
+            recipe = dataclasses.replace(recipe, start_from=str(best))
+        best = folder / "best.safetensors"
+        if not fresh and best.is_file() and not (folder / "state.pt").is_file():
+            continue
+        fit(recipe, data, folder, fresh, stop_after)
+        if stop_after is not None and (_read_state(folder / "state.pt") or {}).get("step") == stop_after:
+            break
+    assert best is not None
+    return best
 
 
 class Objective:

@@ -95,6 +95,7 @@ class Recipe:
         ema_decay: Decay of the moving average of weights that is validated and saved, a step.
         validation_photos: How many photos of the validation list choose the best epoch; 0 for all.
         threshold_photos: How many training photos choose the decoding threshold; 0 leaves it at 0.5.
+        mixed_precision: Use bfloat16 where the machine has it.
         seed: Fixes weights, order and augmentation.
     """
 
@@ -114,11 +115,27 @@ class Recipe:
     ema_decay: float = 0.995
     validation_photos: int = 100
     threshold_photos: int = 200
+    mixed_precision: bool = True
     seed: int = 0
 
     @staticmethod
     def from_yaml(path: str | Path) -> Recipe:
-        """Read a recipe.
+        """Read a recipe of one stage.
+
+        Raises:
+            RecipeError: The file cannot be read, a key or value is wrong, or it has several stages.
+        """
+        recipes = Recipe.stages_from_yaml(path)
+        if len(recipes) > 1:
+            raise RecipeError(f"{path} has {len(recipes)} stages where one is wanted.")
+        return recipes[0]
+
+    @staticmethod
+    def stages_from_yaml(path: str | Path) -> list[Recipe]:
+        """Read a recipe that may have stages.
+
+        Under the key `stages` stands a list with what is different in each; within crop, augment, optimizer and model,
+        keys that are not named stay. Each stage but the first starts from the weights of the one before.
 
         Raises:
             RecipeError: The file cannot be read, or a key or value is wrong.
@@ -129,9 +146,17 @@ class Recipe:
             raise RecipeError(f"{path} cannot be read: {error}") from error
         if not isinstance(content, Mapping):
             raise RecipeError(f"{path} must hold keys such as loss and epochs.")
-        recipe: Recipe = _build(Recipe, content, str(path))
-        recipe.check(str(path))
-        return recipe
+        stages = content.get("stages", [{}])
+        if not isinstance(stages, list) or not stages or not all(isinstance(stage, Mapping) for stage in stages):
+            raise RecipeError(f"{path}: stages must be a list of mappings, not {stages!r}.")
+        common = {key: value for key, value in content.items() if key != "stages"}
+        recipes = []
+        for number, stage in enumerate(stages, 1):
+            source = str(path) if "stages" not in content else f"{path}: stage {number}"
+            recipe: Recipe = _build(Recipe, _merged(common, stage), source)
+            recipe.check(source)
+            recipes.append(recipe)
+        return recipes
 
     def check(self, source: str) -> None:
         """Check what types alone cannot.
@@ -190,6 +215,15 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for YAML and JSON, from which the same recipe is read."""
         return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+
+
+def _merged(common: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the common keys with a stage's own over them, one level into mappings that are not data of their own."""
+    merged = dict(common)
+    for key, value in stage.items():
+        both = isinstance(value, Mapping) and isinstance(common.get(key), Mapping) and key != "positive_weights"
+        merged[key] = {**common[key], **value} if both else value
+    return merged
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,130 @@
+"""Where to look at a photo again: windows around people who are small in it.
+
+A network sees a photo at one size, where somebody in the distance has a few pixels. A second pass over a window around
+them sees them as large as it sees others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hierseg.hierarchy import BoolMask
+
+FOUND = 0.3  # score of a root above which a pixel may belong to somebody; low, so that what was half seen counts
+WINDOWS = 3  # at most, the ones with most people first
+_CELL = 8  # pixels of the grid on which neighbours are put together
+_LEAST_PIXELS = 12  # of somebody, in the network's input; fewer are noise
+_MARGIN = 0.25  # around somebody, as a share of their longer side: context
+_SMALLEST = 0.2  # side of a window as a share of the photo's longer side: beyond that there is only blur to see
+_LARGEST = 0.7  # likewise; a larger window would show nothing better than the photo did
+_SLIMMEST = 0.6  # shorter side of a window as a share of its longer one
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a photo: rows `top` to `bottom` - 1 and columns `left` to `right` - 1."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.bottom - self.top, self.right - self.left
+
+    def touches(self, other: Window) -> bool:
+        """Tell whether two windows share a pixel."""
+        return (
+            self.top < other.bottom and other.top < self.bottom and self.left < other.right and other.left < self.right
+        )
+
+
+def windows(scores: npt.NDArray[np.float32], photo: tuple[int, int]) -> list[Window]:
+    """Find the windows worth a second look.
+
+    Args:
+        scores: How much each pixel belongs to somebody, 0 to 1, shape (h, w), at the network's resolution.
+        photo: Height and width of the photo in pixels.
+
+    Returns:
+        At most `WINDOWS` windows of the photo that do not overlap; none if everybody is large already.
+    """
+    found = scores > FOUND
+    people = []
+    for cells in _groups(_any_in_cells(found)):
+        rows, columns = (cells[:, axis] * _CELL for axis in (0, 1))
+        part = found[rows.min() : rows.max() + _CELL, columns.min() : columns.max() + _CELL]
+        if (pixels := int(part.sum())) < _LEAST_PIXELS:
+            continue
+        inner_rows, inner_columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
+        scale = photo[0] / scores.shape[0], photo[1] / scores.shape[1]
+        spans = [
+            ((start + inside[0]) * factor, (start + inside[-1] + 1) * factor)
+            for start, inside, factor in (
+                (rows.min(), inner_rows, scale[0]),
+                (columns.min(), inner_columns, scale[1]),
+            )
+        ]
+        people.append((_around(spans[0], spans[1], photo), pixels))
+    worth = [(window, pixels) for window, pixels in _merged(people) if max(window.size) <= _LARGEST * max(photo)]
+    worth.sort(key=lambda entry: -entry[1])
+    return [window for window, _ in worth[:WINDOWS]]
+
+
+def _any_in_cells(mask: BoolMask) -> BoolMask:
+    height, width = (-(-side // _CELL) for side in mask.shape)
+    padded = np.zeros((height * _CELL, width * _CELL), dtype=bool)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    return np.asarray(padded.reshape(height, _CELL, width, _CELL).any(axis=(1, 3)))
+
+
+def _groups(cells: BoolMask) -> list[npt.NDArray[np.intp]]:
+    """Return the (row, column) pairs of each group of cells that touch, also at a corner."""
+    left = {(int(row), int(column)) for row, column in np.argwhere(cells)}
+    groups = []
+    while left:
+        group, edge = [], [left.pop()]
+        while edge:
+            row, column = edge.pop()
+            group.append((row, column))
+            around = {(row + down, column + across) for down in (-1, 0, 1) for across in (-1, 0, 1)} & left
+            left -= around
+            edge.extend(around)
+        groups.append(np.array(group))
+    return groups
+
+
+def _around(rows: tuple[float, float], columns: tuple[float, float], photo: tuple[int, int]) -> Window:
+    """Return the window around a box with its margin, not too small and not too slim, inside the photo."""
+    longer = max(rows[1] - rows[0], columns[1] - columns[0]) * (1 + 2 * _MARGIN)
+    longer = max(longer, _SMALLEST * max(photo))
+    edges = []
+    for (first, last), length in ((rows, photo[0]), (columns, photo[1])):
+        side = min(length, max((last - first) + 2 * _MARGIN * longer / (1 + 2 * _MARGIN), _SLIMMEST * longer))
+        start = int(np.clip((first + last - side) / 2, 0, length - side))
+        edges.append((start, min(length, start + max(1, round(side)))))
+    (top, bottom), (left, right) = edges
+    return Window(top, left, bottom, right)
+
+
+def _merged(people: list[tuple[Window, int]]) -> list[tuple[Window, int]]:
+    """Put windows together until none touch."""
+    apart: list[tuple[Window, int]] = []
+    for window, pixels in people:
+        while touching := [entry for entry in apart if entry[0].touches(window)]:
+            for other, others in touching:
+                window = Window(
+                    min(window.top, other.top),
+                    min(window.left, other.left),
+                    max(window.bottom, other.bottom),
+                    max(window.right, other.right),
+                )
+                pixels += others
+            apart = [entry for entry in apart if entry not in touching]
+        apart.append((window, pixels))
+    return apart

@@ -1,0 +1,103 @@
+"""Tables come from figures, and the tables in the README and the model card come from the committed figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hierseg.hierarchy import Hierarchy
+from hierseg.metrics import Evaluation
+from tests.server import REPOSITORY
+from train.__main__ import main
+from train.report import TABLES, ReportError, fill
+
+MARKS = "".join(f"before {name}\n<!-- report: {name} -->\nold\n<!-- end -->\n" for name in TABLES)
+
+
+@pytest.fixture
+def figures(tree: Hierarchy) -> dict[str, Any]:
+    """Figures of two made-up checkpoints."""
+    found = {}
+    for name in ("first", "second"):
+        evaluation, rng = Evaluation(tree), np.random.default_rng(len(name))
+        for _ in range(3):
+            truth = rng.choice([tree.background, *tree.labels], (20, 20)).astype(np.uint8)
+            predicted = rng.choice([tree.background, *tree.labels], (20, 20)).astype(np.uint8)
+            evaluation.add(rng.random((len(tree), 20, 20), np.float32), predicted, truth)
+        found[name] = evaluation.summary()
+    return found
+
+
+def cells(text: str, table: str) -> dict[str, list[str]]:
+    """Return the rows between one table's marks by their first cell."""
+    block = text.partition(f"<!-- report: {table} -->\n")[2].partition("<!-- end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+    assert len({len(row) for row in rows}) == 1
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_every_figure_stands_in_its_row_and_column(figures: dict[str, Any], tree: Hierarchy) -> None:
+    text = fill(MARKS, figures)
+    levels, nodes, sizes = (cells(text, name) for name in ("levels", "nodes", "sizes"))
+    for column, name in enumerate(("first", "second")):
+        summary = figures[name]
+        assert levels["level"][column] == f"data-set IoU, {name}"
+        for level in tree.level_names:
+            assert float(levels[level][column]) == pytest.approx(summary["dataset_iou"]["levels"][level], abs=5e-4)
+            assert float(levels[level][4 + column]) == pytest.approx(summary["seed_iou"]["levels"][level], abs=5e-4)
+        for node in tree.nodes:
+            assert float(nodes[node][column]) == pytest.approx(summary["dataset_iou"]["nodes"][node], abs=5e-4)
+        large = summary["by_person_size"]["over 10 %"]
+        assert float(sizes["over 10 % (3 photos)"][4 + column]) == pytest.approx(large["levels"]["parts"], abs=5e-4)
+        assert cells(text, "tree")[name][0] == f"{summary['violations']['raw']:.3%}"
+    assert sizes["under 2 % (0 photos)"] == [""] * 6  # nothing to measure is shown as nothing
+    assert len(cells(text, "calibration")) == 2 + len(tree.level_names)
+
+
+def test_only_what_stands_between_marks_changes_and_a_second_time_nothing(figures: dict[str, Any]) -> None:
+    text = fill(MARKS, figures)
+    assert "old" not in text
+    for name in TABLES:
+        assert f"before {name}\n<!-- report: {name} -->\n" in text
+    assert fill(text, figures) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no mark", "There is no line"),
+        ("<!-- report: levels -->\n", "has no <!-- end -->"),
+        ("<!-- report: levels -->\n<!-- report: nodes -->\n<!-- end -->", "has no <!-- end -->"),
+        ("<!-- report: colours -->\n<!-- end -->", "no table 'colours'"),
+    ],
+)
+def test_wrong_marks_are_refused(text: str, said: str, figures: dict[str, Any]) -> None:
+    with pytest.raises(ReportError, match=said):
+        fill(text, figures)
+
+
+def test_the_command_changes_all_texts_or_none(
+    figures: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad, file = tmp_path / "good.md", tmp_path / "bad.md", tmp_path / "figures.json"
+    good.write_text(MARKS, encoding="utf-8")
+    bad.write_text("no mark", encoding="utf-8")
+    file.write_text(json.dumps(figures), encoding="utf-8")
+    assert main(["report", str(good), str(bad), "--figures", str(file)]) == 1
+    assert good.read_text(encoding="utf-8") == MARKS and capsys.readouterr().err.startswith("error: There is no line")
+    assert main(["report", str(good), "--figures", str(file)]) == 0
+    assert good.read_text(encoding="utf-8") == fill(MARKS, figures)
+    file.write_text(json.dumps({"first": {}}), encoding="utf-8")
+    assert main(["report", str(good), "--figures", str(file)]) == 1
+    assert main(["report", str(good), "--figures", str(tmp_path / "none.json")]) == 1
+
+
+@pytest.mark.parametrize("name", ["README.md", "checkpoints/README.md"])
+def test_committed_tables_are_those_of_the_committed_figures(name: str) -> None:
+    figures = json.loads((REPOSITORY / "checkpoints" / "evaluation.json").read_text(encoding="utf-8"))
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    assert fill(text, figures) == text

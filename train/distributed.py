@@ -1,0 +1,65 @@
+"""Batch norm over the batches of all processes, so that several of them train as one.
+
+torch's SyncBatchNorm runs on GPUs only and passes over timm's layers that hold norm and activation in one, so on a CPU
+each process would normalise its own share of the batch and the network would be another one.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+
+def share_batch_norm(model: nn.Module) -> None:
+    """Make every batch norm of a network take its statistics over all processes while it trains.
+
+    All processes must hold equally many pixels. Parameters, buffers and their names stay as they are.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+
+
+def _forward(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
+    if not norm.training:
+        return cast(Tensor, type(norm).forward(norm, features))
+    axes = (0, 2, 3)
+    values = features.float()
+    mean = _MeanOverProcesses.apply(values.mean(axes))
+    centred = values - mean.view(1, -1, 1, 1)
+    variance = _MeanOverProcesses.apply(centred.square().mean(axes))
+    _update(norm, mean.detach(), variance.detach(), values.numel() // len(mean) * torch.distributed.get_world_size())
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    normed = (centred * scale.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)).to(features.dtype)
+    for follower in ("drop", "act"):  # of timm's BatchNormAct2d
+        if hasattr(norm, follower):
+            normed = getattr(norm, follower)(normed)
+    return normed
+
+
+class _MeanOverProcesses(torch.autograd.Function):
+    """The mean of a tensor over all processes. Each process's loss depends on it, so its gradient is a mean too."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+        return values / torch.distributed.get_world_size()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return _MeanOverProcesses.forward(context, gradient)
+
+
+@torch.no_grad()
+def _update(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, pixels: int) -> None:
+    """Move the running statistics as torch does: the variance without bias."""
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean, share)
+    norm.running_var.lerp_(variance * pixels / max(1, pixels - 1), share)

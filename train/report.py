@@ -1,0 +1,133 @@
+"""Tables of figures for Markdown texts: `python -m train report README.md`, so that no figure there is typed by hand.
+
+A mark is a line `<!-- report: NAME -->`; what stands between it and the next `<!-- end -->` is replaced by the table of
+that name, made from what `train evaluate --json` wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Figures = Mapping[str, Mapping[str, Any]]  # of each checkpoint, by its name
+
+_SECTION = re.compile(r"(<!-- report: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+class ReportError(ValueError):
+    """A text or its figures cannot be brought together. The message says why."""
+
+
+def fill(text: str, figures: Figures) -> str:
+    """Set tables into a text.
+
+    Args:
+        text: Markdown with marks; the names are the keys of `TABLES`.
+        figures: Summaries of `metrics.Evaluation` by checkpoint, all of the same tree.
+
+    Returns:
+        The text with what stands between marks made anew.
+
+    Raises:
+        ReportError: There is no mark, one names no table or is not ended, or a figure is missing.
+    """
+    if "<!-- report: " not in text:
+        raise ReportError("There is no line <!-- report: NAME --> to put a table after.")
+
+    def section(match: re.Match[str]) -> str:
+        start, name, end = match.groups()
+        if name not in TABLES:
+            raise ReportError(f"There is no table {name!r}; there are {', '.join(TABLES)}.")
+        if "<!-- report: " in match[0][len(start) :]:
+            raise ReportError(f"The mark of the table {name!r} has no <!-- end -->.")
+        try:
+            return f"{start}{TABLES[name](figures)}\n{end}"
+        except KeyError as error:
+            raise ReportError(f"The figures lack {error}; evaluate the checkpoints anew.") from error
+
+    filled, count = _SECTION.subn(section, text)
+    if count != text.count("<!-- report: "):
+        raise ReportError("A mark has no <!-- end -->.")
+    return filled
+
+
+def levels(figures: Figures) -> str:
+    """Return a row for each level: data-set IoU, the same with background, and the seed's."""
+    kinds = {
+        "data-set IoU": lambda summary: summary["dataset_iou"]["levels"],
+        "with background": lambda summary: summary["dataset_iou"]["levels_with_background"],
+        "seed's IoU": lambda summary: summary["seed_iou"]["levels"],
+    }
+    return _table("level", figures, kinds)
+
+
+def nodes(figures: Figures) -> str:
+    """Return a row for each node: data-set IoU and the seed's."""
+    kinds = {
+        "data-set IoU": lambda summary: {
+            **summary["dataset_iou"]["nodes"],
+            "background": summary["dataset_iou"]["background"],
+        },
+        "seed's IoU": lambda summary: summary["seed_iou"]["nodes"],
+    }
+    return _table("node", figures, kinds)
+
+
+def sizes(figures: Figures) -> str:
+    """Return a row for each class of person size: photos and data-set IoU of each level."""
+    first = next(iter(figures.values()))
+    kinds: dict[str, _Column] = {
+        level: lambda summary, level=level: {  # type: ignore[misc]
+            f"{size} ({part['photos']} photos)": part["levels"][level]
+            for size, part in summary["by_person_size"].items()
+        }
+        for level in first["dataset_iou"]["levels"]
+    }
+    return _table("people's share of the photo", figures, kinds)
+
+
+def calibration(figures: Figures) -> str:
+    """Return a row for each level: expected calibration error over all pixels and over those called person."""
+    kinds = {
+        "all pixels": lambda summary: summary["calibration_error"]["all_pixels"],
+        "pixels called person": lambda summary: summary["calibration_error"]["person_pixels"],
+    }
+    return _table("level", figures, kinds)
+
+
+def tree(figures: Figures) -> str:
+    """Return a row for each checkpoint: the share of pixels that break the tree, before and after decoding."""
+    rows = [
+        [name, f"{summary['violations']['raw']:.3%}", f"{summary['violations']['decoded']:.3%}"]
+        for name, summary in figures.items()
+    ]
+    return _markdown(["checkpoint", "raw scores rounded at 0.5", "decoded"], rows)
+
+
+_Column = Callable[[Mapping[str, Any]], Mapping[str, float]]
+TABLES: dict[str, Callable[[Figures], str]] = {
+    "levels": levels,
+    "nodes": nodes,
+    "sizes": sizes,
+    "calibration": calibration,
+    "tree": tree,
+}
+
+
+def _table(title: str, figures: Figures, kinds: Mapping[str, _Column]) -> str:
+    """Lay out one row for each key and, for each kind of figure, one column a checkpoint."""
+    columns = {
+        f"{kind}, {name}": column(summary) for kind, column in kinds.items() for name, summary in figures.items()
+    }
+    keys = list(next(iter(columns.values())))
+    rows = [[key, *(_short(values.get(key)) for values in columns.values())] for key in keys]
+    return _markdown([title, *columns], rows)
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.3f}".removeprefix("0")
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
