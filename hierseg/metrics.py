@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -226,9 +226,9 @@ class Evaluation:
         self.photos += 1
 
     def summary(self) -> dict[str, Any]:
-        """Return every figure as plain numbers, ready for JSON."""
+        """Return every figure as plain values, ready for JSON: None where there was nothing to measure."""
         nodes, seed_nodes = self.dataset.nodes(), self.seed.nodes()
-        return {
+        summary = {
             "photos": self.photos,
             "dataset_iou": {
                 "levels": self.dataset.levels(with_background=False),
@@ -250,6 +250,14 @@ class Evaluation:
             },
             "violations": {"raw": self.raw_violations.share(), "decoded": self.decoded_violations.share()},
         }
+        return cast(dict[str, Any], _without_nan(summary))
+
+
+def _without_nan(value: Any) -> Any:
+    """Put None for nan, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def _person_size(truth: UInt8Map, hierarchy: Hierarchy) -> str:

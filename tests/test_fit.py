@@ -529,7 +529,18 @@ def test_evaluate_measures_what_it_is_asked_to(
 ) -> None:
     copy, output = tmp_path / "copy.safetensors", tmp_path / "figures.json"
     copy.write_bytes(tiny_checkpoint.read_bytes())
-    options = ("--split", "train", "--photos", "3", "--input-size", "32", "--threshold", "0.35", "--record")
+    options = (
+        "--split",
+        "train",
+        "--photos",
+        "3",
+        "--input-size",
+        "32",
+        "--threshold",
+        "0.35",
+        "--no-flip",
+        "--record",
+    )
     assert main(["evaluate", str(copy), "--data", str(data), "--json", str(output), *options]) == 0
     assert "3 photos" in capsys.readouterr().out
     summary = json.loads(output.read_text(encoding="utf-8"))[str(copy)]
@@ -540,5 +551,7 @@ def test_evaluate_measures_what_it_is_asked_to(
         "input_size": 32,
         "threshold": 0.35,
         "resolution": "photo",
+        "flip": False,
+        "second_look": True,
     }
     assert json.dumps(checkpoint.read_card(copy).record["figures"]) == json.dumps(summary)

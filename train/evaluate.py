@@ -14,6 +14,7 @@ from hierseg.checkpoint import Card
 from hierseg.metrics import DatasetIoU, Evaluation
 from hierseg.predictor import segment
 from train.dataset import Example
+from train.report import TABLES
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
@@ -67,32 +68,6 @@ def choose_threshold(
 
 
 def table(title: str, summary: dict[str, Any]) -> str:
-    """Lay a summary of `Evaluation` out as a Markdown table with a row a level and a row a node."""
-    dataset, seed = summary["dataset_iou"], summary["seed_iou"]
-    lines = [
-        f"{title}: {summary['photos']} photos, photo resolution",
-        "",
-        "| | data-set IoU | with background | seed's IoU |",
-        "|---|---|---|---|",
-    ]
-    for level, value in dataset["levels"].items():
-        background = dataset["levels_with_background"][level]
-        lines.append(f"| **{level}** | {value:.3f} | {background:.3f} | {seed['levels'][level]:.3f} |")
-    lines += [f"| {node} | {value:.3f} | | {seed['nodes'][node]:.3f} |" for node, value in dataset["nodes"].items()]
-    lines.append(f"| background | {dataset['background']:.3f} | | |")
-    lines += ["", f"| data-set IoU by share of person | photos | {' | '.join(dataset['levels'])} |"]
-    lines.append("|---|---" + "|---" * len(dataset["levels"]) + "|")
-    for size, part in summary["by_person_size"].items():
-        values = " | ".join(f"{value:.3f}" for value in part["levels"].values())
-        lines.append(f"| {size} | {part['photos']} | {values} |")
-    lines += [
-        "",
-        "Expected calibration error, all pixels and those called person: "
-        + ", ".join(
-            f"{level} {everywhere:.3f} / {summary['calibration_error']['person_pixels'][level]:.3f}"
-            for level, everywhere in summary["calibration_error"]["all_pixels"].items()
-        ),
-    ]
-    violations = summary["violations"]
-    lines += ["", f"Pixels that break the tree: raw {violations['raw']:.4%}, decoded {violations['decoded']:.4%}"]
-    return "\n".join(lines)
+    """Lay a summary of `Evaluation` out as Markdown tables."""
+    heading = f"{title}: {summary['photos']} photos, photo resolution"
+    return "\n\n".join([heading, *(make({title: summary}) for make in TABLES.values())])

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -68,6 +69,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         TrainingError: The folder holds a run of another recipe, or the loss is not a number.
         DataError: The data have faults.
     """
+    AcceleratorState._reset_state()  # else a second run in one process could not have another precision
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="bf16" if recipe.mixed_precision and _has_bf16() else "no",
@@ -180,10 +182,8 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         if step % steps_per_epoch == 0:
             if accelerator.is_main_process:
                 # One pass a photo: what is wanted is the order of the epochs.
-                summary = evaluate(
-                    average.module, card, validation, flip=False, second_look=False, progress=False
-                ).summary()
-                levels = summary["dataset_iou"]["levels"]
+                found = evaluate(average.module, card, validation, flip=False, second_look=False, progress=False)
+                summary, levels = found.summary(), found.dataset.levels(with_background=False)
                 mean = float(np.mean(list(levels.values())))
                 accelerator.log({f"iou/{name}": value for name, value in levels.items()}, step=step)
                 _log(run, step // steps_per_epoch, running[-steps_per_epoch:], summary, time.monotonic() - started)
@@ -424,7 +424,8 @@ def _log(run: Path, epoch: int, losses: list[float], summary: dict[str, Any], se
     # A run killed between this line and its state validates the same epoch again.
     lines = [*lines[: epoch - 1], json.dumps(line)]
     checkpoint.write_atomically(path, ("\n".join(lines) + "\n").encode())
-    levels = "  ".join(f"{name} {value:.3f}" for name, value in summary["dataset_iou"]["levels"].items())
+    found = summary["dataset_iou"]["levels"]
+    levels = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found.items())
     tqdm.write(f"epoch {epoch}  loss {line['loss']:.4f}  IoU {levels}  raw {summary['violations']['raw']:.5f}")
 
 

@@ -99,13 +99,13 @@ def calibration(figures: Figures) -> str:
 def tree(figures: Figures) -> str:
     """Return a row for each checkpoint: the share of pixels that break the tree, before and after decoding."""
     rows = [
-        [name, f"{summary['violations']['raw']:.3%}", f"{summary['violations']['decoded']:.3%}"]
+        [name, *(_percent(summary["violations"][kind]) for kind in ("raw", "decoded"))]
         for name, summary in figures.items()
     ]
     return _markdown(["checkpoint", "raw scores rounded at 0.5", "decoded"], rows)
 
 
-_Column = Callable[[Mapping[str, Any]], Mapping[str, float]]
+_Column = Callable[[Mapping[str, Any]], Mapping[str, float | None]]
 TABLES: dict[str, Callable[[Figures], str]] = {
     "levels": levels,
     "nodes": nodes,
@@ -126,7 +126,11 @@ def _table(title: str, figures: Figures, kinds: Mapping[str, _Column]) -> str:
 
 
 def _short(value: float | None) -> str:
-    return "" if value is None or value != value else f"{value:.3f}".removeprefix("0")
+    return "" if value is None else f"{value:.3f}".removeprefix("0")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.3%}"
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:
