@@ -13,7 +13,9 @@ from hierseg import checkpoint
 from hierseg.hierarchy import Hierarchy
 from hierseg.image import open_photo
 from hierseg.model import build, normalize
-from hierseg.predictor import Predictor, segment
+from hierseg.predictor import segment
+from hierseg.web.page import load_predictors
+from hierseg.web.payload import scene, shrink
 from tests.server import REPOSITORY
 from train.__main__ import main
 from train.convert_seed import SPEC, ConversionError, convert
@@ -139,7 +141,12 @@ def test_another_networks_weights_are_refused(tmp_path: Path, tiny_spec: Any) ->
         convert(tmp_path / "tiny.pt", tmp_path / "out.safetensors", "Tiny")
 
 
-def test_the_page_offers_it_beside_ours(converted: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_the_page_shows_it_beside_ours(converted: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     for path in (converted, tiny_checkpoint):
         shutil.copy(path, tmp_path)
-    assert [Predictor(path).card.title for path in checkpoint.available(tmp_path).values()] == ["Seed FTM", "Tiny"]
+    predictors = load_predictors(tmp_path)
+    shown = shrink(open_photo(CAMERA), 128)
+    predictions = {name: predictor.predict(shown) for name, predictor in predictors.items()}
+    entries = scene(shown, predictors, predictions)["checkpoints"]
+    assert [(entry["name"], entry["title"]) for entry in entries] == [("seed-ftm", "Seed FTM"), ("tiny", "Tiny")]
+    assert all(entry["labels"].startswith("data:image/png") for entry in entries)

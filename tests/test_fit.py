@@ -293,6 +293,26 @@ def test_a_run_starts_from_the_weights_it_is_given(run: Path, recipe: Recipe, da
     assert read_log(tmp_path)[0]["loss"] < read_log(run)[0]["loss"]
 
 
+def test_under_another_decoder_the_encoder_is_taken_over(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
+    still = Optimizer(lr=1e-12, encoder_lr=1e-12, weight_decay=0.0)
+    spec = dataclasses.replace(recipe.model, architecture="FPN", options={"decoder_segmentation_channels": 32})
+    start = run / "last.safetensors"
+    other = dataclasses.replace(recipe, model=spec, optimizer=still, start_from=str(start), epochs=1)
+    fit(other, data, tmp_path)
+    before, after = checkpoint.load(start)[0], checkpoint.load(tmp_path / "last.safetensors")[0]
+    for (name, first), second in zip(before.encoder.named_parameters(), after.encoder.parameters(), strict=True):
+        torch.testing.assert_close(second, first, atol=1e-6, rtol=0, msg=name)
+
+
+def test_another_encoder_is_refused(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
+    spec = dataclasses.replace(recipe.model, encoder="tu-tf_efficientnet_lite0")
+    other = dataclasses.replace(recipe, model=spec, start_from=str(run / "last.safetensors"))
+    with pytest.raises(
+        TrainingError, match=r"has the encoder tu-test_efficientnet, the recipe tu-tf_efficientnet_lite0"
+    ):
+        fit(other, data, tmp_path)
+
+
 def test_each_stage_starts_from_the_best_weights_of_the_one_before(
     recipe: Recipe, data: Path, run: Path, tmp_path: Path
 ) -> None:

@@ -337,19 +337,30 @@ def _claim(run: Path, recipe: Recipe, fresh: bool) -> None:
 
 
 def _initial_model(recipe: Recipe) -> nn.Module:
+    model = build(recipe.model)
     if recipe.start_from:
-        model, card = checkpoint.load(recipe.start_from)
-        if card.hierarchy.nodes != recipe.tree().nodes:
-            raise TrainingError(f"{recipe.start_from} was trained on another tree.")
-        target = build(recipe.model)
-        target.load_state_dict(model.state_dict())
-        model = target
-    else:
-        model = build(recipe.model)
-        if recipe.pretrained:
-            pretrained.load_encoder(model, recipe.model)
+        _start_from(model, recipe)
+    elif recipe.pretrained:
+        pretrained.load_encoder(model, recipe.model)
     _keep_depthwise_in_float32(model)
     return model.to(memory_format=torch.channels_last)
+
+
+def _start_from(model: nn.Module, recipe: Recipe) -> None:
+    """Load the weights of another checkpoint: all of them, or its encoder's under another decoder."""
+    other, card = checkpoint.load(recipe.start_from or "")
+    if card.hierarchy.nodes != recipe.tree().nodes:
+        raise TrainingError(f"{recipe.start_from} was trained on another tree.")
+    if card.spec.encoder != recipe.model.encoder:
+        raise TrainingError(
+            f"{recipe.start_from} has the encoder {card.spec.encoder}, the recipe {recipe.model.encoder}. A run can "
+            "start from weights of the same encoder only."
+        )
+    weights = other.state_dict()
+    alike = (card.spec.architecture, card.spec.options) == (recipe.model.architecture, recipe.model.options)
+    if not alike:
+        weights = {name: tensor for name, tensor in weights.items() if name.startswith("encoder.")}
+    model.load_state_dict(weights, strict=alike)
 
 
 def _keep_depthwise_in_float32(model: nn.Module) -> None:

@@ -86,7 +86,8 @@ class Recipe:
         hierarchy: YAML file of the tree; None for the default tree.
         model: The network and its input when it is used.
         pretrained: Start from ImageNet weights in the encoder.
-        start_from: Checkpoint whose weights to start from instead, for recipes in stages; None otherwise.
+        start_from: Checkpoint whose weights to start from instead, or only its encoder's where the decoder is another;
+            None otherwise.
         crop: What is cut from the photos.
         augment: Random changes.
         optimizer: How weights move.
