@@ -28,9 +28,7 @@ class DatasetIoU:
         self.hierarchy = hierarchy
         # confusion[t, p]: pixels whose deepest node is t and predicted p; the last row and column are background.
         self.confusion = np.zeros((len(hierarchy) + 1, len(hierarchy) + 1), dtype=np.int64)
-        self._slots = np.full(256, -1, dtype=np.int64)
-        self._slots[hierarchy.background] = len(hierarchy)
-        self._slots[list(hierarchy.labels)] = np.arange(len(hierarchy))
+        self._slots = _slots(hierarchy)
 
     def add(self, predicted: UInt8Map, truth: UInt8Map) -> None:
         """Add one photo.
@@ -150,9 +148,7 @@ class Calibration:
     def __init__(self, hierarchy: Hierarchy) -> None:
         """Start with no photo."""
         self.hierarchy = hierarchy
-        self._slots = np.full(256, -1, dtype=np.int64)
-        self._slots[hierarchy.background] = len(hierarchy)
-        self._slots[list(hierarchy.labels)] = np.arange(len(hierarchy))
+        self._slots = _slots(hierarchy)
         # For each level, for pixels called background and person, and for each bin: pixels, sum of confidence, right.
         self._bins = np.zeros((len(hierarchy.levels), 2, _BINS, 3))
 
@@ -251,6 +247,14 @@ class Evaluation:
             "violations": {"raw": self.raw_violations.share(), "decoded": self.decoded_violations.share()},
         }
         return cast(dict[str, Any], _without_nan(summary))
+
+
+def _slots(hierarchy: Hierarchy) -> npt.NDArray[np.int64]:
+    """Return for each label the index of its node, for background the number of nodes, else -1."""
+    slots = np.full(256, -1, dtype=np.int64)
+    slots[hierarchy.background] = len(hierarchy)
+    slots[list(hierarchy.labels)] = np.arange(len(hierarchy))
+    return slots
 
 
 def _without_nan(value: Any) -> Any:
