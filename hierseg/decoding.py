@@ -25,6 +25,43 @@ class Decoded:
     confidence: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class BestPaths:
+    """Each pixel's path of highest mean score, before anything is decided about it.
+
+    Attributes:
+        leaves: Index of the node the path ends in, intp (H, W).
+        confidence: Mean score of the path, float32 (H, W), 0 to 1.
+        scores: Score of the path's node at each depth, float32 (D, H, W), 0 to 1; a shorter path repeats its leaf.
+    """
+
+    leaves: npt.NDArray[np.intp]
+    confidence: npt.NDArray[np.float32]
+    scores: Scores
+
+
+def best_paths(scores: Scores, hierarchy: Hierarchy) -> BestPaths:
+    """Find each pixel's best path, from which `decode` follows for every threshold and certainty.
+
+    Args:
+        scores: Sigmoid scores, float32, shape (N, H, W), 0 to 1.
+        hierarchy: The tree.
+
+    Returns:
+        The paths; of two that are equally good, the one whose leaf comes first.
+
+    Raises:
+        ValueError: The scores do not have one channel per node.
+    """
+    _check(scores, hierarchy)
+    shape = scores.shape[1:]
+    best, confidence = _best(scores, hierarchy)
+    flat = scores.reshape(len(hierarchy), -1)
+    along = [np.take_along_axis(flat, step[best][None], axis=0)[0].reshape(shape) for step in _steps(hierarchy)]
+    leaves = np.asarray(hierarchy.leaves)[best]
+    return BestPaths(leaves.reshape(shape), confidence.reshape(shape), np.stack(along))
+
+
 def decode(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5, certainty: float = 0.0) -> Decoded:
     """Give each pixel the path of highest mean score, or background.
 
@@ -45,10 +82,7 @@ def decode(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5, certain
     """
     _check(scores, hierarchy)
     shape = scores.shape[1:]
-    path_means = hierarchy.path_table @ scores.reshape(len(hierarchy), -1)
-    best = path_means.argmax(axis=0)
-    # A mean of ones can round to just above 1.
-    confidence = np.minimum(np.take_along_axis(path_means, best[None], axis=0)[0], 1)
+    best, confidence = _best(scores, hierarchy)
     if certainty > 0:
         node = _deepest_certain(scores.reshape(len(hierarchy), -1), best, hierarchy, certainty)
     else:
@@ -97,17 +131,29 @@ def violations(masks: BoolMask, hierarchy: Hierarchy) -> BoolMask:
     return broken
 
 
+def _best(scores: Scores, hierarchy: Hierarchy) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Return for each pixel (P,) the index of its best path and that path's mean score."""
+    path_means = hierarchy.path_table @ scores.reshape(len(hierarchy), -1)
+    best = path_means.argmax(axis=0)
+    # A mean of ones can round to just above 1.
+    return best, np.minimum(np.take_along_axis(path_means, best[None], axis=0)[0], 1)
+
+
+def _steps(hierarchy: Hierarchy) -> npt.NDArray[np.intp]:
+    """Return the node of every path at every depth, (D, paths); a shorter path repeats its leaf."""
+    depth = max(hierarchy.depths) + 1
+    return np.array([path + path[-1:] * (depth - len(path)) for path in hierarchy.paths]).T
+
+
 def _deepest_certain(
     scores: Scores, best: npt.NDArray[np.intp], hierarchy: Hierarchy, certainty: float
 ) -> npt.NDArray[np.intp]:
     """Return for each pixel (P,) the last node of its best path before one that is not certain."""
-    depth = max(hierarchy.depths) + 1
-    # Each path padded with its own leaf, so that all have one length.
-    paths = np.array([path + path[-1:] * (depth - len(path)) for path in hierarchy.paths])
-    node: npt.NDArray[np.intp] = paths[best, 0]
+    root, *below = _steps(hierarchy)
+    node: npt.NDArray[np.intp] = root[best]
     certain = np.ones(best.shape, dtype=bool)
-    for level in range(1, depth):
-        step = paths[best, level]
+    for nodes in below:
+        step = nodes[best]
         certain &= np.take_along_axis(scores, step[None], axis=0)[0] > certainty
         node = np.where(certain, step, node)
     return node

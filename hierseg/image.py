@@ -65,6 +65,16 @@ def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> P
         raise PhotoError("The photo is damaged or incomplete. Save it again and retry.") from error
 
 
+def is_animated(path: str | Path) -> bool:
+    """Tell whether a file that `open_photo` takes holds several pictures, of which it takes the first."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            # A phone's JPEG may hold more pictures, as previews or for depth: that is no animation.
+            return image.format != "MPO" and getattr(image, "is_animated", False)
+    except Exception:  # whether it opens at all is for open_photo to say
+        return False
+
+
 @dataclass(frozen=True)
 class Letterbox:
     """Where a photo lies inside the network's input.

@@ -133,7 +133,7 @@ class Prediction:
         key = (self.threshold if threshold is None else threshold, certainty)
         decoded = self._decoded.get(key)
         if decoded is None:
-            strips = [decode(scores, self.hierarchy, *key) for _, scores in self._strips()]
+            strips = [decode(scores, self.hierarchy, *key) for _, scores in self.strips()]
             decoded = Decoded(
                 np.concatenate([strip.labels for strip in strips]),
                 np.concatenate([strip.confidence for strip in strips]),
@@ -162,7 +162,7 @@ class Prediction:
         labels = self.decoded(threshold, certainty).labels
         pixels = np.zeros(len(self.hierarchy), dtype=np.int64)
         sums = np.zeros(len(self.hierarchy))
-        for rows, scores in self._strips():
+        for rows, scores in self.strips():
             masks = self.hierarchy.node_masks(labels[rows])
             pixels += masks.sum((1, 2))
             sums += np.where(masks, scores, 0).sum((1, 2), dtype=np.float64)
@@ -192,11 +192,11 @@ class Prediction:
     def violations(self) -> BoolMask:
         """Tell where the raw scores, each rounded at 0.5, break the tree: bool (H, W)."""
         return np.concatenate(
-            [violations(decode_rounding(scores, self.hierarchy), self.hierarchy) for _, scores in self._strips()]
+            [violations(decode_rounding(scores, self.hierarchy), self.hierarchy) for _, scores in self.strips()]
         )
 
-    def _strips(self) -> Iterator[tuple[slice, Scores]]:
-        """Yield (rows, scores of those rows) from top to bottom."""
+    def strips(self) -> Iterator[tuple[slice, Scores]]:
+        """Yield (rows, scores of those rows, float32 (N, rows, W)) from top to bottom, made anew at each call."""
         height, width = self.size
         step = max(1, _STRIP_PIXELS // width)
         for top in range(0, height, step):
@@ -279,11 +279,18 @@ class Predictor:
         """The file's name without its ending, such as "ftm"."""
         return self.path.stem
 
-    def predict(self, photo: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> Prediction:
+    def predict(
+        self,
+        photo: str | Path | bytes | Image.Image | npt.NDArray[Any],
+        flip: bool = True,
+        second_look: bool = True,
+    ) -> Prediction:
         """Segment one photo.
 
         Args:
             photo: Anything `image.open_photo` takes.
+            flip: As for `segment`.
+            second_look: As for `segment`.
 
         Returns:
             The prediction at the photo's own resolution.
@@ -291,4 +298,4 @@ class Predictor:
         Raises:
             PhotoError: The photo cannot be opened.
         """
-        return segment(self.model, self.card, open_photo(photo))
+        return segment(self.model, self.card, open_photo(photo), flip=flip, second_look=second_look)

@@ -133,7 +133,7 @@ FAULTS: dict[str, tuple[Callable[[Path, str], None], str]] = {
     "float_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(np.float32)), "float32"),
     "flat_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.ravel()), "(6912,)"),
     "large_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(int) + 300), "outside 0 to 255"),
-    "object_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(object)), "Object arrays"),
+    "object_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(object)), "Python objects"),
     "packed_npy": (replace_by_npz, "damaged"),
 }
 

@@ -323,7 +323,7 @@ def test_labels_and_confidence_are_those_of_the_whole_although_decoded_in_strips
 
 def test_a_photo_of_several_strips_is_decoded_like_the_whole(lively: Predictor) -> None:
     prediction = lively.predict(photo_of(1100, 1000))
-    assert len(list(prediction._strips())) == 2
+    assert len(list(prediction.strips())) == 2
     whole = decode(prediction.scores, prediction.hierarchy, prediction.threshold)
     assert np.array_equal(prediction.labels, whole.labels)
     np.testing.assert_allclose(prediction.confidence, whole.confidence, rtol=0, atol=1e-6)
@@ -333,7 +333,7 @@ def test_a_photo_of_several_strips_is_decoded_like_the_whole(lively: Predictor) 
 def test_strips_cover_every_row_once(height: int, width: int, pixels: int, tree: Hierarchy) -> None:
     prediction = alone(tree, height, width)
     with strips_of(pixels):
-        strips = list(prediction._strips())
+        strips = list(prediction.strips())
     covered = [row for rows, _ in strips for row in range(*rows.indices(height))]
     assert covered == list(range(height))
     assert all(scores.shape == (len(tree), rows.stop - rows.start, width) for rows, scores in strips)

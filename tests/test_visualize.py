@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,3 +70,31 @@ def test_indexed_png_gives_back_labels_and_colours(labels: np.ndarray) -> None:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.array(image), labels)
         np.testing.assert_array_equal(np.array(image.convert("RGB")), palette(TREE)[labels])
+
+
+# What each kind of colour-blindness, in full, makes of linear RGB: Machado, Oliveira and Fernandes 2009, table 1.
+SIGHT = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def seen_as(colors: npt.NDArray[np.float64], sight: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """CIE L*a*b* of sRGB colours (K, 3), 0 to 1, as somebody with that sight sees them."""
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    xyz = np.clip(linear @ np.transpose(sight), 0, 1) @ np.array(
+        [[0.4124564, 0.2126729, 0.0193339], [0.3575761, 0.7151522, 0.1191920], [0.1804375, 0.0721750, 0.9503041]]
+    )
+    x, y, z = np.where((t := xyz / [0.95047, 1, 1.08883]) > 216 / 24389, np.cbrt(t), (24389 / 27 * t + 16) / 116).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_the_trees_colours_can_be_told_apart_by_everybody(sight: str, tree: Hierarchy) -> None:
+    lab = seen_as(np.array(tree.colors) / 255, SIGHT[sight])
+    distance = np.linalg.norm(lab[:, None] - lab, axis=2)
+    np.fill_diagonal(distance, np.inf)
+    assert distance.min() > 25  # 2.3 can just be seen
+    assert distance[np.ix_(tree.leaves, tree.leaves)].min() > 35

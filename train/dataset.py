@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from hierseg.hierarchy import Hierarchy, HierarchyError, UInt8Map
 from hierseg.image import Photo, PhotoError, open_photo
+from hierseg.label_map import LabelMapError, open_label_map
 
 _NAMED = 20  # faults listed one by one in a message
 
@@ -152,34 +149,11 @@ def read_label_map(stem: Path) -> UInt8Map:
     Raises:
         DataError: There is neither, it is damaged, or it is not one whole number a pixel.
     """
-    array_file, image_file = Path(f"{stem}.npy"), Path(f"{stem}.png")
-    if image_file.is_file():
-        return _read(image_file, _from_image)
-    if array_file.is_file():
-        return _read(array_file, _from_array)
-    raise DataError(f"there is no mask {image_file.name} or {array_file.name}.")
-
-
-def _read(path: Path, reader: Callable[[Path], UInt8Map]) -> UInt8Map:
-    try:
-        return reader(path)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow and numpy raise nearly anything on damaged data
-        raise DataError(f"{path.name} is damaged or not a label map ({error}).") from error
-
-
-def _from_image(path: Path) -> UInt8Map:
-    with Image.open(path) as image:
-        if image.mode not in ("P", "L"):
-            raise DataError(f"{path.name} must hold one 8-bit label a pixel, not {image.mode}.")
-        return np.array(image)
-
-
-def _from_array(path: Path) -> UInt8Map:
-    array = np.load(path, allow_pickle=False)
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
-        raise DataError(f"{path.name} must hold one whole number a pixel, not {array.dtype} {array.shape}.")
-    if array.size and (array.min() < 0 or array.max() > 255):
-        raise DataError(f"{path.name} holds numbers outside 0 to 255.")
-    return np.asarray(array.astype(np.uint8))
+    files = [Path(f"{stem}{ending}") for ending in (".png", ".npy")]
+    for file in files:
+        if file.is_file():
+            try:
+                return open_label_map(file)
+            except LabelMapError as error:
+                raise DataError(str(error)) from error
+    raise DataError(f"there is no mask {' or '.join(file.name for file in files)}.")
