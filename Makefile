@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check check-viewer format clean
 
 demo: .venv/.demo  ## serve the page
 	$(BIN)/python app.py
@@ -10,10 +10,14 @@ demo: .venv/.demo  ## serve the page
 test: .venv/.dev  ## run every test
 	$(BIN)/python -m pytest
 
-check: .venv/.dev  ## lint, format, types
+check: .venv/.dev check-viewer  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check-viewer: .venv/.dev  ## lint the viewer's scripts as the one that the page runs, so that names are found in all files
+	cat hierseg/web/*.js > .venv/viewer.js
+	$(BIN)/oxlint --config .oxlintrc.json --no-ignore .venv/viewer.js
 
 format: .venv/.dev  ## mend what can be mended by machine
 	$(BIN)/ruff check --fix .

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,28 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from hypothesis import settings
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from hierseg import checkpoint
 from hierseg.hierarchy import Hierarchy
 from hierseg.model import ModelSpec, build
+from tests.server import running_page
 
 # Deadlines are absolute times, which a busy machine breaks; examples are the same on every run.
 settings.register_profile("hierseg", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("hierseg")
+expect.set_options(timeout=120_000)  # ends what hangs; what works on a busy machine takes as long as it takes
 
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "pascal-part"
 
@@ -51,3 +66,47 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("the PASCAL-Person-Part photos are not on this machine (they may not be redistributed)")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the real page is served."""
+    with running_page(tmp_path_factory.mktemp("uploads")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A Chromium of the machine's, whose camera sees an example photo for ever."""
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
+    film.write_bytes((REPOSITORY / "examples" / "astronaut.jpg").read_bytes() * 2)
+    camera = [
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=[*CHROMIUM_FLAGS, *camera])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(1280, 900, 1), (390, 844, 3)], ids=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Page]:
+    """An open page; afterwards: no errors in the console and no request to anywhere else."""
+    width, height, ratio = request.param
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=ratio, has_touch=ratio > 1)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    own = (address, "data:", "blob:")
+    page.on("request", lambda asked: None if asked.url.startswith(own) else complaints.append(f"asked {asked.url}"))
+    page.set_default_timeout(120_000)
+    page.goto(address)
+    page.locator("#photo input[type=file]").first.wait_for(state="attached")
+    yield page
+    page.close()
+    assert complaints == []

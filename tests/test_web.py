@@ -6,18 +6,27 @@ import base64
 import io
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from hierseg import checkpoint
 from hierseg.checkpoint import CheckpointError
-from hierseg.hierarchy import Hierarchy
+from hierseg.decoding import decode
+from hierseg.hierarchy import Hierarchy, HierarchyError
+from hierseg.image import Letterbox
 from hierseg.model import ModelSpec, build
-from hierseg.predictor import Predictor
+from hierseg.predictor import Look, Prediction, Predictor
+from hierseg.second_look import Window
 from hierseg.web import payload
+from hierseg.web.actions import Actions
 from hierseg.web.page import load_predictors
 from tests.server import REPOSITORY
 
@@ -40,19 +49,91 @@ def test_scene_is_plain_json(scene: dict[str, Any]) -> None:
     json.dumps({key: value for key, value in scene.items() if key != "prediction"})
 
 
-def test_scene_holds_the_photo_and_the_very_labels(scene: dict[str, Any]) -> None:
-    labels = _opened(scene["checkpoints"][0]["labels"])
-    assert labels.mode == "L"
-    np.testing.assert_array_equal(np.array(labels), scene["prediction"].labels)
-    assert _opened(scene["photo"]).size == labels.size == (512, 600)
+def test_scene_holds_the_photo_and_the_very_maps(scene: dict[str, Any]) -> None:
+    assert _opened(scene["photo"]).size == (512, 600)
+    maps = _opened(scene["checkpoints"][0]["maps"])
+    assert maps.mode == "L"
+    np.testing.assert_array_equal(np.array(maps), payload.maps(scene["prediction"]).reshape(-1, 512))
 
 
-def test_scene_lets_the_viewer_find_each_level_as_the_library_does(scene: dict[str, Any], tree: Hierarchy) -> None:
-    for depth, level in enumerate(scene["levels"]):
-        table = np.zeros(256, np.uint8)
-        for node in scene["nodes"]:  # the rule in viewer.js
-            table[node["label"]] = node["path"][min(depth, len(node["path"]) - 1)]
-        np.testing.assert_array_equal(table[scene["prediction"].labels], scene["prediction"].at_level(level))
+@given(st.integers(0, payload.STEPS), st.integers(0, payload.STEPS), st.randoms(use_true_random=False))
+def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random: Random) -> None:
+    tree = Hierarchy.default()
+    scores = np.random.default_rng(random.getrandbits(32)).random((len(tree), 6, 7), dtype=np.float32)
+    # Scores on steps and ends too, where rounding the wrong way would show.
+    scores = np.where(scores < 0.5, np.round(scores * 20) / 20, scores).astype(np.float32)
+    prediction = Prediction(tree, 0.5, whole=_look(scores))
+    leaf, confidence, *along, _ = payload.maps(prediction)
+    labels = np.zeros(leaf.shape, np.uint8)
+    for row, column in np.ndindex(leaf.shape):  # the rule in scene.js
+        if confidence[row, column] <= threshold:
+            continue
+        path = tree.lineages[leaf[row, column]]
+        depth = 0
+        while depth + 1 < len(path) and (certainty == 0 or along[depth + 1][row, column] > certainty):
+            depth += 1
+        labels[row, column] = tree.labels[path[depth]]
+    expected = decode(scores, tree, threshold / payload.STEPS, certainty / payload.STEPS).labels
+    # A score that is a step but for its last bit may fall to either side.
+    close = np.isclose(scores * 100, np.round(scores * 100), atol=1e-4).any(axis=0)
+    np.testing.assert_array_equal(labels[~close], expected[~close])
+    assert (labels == expected).mean() > 0.8
+
+
+def _look(scores: npt.NDArray[np.float32]) -> Look:
+    height, width = scores.shape[1:]
+    letterbox = Letterbox((height, width), (32, 32), (height, width), (0, 0))
+    return Look(Window(0, 0, height, width), letterbox, torch.from_numpy(scores))
+
+
+def test_maps_tell_where_the_raw_scores_break_the_tree(scene: dict[str, Any]) -> None:
+    np.testing.assert_array_equal(payload.maps(scene["prediction"])[-1], scene["prediction"].violations())
+
+
+def test_a_ground_truth_is_brought_to_the_size_shown(tree: Hierarchy) -> None:
+    truth = np.zeros((60, 80), np.uint8)
+    truth[:30] = 4
+    fitted = payload.fit_truth(truth, Image.new("RGB", (40, 30)), tree)
+    assert fitted.shape == (30, 40)
+    assert (fitted[:15] == 4).all() and (fitted[15:] == 0).all()
+    with pytest.raises(HierarchyError, match="holds 77"):
+        payload.fit_truth(np.full((30, 40), 77, np.uint8), Image.new("RGB", (40, 30)), tree)
+    with pytest.raises(ValueError, match="another photo"):
+        payload.fit_truth(truth, Image.new("RGB", (30, 40)), tree)
+
+
+def _frame(shade: int) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), (shade, 90, 60)).save(buffer, "JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_a_live_frame_becomes_a_scene(tiny_checkpoint: Path) -> None:
+    made = Actions({"tiny": Predictor(tiny_checkpoint)}).segment_frame(_frame(200))
+    assert _opened(made["photo"]).size == (64, 48)
+    assert made["checkpoints"][0]["name"] == "tiny"
+
+
+@pytest.mark.parametrize("frame", ["", "data:image/jpeg;base64,AAAA", "data:,%%%", "x" * 3_000_000, None, 7])
+def test_a_frame_that_is_none_is_refused_with_a_sentence(tiny_checkpoint: Path, frame: Any) -> None:
+    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
+    assert actions.segment_frame(frame)["message"]
+    assert "photo" in actions.segment_frame(_frame(10))  # and the next one is served
+
+
+def test_live_frames_are_dropped_while_one_is_worked_on(tiny_checkpoint: Path) -> None:
+    predictor = Predictor(tiny_checkpoint)
+    actions = Actions({"tiny": predictor})
+    inner: list[dict[str, Any]] = []
+    real = predictor.predict
+
+    def predict(*arguments: Any, **options: Any) -> Prediction:
+        inner.append(actions.segment_frame(_frame(20)))
+        return real(*arguments, **options)
+
+    predictor.predict = predict  # type: ignore[method-assign]
+    assert "photo" in actions.segment_frame(_frame(10))
+    assert inner == [{"busy": True}]
 
 
 def test_large_photos_are_shrunk_and_small_ones_left() -> None:

@@ -9,15 +9,14 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import ImageData
-from PIL import Image
 
 from hierseg import checkpoint
 from hierseg.checkpoint import CheckpointError
-from hierseg.hierarchy import HierarchyError
-from hierseg.image import Photo, PhotoError, open_photo
+from hierseg.image import open_photo
 from hierseg.predictor import Predictor
-from hierseg.visualize import indexed_image, overlay
+from hierseg.visualize import readable
 from hierseg.web import payload
+from hierseg.web.actions import Actions
 
 TITLE = "hierseg"
 HEADING = """
@@ -25,6 +24,8 @@ HEADING = """
 Drop a photo of people: the whole body, then its halves, then its parts, by networks trained with two losses.
 """
 MAX_FILE_SIZE = "15mb"
+SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "viewer.js")  # run as one, in this order
+WORKING = "(photo) => photo ? { working: 'Taking the photo apart …' } : null"
 
 
 def load_predictors(folder: Path | None = None) -> dict[str, Predictor]:
@@ -61,77 +62,69 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
     Returns:
         The page, ready to launch with `launch_options`.
     """
-    tree = next(iter(predictors.values())).card.hierarchy
+    actions = Actions(predictors)
+    tree = actions.tree
 
-    def show(path: str | None) -> Any:
-        if path is None:
-            return None
-        try:
-            shown = payload.shrink(open_photo(path))
-        except PhotoError as error:
-            return payload.refusal(str(error))
-        predictions = {name: predictor.predict(shown) for name, predictor in predictors.items()}
-        return payload.scene(shown, predictors, predictions)
+    def segment_frame(frame: str) -> dict[str, Any]:  # Gradio marks the function, which a method does not let it
+        return actions.segment_frame(frame)
 
-    def segment(
-        photo: str | None, checkpoint: str, level: str, opacity: float
-    ) -> tuple[Photo, Image.Image, dict[str, Any]]:
-        """Segment the people in a photo along the tree body, upper/lower body, parts.
-
-        Args:
-            photo: The photo file.
-            checkpoint: Which loss the network was trained with: bce or ftm.
-            level: body, upper-lower or parts.
-            opacity: Opacity of the colours in the overlay, 0 to 1.
-
-        Returns:
-            The overlay picture, the indexed mask PNG, and areas and confidences as JSON.
-        """
-        if photo is None:
-            raise gr.Error("Send a photo.")
-        if checkpoint not in predictors:
-            raise gr.Error(f"There is no checkpoint {checkpoint!r}. There are: {', '.join(predictors)}.")
-        try:
-            pixels = open_photo(photo)
-            prediction = predictors[checkpoint].predict(pixels)
-            labels = prediction.at_level(level)
-            picture = overlay(pixels, labels, tree, opacity)
-        except (PhotoError, HierarchyError, ValueError) as error:
-            raise gr.Error(str(error)) from error
-        return picture, indexed_image(labels, tree), prediction.summary()
+    def picked(event: gr.EventData) -> str:
+        return str(examples[event.index])
 
     # Uploads and results are deleted within eleven minutes: every minute, what is ten minutes old.
     page: gr.Blocks = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600))
     with page:
         gr.Markdown(HEADING, elem_id="heading")
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=300, elem_id="photo-column"):
+            with gr.Column(scale=1, min_width=260, elem_id="photo-column"):
                 photo = _photo_input(
                     label="Photo",
                     sources=["upload", "clipboard", "webcam"],
-                    height=340,
+                    height=300,
                     elem_id="photo",
                     buttons=["fullscreen"],
                 )
-                gr.Examples([str(example) for example in examples], inputs=photo, label="Examples", elem_id="examples")
-            with gr.Column(scale=3, min_width=320):
+                gallery = gr.HTML(
+                    [_thumbnail(example) for example in examples],
+                    html_template=_own_file("examples.html"),
+                    css_template=_own_file("examples.css"),
+                    js_on_load=_own_file("examples.js"),
+                    elem_id="examples",
+                    apply_default_css=False,
+                    visible=bool(examples),
+                )
+                with gr.Accordion("Compare with a ground truth", open=False, elem_id="ground-truth"):
+                    truth = gr.File(
+                        label="Label map of this photo: indexed PNG or .npy",
+                        file_types=[".png", ".npy"],
+                        height=110,
+                    )
+            with gr.Column(scale=4, min_width=320):
                 viewer = gr.HTML(
                     value=None,
                     html_template=_own_file("viewer.html"),
                     css_template=_own_file("viewer.css"),
-                    js_on_load=_own_file("viewer.js"),
+                    js_on_load="".join(_own_file(name) for name in SCRIPTS),
+                    server_functions=[segment_frame],
                     elem_id="viewer",
+                    apply_default_css=False,
                 )
-        photo.change(show, photo, viewer, api_visibility="private", show_progress="minimal")
+
+        gallery.click(picked, None, photo, api_visibility="private", show_progress="hidden")
+        # `change` of the photo fires for uploads, paste, webcam, examples and the cross that takes a photo away.
+        for changed in (photo.change, truth.change):
+            changed(fn=None, inputs=photo, outputs=viewer, js=WORKING, api_visibility="private")
+            changed(actions.show, [photo, truth], viewer, api_visibility="private", show_progress="minimal")
 
         with gr.Row(visible=False):  # the API's own inputs and outputs; the page answers these choices in the browser
+            level = gr.Dropdown(list(tree.level_names), value=tree.level_names[-1], label="level")
             gr.Button().click(
-                segment,
+                actions.segment,
                 [
                     _photo_input(label="photo"),
-                    gr.Textbox("ftm", label="checkpoint"),
-                    gr.Textbox(tree.level_names[-1], label="level"),
-                    gr.Number(0.55, label="opacity"),
+                    gr.Dropdown(list(predictors), value=list(predictors)[-1], label="checkpoint"),
+                    level,
+                    gr.Slider(0, 1, 0.55, label="opacity"),
                 ],
                 [
                     gr.Image(format="jpeg", label="overlay"),
@@ -140,7 +133,18 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
                 ],
                 api_name="segment",
             )
+            gr.Button().click(
+                actions.compare,
+                [_photo_input(label="photo"), level, gr.File(label="truth")],
+                [gr.Image(format="jpeg", label="differences"), gr.JSON(label="figures")],
+                api_name="compare",
+            )
     return page
+
+
+def _thumbnail(example: Path) -> dict[str, str]:
+    picture = payload.shrink(open_photo(example), 160)
+    return {"title": readable(example.stem).title(), "picture": payload.data_url(picture, "JPEG", quality=85)}
 
 
 def _photo_input(**options: Any) -> gr.Image:
@@ -161,7 +165,7 @@ def _photo_input(**options: Any) -> gr.Image:
 def launch_options() -> dict[str, Any]:
     """Return the arguments of `launch` that the page needs wherever it runs."""
     return {
-        "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        "theme": theme(),
         "css": _own_file("page.css"),
         "ssr_mode": False,
         "max_file_size": MAX_FILE_SIZE,
@@ -169,6 +173,19 @@ def launch_options() -> dict[str, Any]:
         "run_history": False,  # it would keep visitors' photos in their browsers
         "show_error": True,
     }
+
+
+def theme() -> gr.themes.Base:
+    """Return the default theme in indigo, with quiet text that is dark enough to be read."""
+    base = gr.themes.Default(
+        primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    return base.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_600",
+    )
 
 
 def _own_file(name: str) -> str:

@@ -1,4 +1,8 @@
-"""What the viewer in the browser is given: one JPEG and one label map a checkpoint, as plain JSON values."""
+"""What the viewer in the browser is given, as plain JSON values: a JPEG, and for each checkpoint one picture of maps.
+
+The maps say of every pixel all that decoding needs, so that the browser answers every threshold, certainty and level
+by itself, with the very pixels that the library gives.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,19 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from hierseg import __version__
+from hierseg.decoding import best_paths, decode_rounding, violations
+from hierseg.hierarchy import Hierarchy, UInt8Map
 from hierseg.image import Photo
 from hierseg.predictor import Prediction, Predictor
 from hierseg.visualize import readable
 
 VIEW_SIZE = 1280  # longest side shown; larger photos are shrunk before anything else is done with them
+STEPS = 100  # thresholds are multiples of one over this
 
 
 def shrink(photo: Photo, size: int = VIEW_SIZE) -> Image.Image:
@@ -28,21 +38,33 @@ def refusal(sentence: str) -> dict[str, Any]:
     return {"message": sentence}
 
 
-def scene(shown: Image.Image, predictors: Mapping[str, Predictor], predictions: Mapping[str, Prediction]) -> Any:
+def scene(
+    shown: Image.Image,
+    predictors: Mapping[str, Predictor],
+    predictions: Mapping[str, Prediction],
+    truth: UInt8Map | None = None,
+    note: str = "",
+) -> dict[str, Any]:
     """Return what makes the viewer show a photo and the masks of every checkpoint.
 
     Args:
         shown: The photo as it is to be shown.
         predictors: Checkpoints by name; all of one tree.
         predictions: What each says of `shown`.
+        truth: Labels that are right, uint8, of the size of `shown`; None if nobody knows.
+        note: A sentence about the photo to show with it.
 
     Returns:
-        Values for JSON; `viewer.js` names the keys.
+        Values for JSON; `scene.js` names the keys.
     """
     tree = next(iter(predictors.values())).card.hierarchy
     return {
-        "photo": _data_url(shown.convert("RGB"), "JPEG", quality=90),
+        "version": __version__,
+        "note": note,
+        "photo": data_url(shown.convert("RGB"), "JPEG", quality=90),
+        "tree": tree.to_dict(),
         "background": tree.background,
+        "void": tree.void,
         "levels": list(tree.level_names),
         "nodes": [
             {
@@ -50,8 +72,7 @@ def scene(shown: Image.Image, predictors: Mapping[str, Predictor], predictions: 
                 "title": readable(name),
                 "label": tree.labels[node],
                 "color": tree.colors[node],
-                "path": [tree.labels[member] for member in tree.lineages[node]],
-                "leaf": not tree.children[node],
+                "path": tree.lineages[node],
             }
             for node, name in enumerate(tree.nodes)
         ],
@@ -59,16 +80,69 @@ def scene(shown: Image.Image, predictors: Mapping[str, Predictor], predictions: 
             {
                 "name": name,
                 "title": predictors[name].card.title,
-                # Grey, not palette: a canvas gives back colours, and grey gives back the very numbers.
-                "labels": _data_url(Image.fromarray(prediction.labels), "PNG"),
-                "areas": prediction.summary()["areas"],
+                "threshold": prediction.threshold,
+                "maps": _grey_url(maps(prediction)),
             }
             for name, prediction in predictions.items()
         ],
+        "truth": None if truth is None else _grey_url(truth),
     }
 
 
-def _data_url(image: Image.Image, kind: str, **options: Any) -> str:
+def maps(prediction: Prediction) -> npt.NDArray[np.uint8]:
+    """Return what decoding needs to know of every pixel.
+
+    Scores are rounded up to steps of 1 / `STEPS`: a score is above a multiple of that exactly if its map is.
+
+    Args:
+        prediction: What a checkpoint says of a photo of H by W pixels.
+
+    Returns:
+        Maps, uint8 (3 + D, H, W): index of the best path's leaf, its mean score in steps, the score of its node at each
+        of D depths in steps, and 1 where the raw scores break the tree.
+    """
+    strips = []
+    for _, scores in prediction.strips():
+        paths = best_paths(scores, prediction.hierarchy)
+        broken = violations(decode_rounding(scores, prediction.hierarchy), prediction.hierarchy)
+        steps = np.ceil(np.concatenate([paths.confidence[None], paths.scores]) * np.float32(STEPS))
+        strips.append(np.concatenate([paths.leaves[None], steps, broken[None]]).astype(np.uint8))
+    return np.concatenate(strips, axis=1)
+
+
+def fit_truth(label_map: UInt8Map, shown: Image.Image, tree: Hierarchy) -> UInt8Map:
+    """Return a ground truth at the size at which its photo is shown.
+
+    Args:
+        label_map: Labels, uint8 (H, W), of the photo's own size.
+        shown: The photo as it is shown.
+        tree: The tree whose labels it should have.
+
+    Returns:
+        Labels, uint8, of the size of `shown`.
+
+    Raises:
+        HierarchyError: A label is of no node.
+        ValueError: Its proportions are not the photo's.
+    """
+    tree.check_labels(label_map)
+    height, width = label_map.shape
+    # A photo's shorter side is rounded when it is shrunk; what is further off is the mask of another photo.
+    if abs(height * shown.width - width * shown.height) > max(height, width) + max(shown.size):
+        raise ValueError(
+            f"The ground truth is {width} by {height} pixels, which are not the photo's proportions "
+            f"({shown.width} by {shown.height}). Is it of another photo?"
+        )
+    return np.asarray(Image.fromarray(label_map).resize(shown.size, Image.Resampling.NEAREST))
+
+
+def _grey_url(layers: npt.NDArray[np.uint8]) -> str:
+    """Return maps one below the other; grey, because a canvas gives back colours, and grey gives the very numbers."""
+    return data_url(Image.fromarray(layers.reshape(-1, layers.shape[-1])), "PNG", compress_level=1)
+
+
+def data_url(image: Image.Image, kind: str, **options: Any) -> str:
+    """Return an image as a data URL of a kind that Pillow writes, "JPEG" or "PNG", with Pillow's options for it."""
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,169 +1,652 @@
-// The viewer: draws one photo and the label maps of every checkpoint on a canvas.
-// Runs as the body of gr.HTML's js_on_load, which hands in `element`, `props` and `watch`.
-// After the one inference, checkpoint, level and opacity are answered here, without the server.
-//
-// props.value is null before the first photo, {message} when a photo was refused, and else
-// {photo, background, levels, nodes: [{name, title, label, color, path, leaf}],
-// checkpoints: [{name, title, labels, areas}]}: see hierseg/web/payload.py, which makes it.
+// The viewer: what a visitor chose, the controls that say so, and one canvas that shows it.
+// Runs, after the other scripts, as the body of gr.HTML's js_on_load, which hands in `element`, `props`, `watch` and
+// `server`. props.value is null before the first photo, {working} while one is on its way, {message} when it was refused,
+// and else a scene. After the one inference, everything is answered here.
 
-const choice = { checkpoint: null, level: null };
+const VIEWS = {
+  single: "One",
+  slider: "Slider",
+  both: "Side by side",
+  differences: "Differences",
+  breaks: "Broken tree",
+};
+const ONLY_ONE = [255, 149, 0];
+const ONLY_OTHER = [64, 169, 255];
+const ANOTHER_PART = [255, 255, 255];
+const BREAK = [255, 214, 10];
+
+const choice = { view: "single", checkpoint: null, other: null, level: null };
+const settings = { split: 50, opacity: 55, threshold: null, certainty: 0, outlines: true }; // null: the checkpoint's own
+const hidden = new Set(); // nodes that a visitor unticked
 let scene = null;
 let newest = 0;
+let layout = null; // where the panels lie, in device pixels
+let base = null; // the canvas without the cross
+let probe = null; // {column, row} of the photo that is read out, in which panel
+let remembered = new Map();
+let stopLive = null; // ends the camera while it runs
 
 const find = (selector) => element.querySelector(selector);
+const make = (name, content = [], attributes = {}) => {
+  const made = Object.assign(document.createElement(name), attributes);
+  made.append(...[content].flat());
+  return made;
+};
 
-async function decodeImage(url) {
-  const blob = await (await fetch(url)).blob();
-  return createImageBitmap(blob, { colorSpaceConversion: "none" });
-}
-
-// Reads the numbers of a grey PNG, one label a pixel.
-async function decodeLabels(url) {
-  const bitmap = await decodeImage(url);
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  const rgba = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
-  const labels = new Uint8Array(bitmap.width * bitmap.height);
-  for (let pixel = 0; pixel < labels.length; pixel++) labels[pixel] = rgba[4 * pixel];
-  return labels;
+// Keeps what is dear to compute; the oldest goes when there is too much.
+function remember(key, compute) {
+  if (!remembered.has(key)) {
+    if (remembered.size > 40) remembered.delete(remembered.keys().next().value);
+    remembered.set(key, compute());
+  }
+  return remembered.get(key);
 }
 
 async function load(value) {
-  const turn = ++newest;
-  if (!value || value.message) {
+  stopLive?.();
+  probe = null;
+  if (!value || value.message || value.working) {
+    newest++;
     scene = null;
-    show(value ? "refused" : "empty", value ? value.message : find(".viewer").dataset.invitation);
-    return;
-  }
-  const [photo, ...maps] = await Promise.all([
-    decodeImage(value.photo),
-    ...value.checkpoints.map((checkpoint) => decodeLabels(checkpoint.labels)),
-  ]);
-  if (turn !== newest) return; // a newer photo came in meanwhile
-  scene = { ...value, photo, maps };
-  const names = value.checkpoints.map((checkpoint) => checkpoint.name);
-  const titles = value.checkpoints.map((checkpoint) => checkpoint.title);
-  if (!names.includes(choice.checkpoint)) choice.checkpoint = names.at(-1);
-  if (!value.levels.includes(choice.level)) choice.level = value.levels.at(-1);
-  offer("checkpoint", names, titles);
-  offer("level", value.levels, value.levels);
-  draw();
+    show(value?.working ? "working" : value ? "refused" : "empty", value?.message ?? value?.working ?? INVITATION);
+  } else await open(value);
 }
+
+// Takes a scene in; what was chosen before stays chosen where it can.
+async function open(value) {
+  const turn = ++newest;
+  const opened = await openScene(value);
+  if (turn !== newest) return; // a newer photo came in meanwhile
+  const asBefore = scene && JSON.stringify(scene.models.map(nameOf)) === JSON.stringify(opened.models.map(nameOf));
+  scene = opened;
+  remembered = new Map();
+  if (!asBefore) offerChoices();
+  redraw();
+  if (probe) read(probe);
+}
+
+const nameOf = (model) => model.name;
+
+function offerChoices() {
+  const names = scene.models.map(nameOf);
+  const titles = scene.models.map((model) => model.title);
+  if (!names.includes(choice.checkpoint)) choice.checkpoint = names.at(-1);
+  if (!names.includes(choice.other) || choice.other === choice.checkpoint)
+    choice.other = names.find((name) => name !== choice.checkpoint) ?? choice.checkpoint;
+  if (!scene.levels.includes(choice.level)) choice.level = scene.levels.at(-1);
+  if (names.length < 2) choice.view = "single";
+  offer("view", names.length < 2 ? [] : Object.keys(VIEWS), Object.values(VIEWS));
+  offer("checkpoint", names, titles);
+  offer("other", names, titles);
+  offer("level", scene.levels, scene.levels);
+  listTree();
+}
+
+const INVITATION =
+  "Drop a photo of people into the box, paste one, or click an example. Its parts appear here at once.";
 
 function show(state, message) {
   find(".viewer").dataset.state = state;
   find(".message").textContent = message;
 }
 
+// Fills a group of radio buttons; a group without a choice to make is not shown.
 function offer(kind, values, titles) {
-  const options = find(`[data-choice="${kind}"] .options`);
-  options.replaceChildren(
+  const group = find(`[data-choice="${kind}"]`);
+  group.dataset.few = values.length < 2;
+  group.querySelector(".options").replaceChildren(
     ...values.map((value, index) => {
-      const label = document.createElement("label");
-      const input = document.createElement("input");
-      input.type = "radio";
-      input.name = `hierseg-${kind}`;
-      input.value = value;
-      input.checked = value === choice[kind];
+      const input = make("input", [], { type: "radio", name: `hierseg-${kind}`, value, checked: value === choice[kind] });
       input.addEventListener("change", () => {
         choice[kind] = value;
-        draw();
+        redraw();
       });
-      label.append(input, titles[index]);
-      return label;
+      return make("label", [input, titles[index]]);
     }),
   );
 }
 
-function draw() {
+const byName = (name) => scene.models.find((model) => model.name === name);
+const depthNow = () => scene.levels.indexOf(choice.level);
+const thresholdOf = (model) => settings.threshold ?? Math.round(model.threshold * STEPS);
+
+// The models that the view shows, left to right.
+function modelsShown() {
+  if (choice.view === "single") return [byName(choice.checkpoint)];
+  if (scene.models.length === 2) return scene.models;
+  return [byName(choice.checkpoint), byName(choice.other)];
+}
+
+function foundBy(model) {
+  const decoding = [thresholdOf(model), settings.certainty];
+  return remember(`found ${model.name} ${decoding}`, () => decodePaths(scene, model, ...decoding));
+}
+
+const decodingKey = (model) => `${model.name} ${thresholdOf(model)} ${settings.certainty} ${choice.level}`;
+const lookKey = (model) => `${decodingKey(model)} ${[...hidden]}`;
+
+function levelMap(model) {
+  return remember(`level ${decodingKey(model)}`, () => through(levelTable(scene, depthNow()), foundBy(model)));
+}
+
+function shownMap(model) {
+  return remember(`shown ${lookKey(model)}`, () => through(levelTable(scene, depthNow(), hidden), foundBy(model)));
+}
+
+function fillOf(model) {
+  const colors = scene.nodes.map((node) => node.color);
+  return remember(`fill ${lookKey(model)}`, () => fillLayer(shownMap(model), scene.width, scene.height, colors));
+}
+
+function outlinesOf(model) {
+  const path = remember(`path ${lookKey(model)}`, () => outlinePath(shownMap(model), scene.width, scene.height));
+  const ratio = window.devicePixelRatio || 1;
+  return remember(`line ${lookKey(model)} ${layout.scale}`, () =>
+    outlineLayer(path, scene.width, scene.height, layout.scale, ratio),
+  );
+}
+
+// What a view's panels show: functions that draw into a panel.
+function panelsOf(view) {
+  const models = modelsShown();
+  if (view === "single" || view === "both")
+    return models.map((model) => (context, panel) => drawModel(context, panel, model, view === "both"));
+  if (view === "slider") return [(context, panel) => drawSlider(context, panel, models)];
+  if (view === "differences") return [(context, panel) => drawDifferences(context, panel, models)];
+  return models.map((model) => (context, panel) => drawBreaks(context, panel, model));
+}
+
+function drawModel(context, panel, model, named) {
+  context.drawImage(scene.photo, panel.x, panel.y, panel.width, panel.height);
+  context.globalAlpha = settings.opacity / 100;
+  context.drawImage(fillOf(model), panel.x, panel.y, panel.width, panel.height);
+  context.globalAlpha = 1;
+  if (settings.outlines) context.drawImage(outlinesOf(model), panel.x, panel.y, panel.width, panel.height);
+  if (named) tag(context, model.title, panel, "left", layout.ratio);
+}
+
+function drawSlider(context, panel, [one, other]) {
+  const split = Math.round((panel.width * settings.split) / 100);
+  for (const [model, from, to] of [
+    [one, 0, split],
+    [other, split, panel.width],
+  ]) {
+    context.save();
+    context.beginPath();
+    context.rect(panel.x + from, panel.y, to - from, panel.height);
+    context.clip();
+    drawModel(context, panel, model, false);
+    context.restore();
+  }
+  const { ratio } = layout;
+  context.fillStyle = "#fff";
+  context.fillRect(panel.x + split - ratio, panel.y, 2 * ratio, panel.height);
+  context.beginPath();
+  context.arc(panel.x + split, panel.y + panel.height / 2, 13 * ratio, 0, 2 * Math.PI);
+  context.fill();
+  context.fillStyle = "#222";
+  for (const way of [-1, 1]) {
+    context.beginPath();
+    context.moveTo(panel.x + split + way * 9 * ratio, panel.y + panel.height / 2);
+    context.lineTo(panel.x + split + way * 3.5 * ratio, panel.y + panel.height / 2 - 5 * ratio);
+    context.lineTo(panel.x + split + way * 3.5 * ratio, panel.y + panel.height / 2 + 5 * ratio);
+    context.fill();
+  }
+  tag(context, one.title, panel, "left", ratio);
+  tag(context, other.title, panel, "right", ratio);
+}
+
+// A photo without its colours and darkened, so that what is laid over it stands out.
+function drawDimmed(context, panel) {
+  context.drawImage(scene.photo, panel.x, panel.y, panel.width, panel.height);
+  context.globalCompositeOperation = "saturation";
+  context.fillStyle = "#808080";
+  context.fillRect(panel.x, panel.y, panel.width, panel.height);
+  context.globalCompositeOperation = "source-over";
+  context.fillStyle = "rgb(0 0 0 / 0.55)";
+  context.fillRect(panel.x, panel.y, panel.width, panel.height);
+}
+
+function differences() {
+  const [one, other] = modelsShown();
+  return remember(`differences ${decodingKey(one)} ${decodingKey(other)}`, () =>
+    difference(levelMap(one), levelMap(other)),
+  );
+}
+
+function drawDifferences(context, panel) {
+  const [one, other] = modelsShown();
+  const layer = remember(`differing ${decodingKey(one)} ${decodingKey(other)}`, () => {
+    const colors = { 1: ONLY_ONE, 2: ONLY_OTHER, 3: ANOTHER_PART };
+    return fillLayer(differences().map, scene.width, scene.height, colors);
+  });
+  drawDimmed(context, panel);
+  context.drawImage(layer, panel.x, panel.y, panel.width, panel.height);
+}
+
+function drawBreaks(context, panel, model) {
+  drawDimmed(context, panel);
+  const layer = remember(`breaks ${model.name}`, () =>
+    fillLayer(model.breaks, scene.width, scene.height, { 1: BREAK }),
+  );
+  context.drawImage(layer, panel.x, panel.y, panel.width, panel.height);
+  tag(context, `${model.title} ${inPercent(shareOfBreaks(model), 2)}`, panel, "left", layout.ratio);
+}
+
+const shareOfBreaks = (model) =>
+  remember(`share of breaks ${model.name}`, () => model.breaks.reduce((sum, one) => sum + one, 0) / scene.size);
+
+function inPercent(share, digits = 0) {
+  if (share === 0) return digits ? "0 %" : "none";
+  const least = 10 ** -digits;
+  return 100 * share < least ? `< ${least} %` : `${(100 * share).toFixed(digits)} %`;
+}
+
+const inHundredths = (steps) => (steps >= STEPS ? "1.0" : `.${String(steps).padStart(2, "0")}`);
+
+function redraw() {
   if (!scene) return;
-  const active = scene.checkpoints.findIndex((checkpoint) => checkpoint.name === choice.checkpoint);
-  const depth = scene.levels.indexOf(choice.level);
+  const viewer = find(".viewer");
+  viewer.dataset.view = choice.view;
+  viewer.dataset.state = "ready"; // before the stage is measured: it is not laid out in other states
+  for (const kind of Object.keys(choice))
+    for (const input of viewer.querySelectorAll(`[name=hierseg-${kind}]`)) input.checked = input.value === choice[kind];
+  const draws = panelsOf(choice.view);
+  const stage = find(".stage");
+  const ratio = window.devicePixelRatio || 1;
+  const tallest = Math.max(280, Math.min(window.innerHeight - 230, 900));
+  const gap = 6 * ratio;
+  layout = arrange(draws.length, scene.width, scene.height, stage.clientWidth * ratio, tallest * ratio, gap);
+  layout.ratio = ratio;
   const canvas = find("canvas");
-  const { width, height } = scene.photo;
-  if (canvas.width !== width || canvas.height !== height) {
-    canvas.width = width;
-    canvas.height = height;
-  }
-  const context = canvas.getContext("2d");
-  context.drawImage(scene.photo, 0, 0);
-  const layer = paint(scene.maps[active], width, height, depth, Number(find("[name=opacity]").value) / 100);
-  context.drawImage(layer, 0, 0);
-  canvas.dataset.checkpoint = choice.checkpoint;
-  canvas.dataset.level = choice.level;
-  const areas = scene.checkpoints[active].areas;
-  const found = Object.values(areas).some((area) => area.share_of_photo > 0);
-  show("ready", found ? "" : "No person found in this photo. Try one in which people are larger.");
-  list(depth, areas);
+  canvas.width = layout.width;
+  canvas.height = layout.height;
+  canvas.style.width = `${layout.width / ratio}px`;
+  base = new OffscreenCanvas(layout.width, layout.height);
+  const context = base.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  draws.forEach((draw, index) => draw(context, layout.panels[index]));
+  place();
+  for (const kind of Object.keys(choice)) canvas.dataset[kind] = choice[kind];
+  const somebody = modelsShown().some((model) => foundBy(model).some((node) => node !== NOBODY));
+  const nobody = "No person found in this photo. Try one in which people are larger, or move the person threshold down.";
+  show("ready", somebody ? scene.note : nobody);
+  caption();
+  fillTree();
+  fillSettings();
 }
 
-// Returns a canvas with each region filled in its node's colour and outlined.
-function paint(labels, width, height, depth, opacity) {
-  const shown = new Uint8Array(256).fill(scene.background); // label -> label of its ancestor on this level
-  const color = new Uint32Array(256); // label -> opaque ABGR, as ImageData lays bytes out on a little-endian machine
-  const line = new Uint32Array(256);
-  for (const node of scene.nodes) {
-    shown[node.label] = node.path[Math.min(depth, node.path.length - 1)];
-    const [red, green, blue] = node.color;
-    color[node.label] = (255 << 24) | (blue << 16) | (green << 8) | red;
-    line[node.label] = (255 << 24) | (pale(blue) << 16) | (pale(green) << 8) | pale(red);
+// Puts the canvas together: what was drawn, and the cross where one is.
+function place() {
+  const context = find("canvas").getContext("2d");
+  context.drawImage(base, 0, 0);
+  if (!probe) return;
+  for (const panel of layout.panels) {
+    const x = panel.x + ((probe.column + 0.5) / scene.width) * panel.width;
+    const y = panel.y + ((probe.row + 0.5) / scene.height) * panel.height;
+    cross(context, x, y, layout.ratio);
   }
-  const map = new Uint8Array(labels.length);
-  for (let pixel = 0; pixel < map.length; pixel++) map[pixel] = shown[labels[pixel]];
-  const image = new ImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const alpha = Math.round(opacity * 255) << 24;
-  for (let row = 0, pixel = 0; row < height; row++) {
-    for (let column = 0; column < width; column++, pixel++) {
-      const label = map[pixel];
-      if (label === scene.background || opacity === 0) continue;
-      const edge =
-        (column > 0 && map[pixel - 1] !== label) ||
-        (column + 1 < width && map[pixel + 1] !== label) ||
-        (row > 0 && map[pixel - width] !== label) ||
-        (row + 1 < height && map[pixel + width] !== label);
-      pixels[pixel] = edge ? line[label] : (color[label] & 0xffffff) | alpha;
+}
+
+function chip(color) {
+  const made = make("span", [], { className: "chip" });
+  made.style.background = `rgb(${color.join(" ")})`;
+  return made;
+}
+
+// The sentence below the picture, for views that are no masks.
+function caption() {
+  const [one, other] = modelsShown();
+  let words = [];
+  if (choice.view === "differences") {
+    const { ofPhoto, ofPerson, shares } = differences();
+    words = [
+      `On this level the two differ on ${inPercent(ofPhoto, 1)} of the photo, ${inPercent(ofPerson, 1)} of the people: `,
+      make("span", [chip(ONLY_ONE), `only ${one.title} ${inPercent(shares[1], 1)}`]),
+      make("span", [chip(ONLY_OTHER), `only ${other.title} ${inPercent(shares[2], 1)}`]),
+      make("span", [chip(ANOTHER_PART), `another part ${inPercent(shares[3], 1)}`]),
+    ];
+  } else if (choice.view === "breaks") {
+    words = [
+      make("span", [chip(BREAK), "A part's raw score is above .5 and its parent's is not. "]),
+      "Masks follow whole paths, so what the other views show never breaks the tree.",
+    ];
+  }
+  find(".caption").replaceChildren(...words);
+}
+
+// The tree as a table: a row a node, with a tick to show it, and a column a model.
+function listTree() {
+  const rows = scene.nodes
+    .map((node, index) => ({ node, index }))
+    .toSorted((one, other) => comparePaths(one.node.path, other.node.path))
+    .map(({ node, index }) => {
+      const input = make("input", [], { type: "checkbox", checked: !hidden.has(index) });
+      input.addEventListener("change", () => {
+        if (input.checked) node.path.forEach((member) => hidden.delete(member));
+        else hidden.add(index);
+        redraw();
+      });
+      const swatch = make("span", [], { className: "swatch" });
+      swatch.style.setProperty("--color", `rgb(${node.color.join(" ")})`);
+      const heading = make("th", make("label", [input, swatch, node.title]), { scope: "row" });
+      heading.style.setProperty("--depth", node.path.length - 1);
+      const row = make("tr", heading);
+      row.dataset.node = node.name;
+      return row;
+    });
+  find(".tree").replaceChildren(
+    make("caption", "Parts, their share of the person and how sure the network is of them"),
+    make("thead", make("tr")),
+    make("tbody", rows),
+  );
+}
+
+// Depth first, siblings in the tree's order.
+function comparePaths(one, other) {
+  for (let depth = 0; depth < Math.min(one.length, other.length); depth++)
+    if (one[depth] !== other[depth]) return one[depth] - other[depth];
+  return one.length - other.length;
+}
+
+function fillTree() {
+  const models = modelsShown();
+  const figures = models.map((model) =>
+    remember(`areas ${model.name} ${thresholdOf(model)} ${settings.certainty}`, () =>
+      areas(scene, model, foundBy(model)),
+    ),
+  );
+  const onLevel = new Set(nodesOf(scene, depthNow()));
+  find(".tree thead tr").replaceChildren(
+    make("th", "Part", { scope: "col" }),
+    ...models.map((model) => make("th", [model.title, make("small", "share · sure")], { scope: "col" })),
+  );
+  scene.nodes.forEach((node, index) => {
+    const row = find(`.tree [data-node="${node.name}"]`);
+    row.classList.toggle("shown", onLevel.has(index));
+    row.classList.toggle("absent", figures.every((model) => model[index].share_of_photo === 0));
+    const input = row.querySelector("input");
+    const covered = node.path.slice(0, -1).some((member) => hidden.has(member));
+    input.checked = !covered && !hidden.has(index);
+    while (row.children.length > 1) row.lastChild.remove();
+    for (const model of figures) {
+      const { share_of_person: share, confidence } = model[index];
+      const sure = share ? inHundredths(Math.round(confidence * STEPS)) : "";
+      row.append(make("td", [inPercent(share), make("small", sure)]));
     }
+  });
+  fillTruth(models);
+}
+
+function mean(values) {
+  const known = values.filter((value) => value !== null);
+  return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+}
+
+const inThousandths = (value) => (value === null ? "–" : value.toFixed(3).replace(/^0/, ""));
+
+// Beside a ground truth: intersection over union of every node and the mean of every level.
+function fillTruth(models) {
+  const table = find(".truth");
+  if (!scene.truth) {
+    table.replaceChildren();
+    return;
   }
-  const layer = new OffscreenCanvas(width, height);
-  layer.getContext("2d").putImageData(image, 0, 0);
-  return layer;
-}
-
-// Outlines are paler than the fill, so that they show on clothes of the fill's own colour.
-function pale(channel) {
-  return Math.round(channel + (255 - channel) * 0.6);
-}
-
-function inPercent(share) {
-  if (share === 0) return "none";
-  return share < 0.005 ? "< 1 %" : `${(100 * share).toFixed(0)} %`;
-}
-
-function list(depth, areas) {
-  const onLevel = scene.nodes.filter(
-    (node) => node.path.length - 1 === depth || (node.path.length - 1 < depth && node.leaf),
+  const scores = models.map((model) =>
+    remember(`agreement ${model.name} ${thresholdOf(model)} ${settings.certainty}`, () =>
+      agreement(scene, foundBy(model)),
+    ),
   );
-  find(".legend").replaceChildren(
-    ...onLevel.map((node) => {
-      const entry = document.createElement("li");
-      const swatch = document.createElement("span");
-      const share = document.createElement("span");
-      const area = areas[node.name];
-      swatch.className = "swatch";
-      swatch.style.background = `rgb(${node.color.join(" ")})`;
-      share.className = "share";
-      share.textContent = inPercent(area.share_of_person);
-      entry.classList.toggle("absent", area.share_of_photo === 0);
-      entry.append(swatch, node.title, share);
-      return entry;
-    }),
+  const line = (title, values, attributes = {}) =>
+    make("tr", [make("th", title, { scope: "row" }), ...values.map((value) => make("td", inThousandths(value)))], attributes);
+  table.replaceChildren(
+    make("caption", "Intersection over union with the ground truth"),
+    make("thead", make("tr", [make("th", "IoU"), ...models.map((model) => make("th", model.title, { scope: "col" }))])),
+    make("tbody", [
+      ...scene.levels.map((level, depth) =>
+        line(
+          level,
+          scores.map((values) => mean(nodesOf(scene, depth).map((node) => values[node]))),
+          { className: "mean" },
+        ),
+      ),
+      ...scene.nodes.map((node, index) =>
+        line(
+          node.title,
+          scores.map((values) => values[index]),
+        ),
+      ),
+    ]),
   );
 }
 
-find("[name=opacity]").addEventListener("input", draw);
-find(".viewer").dataset.invitation =
-  "Drop a photo of people into the box, paste one, or click an example. The parts appear here at once.";
+function fillSettings() {
+  const automatic = [...new Set(modelsShown().map((model) => inHundredths(Math.round(model.threshold * STEPS))))];
+  const words = {
+    split: `${settings.split} %`,
+    opacity: `${settings.opacity} %`,
+    threshold: settings.threshold === null ? `${automatic.join(" | ")} (the checkpoint's)` : inHundredths(settings.threshold),
+    certainty: settings.certainty ? inHundredths(settings.certainty) : "none",
+  };
+  for (const [name, text] of Object.entries(words)) {
+    find(`[data-slider=${name}] output`).textContent = text;
+    const value = settings[name] ?? thresholdOf(modelsShown()[0]);
+    find(`[name=${name}]`).value = value;
+  }
+  find("[name=outlines]").checked = settings.outlines;
+}
+
+// A model's path at a pixel, with what was shown of it set apart from what was too unsure.
+function pathAt(model, pixel) {
+  const line = make("div", make("b", model.title));
+  const { path } = scene.nodes[model.leaf[pixel]];
+  const found = foundBy(model)[pixel];
+  const reached = found === NOBODY ? 0 : scene.nodes[found].path.length;
+  if (found === NOBODY) line.append(" background");
+  path.forEach((node, depth) => {
+    const score = inHundredths(model.scores[depth][pixel]);
+    const step = make("span", `${scene.nodes[node].title} ${score}`, { className: depth < reached ? "step" : "step unsure" });
+    line.append(depth ? " › " : " ", step);
+  });
+  return line;
+}
+
+// Shows the paths under a pixel of the photo; `aloud` for screen readers, when keys moved it.
+function read({ column, row, panel: number }, aloud = false) {
+  probe = {
+    column: Math.max(0, Math.min(scene.width - 1, column)),
+    row: Math.max(0, Math.min(scene.height - 1, row)),
+    panel: number,
+  };
+  const pixel = probe.row * scene.width + probe.column;
+  const readout = find(".readout");
+  readout.setAttribute("aria-live", aloud ? "polite" : "off");
+  readout.replaceChildren(...scene.models.map((model) => pathAt(model, pixel)));
+  readout.hidden = false;
+  const stage = find(".stage");
+  const canvas = find("canvas");
+  const panel = layout.panels[number] ?? layout.panels[0];
+  const x = canvas.offsetLeft + (panel.x + ((probe.column + 0.5) / scene.width) * panel.width) / layout.ratio;
+  const y = canvas.offsetTop + (panel.y + ((probe.row + 0.5) / scene.height) * panel.height) / layout.ratio;
+  const left = Math.max(4, Math.min(stage.clientWidth - readout.offsetWidth - 4, x + 16));
+  const top = y + 20 + readout.offsetHeight > stage.clientHeight ? y - readout.offsetHeight - 16 : y + 16;
+  readout.style.transform = `translate(${Math.round(left)}px, ${Math.round(Math.max(4, top))}px)`;
+  place();
+}
+
+function stopReading() {
+  probe = null;
+  find(".readout").hidden = true;
+  if (scene && base) place();
+}
+
+// The pixel of the photo under a pointer, or null between the panels.
+function pixelUnder(event) {
+  const canvas = find("canvas");
+  const box = canvas.getBoundingClientRect();
+  const x = ((event.clientX - box.left) / box.width) * canvas.width;
+  const y = ((event.clientY - box.top) / box.height) * canvas.height;
+  const panel = layout.panels.findIndex(
+    ({ x: left, y: top, width, height }) => x >= left && x < left + width && y >= top && y < top + height,
+  );
+  if (panel < 0) return null;
+  const { x: left, y: top, width, height } = layout.panels[panel];
+  const column = Math.floor(((x - left) / width) * scene.width);
+  const row = Math.floor(((y - top) / height) * scene.height);
+  return { column, row, panel };
+}
+
+function point(event) {
+  if (!scene) return;
+  const under = pixelUnder(event);
+  if (choice.view === "slider" && event.buttons && under) {
+    settings.split = Math.round((100 * under.column) / scene.width);
+    find(".readout").hidden = true;
+    probe = null;
+    redraw();
+  } else if (under) read(under);
+  else stopReading();
+}
+
+function onKey(event) {
+  const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  if (!scene) return;
+  if (event.key === "Escape") stopReading();
+  else if (moves[event.key]) {
+    event.preventDefault(); // the page must not scroll away
+    const step = event.shiftKey ? 1 : Math.max(1, Math.round(Math.max(scene.width, scene.height) / 64));
+    const [across, down] = moves[event.key];
+    const from = probe ?? { column: scene.width >> 1, row: scene.height >> 1, panel: 0 };
+    read({ column: from.column + across * step, row: from.row + down * step, panel: from.panel }, true);
+  }
+}
+
+// Files are named after the checkpoint they are of; views of two models have both.
+async function saveAs(kind) {
+  const models = modelsShown();
+  const title = `hierseg-${models.map((model) => model.name).join("-")}`;
+  const palette = new Uint8Array(768);
+  palette.fill(255, 3 * scene.void, 3 * scene.void + 3);
+  for (const node of scene.nodes) palette.set(node.color, 3 * node.label);
+  const labels = new Uint8Array(256).fill(scene.background);
+  scene.nodes.forEach((node, index) => (labels[index] = node.label));
+  const maskOf = (model) => indexedPng(through(labels, levelMap(model)), scene.width, scene.height, palette);
+  if (kind === "overlay") save(await pictureBlob(), `${title}-${choice.view}.png`);
+  else if (kind === "mask") save(await maskOf(models[0]), `${title}-${choice.level}.png`);
+  else if (kind === "json") {
+    save(new Blob([`${JSON.stringify(figuresOf(models), null, 1)}\n`], { type: "application/json" }), `${title}.json`);
+  } else {
+    const files = [];
+    for (const model of models) {
+      files.push([`${model.name}/mask-${choice.level}.png`, await maskOf(model)]);
+      for (const [index, node] of scene.nodes.entries()) {
+        const table = new Uint8Array(256);
+        scene.nodes.forEach((other, below) => (table[below] = other.path.includes(index) ? 255 : 0));
+        const blackAndWhite = Uint8Array.from({ length: 768 }, (_, entry) => Math.floor(entry / 3));
+        const mask = await indexedPng(through(table, foundBy(model)), scene.width, scene.height, blackAndWhite);
+        files.push([`${model.name}/${node.name}.png`, mask]);
+      }
+    }
+    save(await zip(files), `${title}.zip`);
+  }
+}
+
+// The view at the photo's own size, without the cross.
+async function pictureBlob() {
+  const draws = panelsOf(choice.view);
+  const onScreen = layout;
+  const count = draws.length;
+  const gap = 8;
+  layout = arrange(count, scene.width, scene.height, count * (scene.width + gap), scene.height, gap);
+  layout.ratio = Math.max(1, scene.height / 800);
+  const canvas = new OffscreenCanvas(layout.width, layout.height);
+  draws.forEach((draw, index) => draw(canvas.getContext("2d"), layout.panels[index]));
+  layout = onScreen;
+  return canvas.convertToBlob({ type: "image/png" });
+}
+
+function figuresOf(models) {
+  return {
+    program: "hierseg",
+    version: scene.version,
+    width: scene.width,
+    height: scene.height,
+    level: choice.level,
+    tree: scene.tree,
+    checkpoints: models.map((model) => ({
+      name: model.name,
+      title: model.title,
+      threshold: thresholdOf(model) / STEPS,
+      certainty: settings.certainty / STEPS,
+      areas: Object.fromEntries(
+        areas(scene, model, foundBy(model)).map((area, index) => [scene.nodes[index].name, area]),
+      ),
+      raw_violations: shareOfBreaks(model),
+    })),
+  };
+}
+
+function toggleLive() {
+  if (stopLive) {
+    stopLive();
+    return;
+  }
+  const viewer = find(".viewer");
+  const stop = startLive({
+    mirrored: () => find("[name=mirror]").checked,
+    receive: async (value, rate) => {
+      await open(value);
+      find(".rate").textContent = rate ? `${rate.toFixed(1)} pictures a second` : "";
+    },
+    fail: (sentence) => load({ message: sentence }),
+  });
+  stopLive = () => {
+    stop();
+    stopLive = null;
+    newest++; // what is still on its way is not shown any more
+    delete viewer.dataset.live;
+    find(".live").textContent = "Live camera";
+  };
+  probe = null;
+  scene = null;
+  viewer.dataset.live = "";
+  find(".live").textContent = "Stop";
+  find(".rate").textContent = "";
+  show("working", "Starting the camera …");
+}
+
+find(".live").addEventListener("click", toggleLive);
+for (const name of ["split", "opacity", "threshold", "certainty"])
+  find(`[name=${name}]`).addEventListener("input", (event) => {
+    settings[name] = Number(event.target.value);
+    redraw();
+  });
+find("[name=outlines]").addEventListener("change", (event) => {
+  settings.outlines = event.target.checked;
+  redraw();
+});
+find(".reset").addEventListener("click", () => {
+  Object.assign(settings, { split: 50, opacity: 55, threshold: null, certainty: 0, outlines: true });
+  hidden.clear();
+  redraw();
+});
+for (const button of element.querySelectorAll("[data-save]"))
+  button.addEventListener("click", () => saveAs(button.dataset.save));
+find("canvas").addEventListener("pointermove", point);
+find("canvas").addEventListener("pointerdown", (event) => {
+  if (choice.view === "slider") find("canvas").setPointerCapture(event.pointerId);
+  point(event);
+});
+find("canvas").addEventListener("pointerleave", (event) => {
+  if (event.pointerType === "mouse") stopReading(); // what a finger tapped stays until the next tap
+});
+find("canvas").addEventListener("keydown", onKey);
+find("canvas").addEventListener("blur", stopReading);
+let measured = 0;
+new ResizeObserver(() => {
+  if (find(".stage").clientWidth === measured) return; // a redraw changes the height only
+  measured = find(".stage").clientWidth;
+  redraw();
+}).observe(find(".stage"));
 watch("value", () => load(props.value));
 load(props.value);

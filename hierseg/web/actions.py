@@ -1,0 +1,171 @@
+"""What the page, its API and its MCP tools do with a photo; `page.py` says which control calls what."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from hierseg import __version__
+from hierseg.comparison import differences
+from hierseg.hierarchy import HierarchyError, UInt8Map
+from hierseg.image import Photo, PhotoError, is_animated, open_photo
+from hierseg.label_map import LabelMapError, open_label_map
+from hierseg.metrics import DatasetIoU
+from hierseg.predictor import Prediction, Predictor
+from hierseg.visualize import difference_picture, indexed_image, overlay
+from hierseg.web import payload
+
+_LARGEST_FRAME = 2_000_000  # characters of a live frame's data URL
+_FAULTS = (PhotoError, LabelMapError, HierarchyError, ValueError)  # with a sentence for whoever caused them
+
+
+class Actions:
+    """Everything that can be asked of some checkpoints of one tree."""
+
+    def __init__(self, predictors: Mapping[str, Predictor]) -> None:
+        """Serve these checkpoints, by name."""
+        self.predictors = predictors
+        self.tree = next(iter(predictors.values())).card.hierarchy
+        self._live = threading.Lock()
+
+    def show(self, photo: str | None, truth: str | None) -> dict[str, Any] | None:
+        """Return what the viewer shows of a photo file and, where there is one, its ground truth's file."""
+        if photo is None:
+            return None
+        try:
+            shown = payload.shrink(open_photo(photo))
+            labels = payload.fit_truth(open_label_map(truth), shown, self.tree) if truth else None
+        except _FAULTS as error:
+            return payload.refusal(str(error))
+        predictions = {name: predictor.predict(shown) for name, predictor in self.predictors.items()}
+        note = "This photo is animated; its first picture is shown." if is_animated(photo) else ""
+        return payload.scene(shown, self.predictors, predictions, labels, note)
+
+    def segment_frame(self, frame: str) -> dict[str, Any]:
+        """Return what the viewer shows of a camera's frame, a JPEG as a data URL, or {"busy": True}.
+
+        One frame is worked on at a time, whoever sends it. A camera that finds the network at work sends a newer frame
+        later, so nothing queues up. One look a frame, for speed: neither mirror image nor second look.
+        """
+        if not self._live.acquire(blocking=False):
+            return {"busy": True}
+        try:
+            shown = payload.shrink(open_photo(_frame_bytes(frame)))
+            predictions = {
+                name: predictor.predict(shown, flip=False, second_look=False)
+                for name, predictor in self.predictors.items()
+            }
+            return payload.scene(shown, self.predictors, predictions)
+        except PhotoError as error:
+            return payload.refusal(str(error))
+        finally:
+            self._live.release()
+
+    def segment(
+        self, photo: str | None, checkpoint: str, level: str, opacity: float
+    ) -> tuple[Photo, Image.Image, dict[str, Any]]:
+        """Segment the people in a photo along the tree body, upper and lower body, parts.
+
+        Args:
+            photo: The photo, a file in JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
+            checkpoint: The loss that the network was trained with: bce, or ftm for Focal-Tree-Min.
+            level: How far down the tree: body, upper-lower or parts.
+            opacity: Opacity of the colours in the overlay, 0 to 1.
+
+        Returns:
+            The photo with its parts laid over it, the mask as a PNG of label numbers with a palette, and as JSON for
+            every node its share of the photo and of the person and its mean confidence, with the tree that names the
+            labels.
+        """
+        try:
+            pixels = self._opened(photo)
+            prediction = self._chosen(checkpoint).predict(pixels)
+            labels = prediction.at_level(level)
+            picture = overlay(pixels, labels, self.tree, opacity)
+        except _FAULTS as error:
+            raise gr.Error(str(error)) from error
+        return picture, indexed_image(labels, self.tree), self._summary(checkpoint, prediction)
+
+    def compare(self, photo: str | None, level: str, truth: str | None = None) -> tuple[Photo, dict[str, Any]]:
+        """Compare what the networks trained with BCE and with Focal-Tree-Min say of the people in a photo.
+
+        Args:
+            photo: The photo, a file in JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
+            level: How far down the tree they are compared: body, upper-lower or parts.
+            truth: The right label map of this photo, an indexed PNG or a .npy file, if there is one.
+
+        Returns:
+            The darkened photo with what differs laid over it (orange: only the first, blue: only the second, white:
+            another part), and as JSON how much differs, the areas and confidences of both and, with a ground truth, the
+            intersection over union of every node and level.
+        """
+        try:
+            pixels = self._opened(photo)
+            labels = None if truth is None else open_label_map(truth)
+            if labels is not None:
+                labels = payload.fit_truth(labels, Image.fromarray(pixels), self.tree)
+            if len(self.predictors) < 2:
+                raise ValueError("There is only one checkpoint here, and nothing to compare it with.")
+            predictions = {name: predictor.predict(pixels) for name, predictor in list(self.predictors.items())[:2]}
+            first, second = (prediction.at_level(level) for prediction in predictions.values())
+        except _FAULTS as error:
+            raise gr.Error(str(error)) from error
+        found = differences(first, second, self.tree)
+        names = list(predictions)
+        figures = {
+            "level": level,
+            "differ": {
+                "share_of_photo": found.of_photo,
+                "share_of_people": found.of_people,
+                f"only_{names[0]}": found.only_first,
+                f"only_{names[1]}": found.only_second,
+                "another_part": found.another_node,
+            },
+            "checkpoints": {
+                name: self._summary(name, prediction) | ({} if labels is None else self._agreement(prediction, labels))
+                for name, prediction in predictions.items()
+            },
+        }
+        return difference_picture(pixels, found), figures
+
+    def _opened(self, photo: str | None) -> Photo:
+        if photo is None:
+            raise PhotoError("Send a photo.")
+        return open_photo(photo)
+
+    def _chosen(self, checkpoint: str) -> Predictor:
+        if checkpoint not in self.predictors:
+            raise ValueError(f"There is no checkpoint {checkpoint!r}. There are: {', '.join(self.predictors)}.")
+        return self.predictors[checkpoint]
+
+    def _summary(self, name: str, prediction: Prediction) -> dict[str, Any]:
+        return {"version": __version__, "checkpoint": name, **prediction.summary()}
+
+    def _agreement(self, prediction: Prediction, truth: UInt8Map) -> dict[str, Any]:
+        """Return the photo's intersection over union, None for what is in neither."""
+        measured = DatasetIoU(self.tree)
+        measured.add(prediction.labels, truth)
+        named = dict(zip(self.tree.nodes, measured.nodes().tolist(), strict=True))
+        levels = measured.levels(with_background=False)
+        return {
+            "iou": {
+                kind: {name: None if np.isnan(value) else value for name, value in values.items()}
+                for kind, values in (("levels", levels), ("nodes", named))
+            }
+        }
+
+
+def _frame_bytes(frame: Any) -> bytes:
+    if not isinstance(frame, str) or len(frame) > _LARGEST_FRAME:
+        raise PhotoError(f"A frame must be a data URL of at most {_LARGEST_FRAME} characters.")
+    try:
+        return base64.b64decode(frame.partition(",")[2], validate=True)
+    except binascii.Error as error:
+        raise PhotoError("The frame is damaged.") from error

@@ -1,0 +1,377 @@
+"""The viewer in a real browser: what it shows, reads out and saves is what the library says of the same photo."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, Request, expect
+
+from hierseg.decoding import best_paths
+from hierseg.hierarchy import Hierarchy
+from hierseg.image import open_photo
+from hierseg.metrics import DatasetIoU
+from hierseg.predictor import Prediction, Predictor
+from tests.server import REPOSITORY
+
+pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
+
+PHOTO = REPOSITORY / "examples" / "astronaut.jpg"  # 512 by 512: shown as it is, so that nothing is resized
+
+
+@pytest.fixture(scope="module")
+def predictions() -> dict[str, Prediction]:
+    return {name: Predictor(name).predict(open_photo(PHOTO)) for name in ("bce", "ftm")}
+
+
+@pytest.fixture
+def viewer(page: Page) -> Page:
+    """The page with a photo taken apart."""
+    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    return page
+
+
+def choose(page: Page, kind: str, value: str) -> None:
+    page.locator(f"#viewer label:has(input[name=hierseg-{kind}][value={value}])").click()
+    page.locator(f"#viewer canvas[data-{kind}={value}]").wait_for()
+
+
+def picture(page: Page) -> str:
+    return str(page.evaluate("document.querySelector('#viewer canvas').toDataURL()"))
+
+
+def slide(page: Page, name: str, value: int) -> None:
+    page.locator(f"#viewer [name={name}]").fill(str(value))
+
+
+def saved(page: Page, kind: str, folder: Path) -> Path:
+    with page.expect_download() as download:
+        page.locator(f"#viewer [data-save={kind}]").click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def mask(path: Path) -> npt.NDArray[np.uint8]:
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        return np.array(image)
+
+
+def hover(page: Page, column: int, row: int) -> None:
+    """Point at the middle of a pixel of the photo."""
+    box = page.locator("#viewer canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + (column + 0.5) / 512 * box["width"], box["y"] + (row + 0.5) / 512 * box["height"])
+
+
+def test_each_level_and_checkpoint_has_a_picture_of_its_own(viewer: Page) -> None:
+    seen = {}
+    for checkpoint in ("bce", "ftm"):
+        choose(viewer, "checkpoint", checkpoint)
+        for level in ("body", "upper-lower", "parts"):
+            choose(viewer, "level", level)
+            seen[checkpoint, level] = picture(viewer)
+    assert len(set(seen.values())) == 6
+    viewer.locator("#viewer [name=outlines]").uncheck()
+    slide(viewer, "opacity", 0)
+    bare = picture(viewer)
+    assert bare not in seen.values()
+    choose(viewer, "level", "body")
+    assert picture(viewer) == bare
+
+
+def test_nothing_is_asked_of_the_server_after_the_one_inference(viewer: Page, tmp_path: Path) -> None:
+    viewer.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    viewer.on("request", lambda request: asked.append(request.url))
+    for view in ("slider", "both", "differences", "breaks", "single"):
+        choose(viewer, "view", view)
+    choose(viewer, "level", "body")
+    for name in ("opacity", "threshold", "certainty"):
+        slide(viewer, name, 40)
+    hover(viewer, 200, 200)
+    saved(viewer, "masks", tmp_path)
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "level", "threshold", "certainty"),
+    [
+        ("bce", "parts", None, None),
+        ("ftm", "upper-lower", None, None),
+        ("bce", "parts", 30, 80),
+        ("ftm", "parts", 80, 55),
+    ],
+)
+def test_the_saved_mask_is_the_librarys(
+    viewer: Page,
+    predictions: dict[str, Prediction],
+    tmp_path: Path,
+    checkpoint: str,
+    level: str,
+    threshold: int | None,
+    certainty: int | None,
+) -> None:
+    choose(viewer, "checkpoint", checkpoint)
+    choose(viewer, "level", level)
+    if threshold is not None and certainty is not None:
+        slide(viewer, "threshold", threshold)
+        slide(viewer, "certainty", certainty)
+    expected = predictions[checkpoint].at_level(
+        level, None if threshold is None else threshold / 100, (certainty or 0) / 100
+    )
+    np.testing.assert_array_equal(mask(saved(viewer, "mask", tmp_path)), expected)
+
+
+def test_the_zip_holds_a_mask_for_every_node_of_both_checkpoints(
+    viewer: Page, predictions: dict[str, Prediction], tmp_path: Path, tree: Hierarchy
+) -> None:
+    choose(viewer, "view", "both")
+    with zipfile.ZipFile(saved(viewer, "masks", tmp_path)) as archive:
+        assert archive.testzip() is None
+        archive.extractall(tmp_path)
+    for name, prediction in predictions.items():
+        np.testing.assert_array_equal(mask(tmp_path / name / "mask-parts.png"), prediction.at_level("parts"))
+        expected = tree.node_masks(prediction.labels)
+        for node, title in enumerate(tree.nodes):
+            with Image.open(tmp_path / name / f"{title}.png") as image:
+                np.testing.assert_array_equal(np.array(image.convert("L")), expected[node] * 255)
+
+
+def test_the_saved_figures_are_the_librarys(
+    viewer: Page, predictions: dict[str, Prediction], tmp_path: Path, tree: Hierarchy
+) -> None:
+    choose(viewer, "view", "slider")
+    figures = json.loads(saved(viewer, "json", tmp_path).read_text())
+    assert figures["tree"] == tree.to_dict()
+    assert [found["name"] for found in figures["checkpoints"]] == ["bce", "ftm"]
+    for found in figures["checkpoints"]:
+        expected = predictions[found["name"]].summary()
+        assert found["threshold"] == expected["threshold"]
+        assert found["raw_violations"] == pytest.approx(expected["raw_violations"], abs=1e-9)
+        for node, area in expected["areas"].items():
+            assert found["areas"][node]["share_of_photo"] == pytest.approx(area["share_of_photo"], abs=1e-9)
+            assert found["areas"][node]["share_of_person"] == pytest.approx(area["share_of_person"], abs=1e-9)
+            assert found["areas"][node]["confidence"] == pytest.approx(area["confidence"], abs=0.005)
+
+
+def test_the_saved_picture_has_the_photos_size_and_not_its_pixels(viewer: Page, tmp_path: Path) -> None:
+    with Image.open(saved(viewer, "overlay", tmp_path)) as image:
+        assert image.size == (512, 512)
+        changed = (np.abs(np.asarray(image.convert("RGB")).astype(int) - open_photo(PHOTO)) > 20).any(-1)
+    labels = Predictor("ftm").predict(PHOTO).labels
+    assert changed[labels != 0].mean() > 0.9
+    assert changed[labels == 0].mean() < 0.1
+
+
+def spoken(page: Page) -> list[tuple[str, list[tuple[str, int]]]]:
+    """What the read-out says: a title and a path of (node, score in hundredths) for each checkpoint."""
+    result = []
+    for line in page.locator("#viewer .readout > div").all():
+        steps = [re.fullmatch(r"([a-z ]+) (1\.0|\.\d\d)", step) for step in line.locator(".step").all_inner_texts()]
+        result.append((line.inner_text(), [(step[1], round(100 * float(step[2]))) for step in steps if step]))
+    return result
+
+
+@pytest.mark.parametrize("place", [(220, 90), (300, 330), (60, 60), (180, 460)])
+def test_pointing_reads_out_the_path_of_both_checkpoints(
+    viewer: Page, predictions: dict[str, Prediction], tree: Hierarchy, place: tuple[int, int]
+) -> None:
+    column, row = place
+    hover(viewer, column, row)
+    for (line, path), (name, prediction) in zip(spoken(viewer), predictions.items(), strict=True):
+        assert line.startswith({"bce": "BCE", "ftm": "Focal-Tree-Min"}[name])
+        paths = best_paths(prediction.scores, tree)
+        nodes = tree.lineages[int(paths.leaves[row, column])]
+        assert [node for node, _ in path] == [tree.nodes[node].replace("_", " ") for node in nodes]
+        assert [score for _, score in path] == np.ceil(paths.scores[:, row, column] * 100).tolist()
+        assert ("background" in line) == (prediction.labels[row, column] == tree.background)
+
+
+def test_arrow_keys_read_out_and_escape_ends_it(viewer: Page) -> None:
+    viewer.locator("#viewer canvas").focus()
+    viewer.keyboard.press("ArrowUp")
+    first = viewer.locator("#viewer .readout").inner_text()
+    assert first.startswith("BCE")
+    for _ in range(20):
+        viewer.keyboard.press("ArrowLeft")
+    assert viewer.locator("#viewer .readout").inner_text() != first
+    assert viewer.locator("#viewer .readout").get_attribute("aria-live") == "polite"
+    viewer.keyboard.press("Escape")
+    assert viewer.locator("#viewer .readout").is_hidden()
+
+
+def test_the_differences_are_counted_like_the_librarys(viewer: Page, predictions: dict[str, Prediction]) -> None:
+    choose(viewer, "view", "differences")
+    bce, ftm = (prediction.at_level("parts") for prediction in predictions.values())
+    said = viewer.locator("#viewer .caption").inner_text()
+    assert f"{100 * (bce != ftm).mean():.1f} % of the photo" in said
+    assert f"{100 * (bce != ftm).sum() / ((bce != 0) | (ftm != 0)).sum():.1f} % of the people" in said
+    before = picture(viewer)
+    choose(viewer, "level", "body")
+    assert picture(viewer) != before
+
+
+def test_the_slider_shows_one_checkpoint_on_each_side(viewer: Page) -> None:
+    choose(viewer, "view", "slider")
+    ends = []
+    for value in (0, 50, 100):
+        slide(viewer, "split", value)
+        ends.append(picture(viewer))
+    assert len(set(ends)) == 3
+    box = viewer.locator("#viewer canvas").bounding_box()
+    assert box is not None
+    viewer.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2)
+    viewer.mouse.down()
+    viewer.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2)
+    viewer.mouse.up()
+    assert viewer.locator("#viewer [name=split]").input_value() == "25"
+
+
+def test_a_hidden_node_takes_all_below_it_away(viewer: Page) -> None:
+    whole = picture(viewer)
+    row = viewer.locator("#viewer .tree [data-node=upper]")
+    row.get_by_role("checkbox").uncheck()
+    assert picture(viewer) != whole
+    assert not viewer.locator("#viewer .tree [data-node=head]").get_by_role("checkbox").is_checked()
+    assert viewer.locator("#viewer .tree [data-node=lower]").get_by_role("checkbox").is_checked()
+    row.get_by_role("checkbox").check()
+    assert picture(viewer) == whole
+
+
+def test_reset_brings_everything_back(viewer: Page) -> None:
+    before = picture(viewer)
+    slide(viewer, "opacity", 90)
+    slide(viewer, "threshold", 90)
+    slide(viewer, "certainty", 90)
+    viewer.locator("#viewer [name=outlines]").uncheck()
+    viewer.locator("#viewer .tree [data-node=head]").get_by_role("checkbox").uncheck()
+    assert picture(viewer) != before
+    viewer.locator("#viewer .reset").click()
+    assert picture(viewer) == before
+
+
+@pytest.mark.parametrize("ending", ["png", "npy"])
+def test_a_ground_truth_gives_the_iou_of_every_node_and_level(
+    viewer: Page, predictions: dict[str, Prediction], tmp_path: Path, tree: Hierarchy, ending: str
+) -> None:
+    truth = np.roll(predictions["bce"].labels, 12, axis=1)
+    truth[:40] = tree.void
+    if ending == "npy":
+        np.save(tmp_path / "truth.npy", truth)
+    else:
+        Image.fromarray(truth).save(tmp_path / "truth.png")
+    choose(viewer, "view", "both")
+    viewer.locator("#ground-truth button").first.click()
+    viewer.locator("#ground-truth input[type=file]").set_input_files(tmp_path / f"truth.{ending}")
+    viewer.locator("#viewer .truth tbody tr").first.wait_for()
+    rows = {
+        row.locator("th").inner_text(): row.locator("td").all_inner_texts()
+        for row in viewer.locator("#viewer .truth tbody tr").all()
+    }
+    for column, prediction in enumerate(predictions.values()):
+        measured = DatasetIoU(tree)
+        measured.add(prediction.labels, truth)
+        nodes = dict(zip([name.replace("_", " ") for name in tree.nodes], measured.nodes(), strict=True))
+        expected: dict[str, Any] = {**measured.levels(with_background=False), **nodes}
+        for name, value in expected.items():
+            written = "\N{EN DASH}" if np.isnan(value) else f"{value:.3f}".removeprefix("0")
+            assert rows[name][column] == written, name
+
+
+def test_second_photo_replaces_the_first_and_keeps_the_choices(viewer: Page) -> None:
+    choose(viewer, "level", "body")
+    before = picture(viewer)
+    viewer.get_by_label("Remove Image").click()
+    viewer.locator("#viewer .viewer[data-state=empty]").wait_for()
+    viewer.locator("#photo input[type=file]").first.set_input_files(REPOSITORY / "examples" / "grace_hopper.jpg")
+    viewer.locator("#viewer .viewer[data-state=ready]").wait_for()
+    assert viewer.locator("#viewer canvas[data-level=body]").count() == 1
+    assert picture(viewer) != before
+
+
+@pytest.mark.parametrize("size", [(900, 200), (200, 900), (64, 64)])
+def test_photos_keep_their_proportions_and_are_sharp_on_every_screen(
+    page: Page, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "photo.png")
+    page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "photo.png")
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    canvas = page.locator("#viewer canvas")
+    box = canvas.bounding_box()
+    assert box is not None
+    assert box["width"] / box["height"] == pytest.approx(size[0] / size[1], rel=0.02)
+    pixels = canvas.evaluate("canvas => [canvas.width, canvas.height]")
+    ratio = page.evaluate("window.devicePixelRatio")
+    assert pixels == [pytest.approx(box["width"] * ratio, abs=1.5), pytest.approx(box["height"] * ratio, abs=1.5)]
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def pixels(page: Page) -> npt.NDArray[np.uint8]:
+    """The canvas without its read-out, RGB."""
+    data = page.evaluate("document.querySelector('#viewer canvas').toDataURL('image/png')")
+    with Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))) as image:
+        return np.array(image.convert("RGB").resize((256, 256)))
+
+
+def test_the_camera_is_taken_apart_live_and_mirrored_until_it_is_stopped(page: Page) -> None:
+    under_way, most = 0, 0
+
+    def sent(request: Request) -> None:
+        nonlocal under_way, most
+        if "component_server" in request.url:
+            under_way += 1
+            most = max(most, under_way)
+
+    def answered(request: Request) -> None:
+        nonlocal under_way
+        under_way -= "component_server" in request.url
+
+    page.on("request", sent)
+    page.on("requestfinished", answered)
+    page.locator("#viewer .live").click()
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    expect(page.locator("#viewer .rate")).to_contain_text("pictures a second")
+    choose(page, "view", "differences")
+    choose(page, "view", "single")
+    assert most == 1  # a frame is sent only when the one before has come back
+    page.locator("#viewer [name=opacity]").fill("0")
+    page.locator("#viewer [name=outlines]").uncheck()
+    mirrored = pixels(page).astype(int)
+    with page.expect_response(lambda response: "component_server" in response.url):
+        page.locator("#viewer [name=mirror]").uncheck()
+    for _ in range(2):  # the frame on its way was still mirrored
+        with page.expect_response(lambda response: "component_server" in response.url):
+            pass
+    straight = pixels(page).astype(int)
+    with Image.open(PHOTO) as photo:
+        wanted = np.array(photo.convert("RGB").resize((256, 256))).astype(int)
+    assert np.abs(straight - wanted).mean() < 15 < np.abs(mirrored - wanted).mean()
+    assert np.abs(mirrored[:, ::-1] - wanted).mean() < 15
+    page.locator("#viewer .live").click()
+    assert page.locator("#viewer .live").inner_text() == "Live camera"
+    page.wait_for_load_state("networkidle")
+    still = picture(page)
+    assert picture(page) == still
+
+
+def test_without_a_camera_a_sentence_says_so(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("", "NotAllowedError"));
+        }"""
+    )
+    page.locator("#viewer .live").click()
+    expect(page.locator("#viewer .message")).to_contain_text("The camera was not allowed")
+    assert page.locator("#viewer .live").inner_text() == "Live camera"
