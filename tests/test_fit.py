@@ -320,6 +320,9 @@ def test_each_stage_starts_from_the_best_weights_of_the_one_before(
     whole = tmp_path / "whole"
     assert fit_stages([recipe, second], data, whole) == whole / "stage-2" / "best.safetensors"
     assert_same_run(whole / "stage-1", run)
+    record = checkpoint.read_card(whole / "stage-2" / "best.safetensors").record
+    assert record["started_from"]["recipe"] == checkpoint.read_card(run / "best.safetensors").record["recipe"]
+    assert str(tmp_path) not in json.dumps(record)  # a checkpoint names no folder of the machine it was made on
     by_hand = dataclasses.replace(second, start_from=str(run / "best.safetensors"))
     fit(by_hand, data, tmp_path / "by hand")
     assert same(read_state(whole / "stage-2"), read_state(tmp_path / "by hand"))

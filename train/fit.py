@@ -98,7 +98,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         title=TITLES.get(recipe.loss, recipe.loss),
         record={
             "loss": recipe.loss,
-            "recipe": recipe.to_dict(),
+            **_origin(recipe),
             "data": {
                 "train_photos": len(train_ids),
                 "train_ids_sha256": split_hash(train_ids),
@@ -344,6 +344,18 @@ def _initial_model(recipe: Recipe) -> nn.Module:
         pretrained.load_encoder(model, recipe.model)
     _keep_depthwise_in_float32(model)
     return model.to(memory_format=torch.channels_last)
+
+
+def _origin(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe and, under `started_from`, that of the weights it starts from; no folder of this machine."""
+    if not recipe.start_from:
+        return {"recipe": recipe.to_dict()}
+    path = Path(recipe.start_from)
+    before = checkpoint.read_card(path).record
+    return {
+        "recipe": dataclasses.replace(recipe, start_from=path.name).to_dict(),
+        "started_from": {key: before[key] for key in ("recipe", "started_from") if key in before},
+    }
 
 
 def _start_from(model: nn.Module, recipe: Recipe) -> None:
