@@ -8,11 +8,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data import BACKGROUND, COLORS, TORSO, VOID, draw_person
-from train.augment import Augmenter
+from train.augment import Augmenter, paste_people
+from train.dataset import Example
+from train.fit import Crops
 from train.recipe import Augment, Crop
 
 SIZE = 64
@@ -169,3 +172,32 @@ def test_changes_of_color_leave_the_mask_alone(change: str) -> None:
         before, after = still(photo, label_map, seed), changing(photo, label_map, seed)
         np.testing.assert_array_equal(after[1], before[1])
         assert not np.array_equal(after[0], before[0])
+
+
+def test_pasted_people_cover_what_was_there_and_nothing_else_changes() -> None:
+    random = np.random.default_rng(0)
+    photo, guest = random.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    label_map = random.choice([0, 2, 255], (64, 64)).astype(np.uint8)
+    guest_map = np.zeros((64, 64), np.uint8)
+    guest_map[20:40, 10:30] = 4
+    guest_map[50:60, 50:60] = 255
+    mixed, labels = paste_people(photo, label_map, guest, guest_map, background=0, void=255)
+    inside, near = np.zeros((2, 64, 64), bool)
+    inside[21:39, 11:29] = True
+    near[19:41, 9:31] = True
+    np.testing.assert_array_equal(mixed[inside], guest[inside])
+    np.testing.assert_array_equal(mixed[~near], photo[~near])
+    np.testing.assert_array_equal(labels, np.where(guest_map == 4, 4, label_map))
+
+
+def test_crops_with_guests_are_the_same_for_the_same_seed_and_have_more_people() -> None:
+    examples = [Example(str(seed), *draw_person(96, 72, seed=seed)) for seed in range(6)]
+    people = {}
+    for share in (0.0, 1.0):
+        crops = Crops(examples, augmenter(changes=ALL), share)
+        maps = [crops[index % 6, index][1] for index in range(60)]
+        people[share] = float(np.mean([((labels > 0) & (labels < 255)).float().mean() for labels in maps]))
+        for index in (0, 7):
+            for first, again in zip(crops[0, index], crops[0, index], strict=True):
+                assert torch.equal(first, again)
+    assert people[1.0] > 1.2 * people[0.0]

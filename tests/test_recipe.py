@@ -83,8 +83,8 @@ def test_values_are_read_as_their_types(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*sorted(CONFIGS.iterdir()), None], ids=lambda path: path.name if path else "small")
 def test_to_dict_goes_through_yaml_and_back(path: Path | None, tmp_path: Path) -> None:
-    recipe = Recipe.from_yaml(path or write(tmp_path, SMALL))
-    assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
+    for recipe in Recipe.stages_from_yaml(path or write(tmp_path, SMALL)):
+        assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
 
 
 def test_positive_weights_lie_at_their_nodes(tmp_path: Path) -> None:

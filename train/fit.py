@@ -36,10 +36,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from hierseg import checkpoint, pretrained
-from hierseg.hierarchy import Hierarchy
+from hierseg.hierarchy import Hierarchy, UInt8Map
+from hierseg.image import Photo
 from hierseg.losses import LOSSES
 from hierseg.model import build, normalize
-from train.augment import Augmenter
+from train.augment import Augmenter, paste_people
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.distributed import share_batch_norm
 from train.evaluate import choose_threshold, evaluate
@@ -121,7 +122,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         scheduler.load_state_dict(state["scheduler"])
 
     loader = DataLoader(
-        Crops(examples, Augmenter(recipe.crop, recipe.augment, tree.background, tree.void)),
+        Crops(examples, Augmenter(recipe.crop, recipe.augment, tree.background, tree.void), recipe.augment.paste),
         batch_sampler=Batches(len(examples), recipe.batch_size, step, total_steps, recipe.seed),
         num_workers=1,
         prefetch_factor=8,
@@ -270,16 +271,24 @@ class Objective:
 class Crops(Dataset[tuple[Tensor, Tensor]]):
     """Training crops addressed by (photo, seed)."""
 
-    def __init__(self, examples: list[Example], augmenter: Augmenter) -> None:
-        """Serve crops of these examples."""
+    def __init__(self, examples: list[Example], augmenter: Augmenter, paste: float = 0.0) -> None:
+        """Serve crops of these examples; `paste` is the share that has people of another crop over it."""
         self._examples = examples
         self._augmenter = augmenter
+        self._paste = paste
 
     def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return a photo, uint8 (3, size, size), and its label map, uint8 (size, size)."""
         index, seed = address
-        photo, label_map = self._augmenter(self._examples[index].photo, self._examples[index].label_map, seed)
+        photo, label_map = self._crop(index, seed)
+        random = np.random.default_rng((seed, 1))  # another stream than the crop's own
+        if random.random() < self._paste:
+            guest = self._crop(int(random.integers(len(self._examples))), int(random.integers(2**31)))
+            photo, label_map = paste_people(photo, label_map, *guest, self._augmenter.background, self._augmenter.void)
         return torch.from_numpy(photo).permute(2, 0, 1), torch.from_numpy(label_map)
+
+    def _crop(self, index: int, seed: int) -> tuple[Photo, UInt8Map]:
+        return self._augmenter(self._examples[index].photo, self._examples[index].label_map, seed)
 
     def __len__(self) -> int:
         """Return how many photos there are."""

@@ -44,6 +44,7 @@ class Augment:
         color: Change brightness, contrast, saturation and hue.
         grey: Take the colour out.
         blur: Blur or JPEG-compress.
+        paste: Paste the people of another photo's crop over it (Ghiasi et al., CVPR 2021, arXiv 2012.07177).
     """
 
     flip: float = 0.5
@@ -51,6 +52,7 @@ class Augment:
     color: float = 0.8
     grey: float = 0.05
     blur: float = 0.1
+    paste: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +195,7 @@ class Recipe:
             "ema_decay": self.ema_decay,
             "crop.near_person": self.crop.near_person,
             "optimizer.warmup": self.optimizer.warmup,
-            **{f"augment.{key}": getattr(self.augment, key) for key in ("flip", "color", "grey", "blur")},
+            **{f"augment.{key}": getattr(self.augment, key) for key in ("flip", "color", "grey", "blur", "paste")},
         }
         for key, value in shares.items():
             if not 0 <= value <= 1:
