@@ -15,8 +15,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def running_page(cache: Path) -> Iterator[str]:
-    """Serve app.py on a free local port, with uploads below `cache`; yields its address."""
+def running_page(cache: Path, folder: Path = REPOSITORY, **variables: str) -> Iterator[str]:
+    """Serve a folder's app.py on a free local port, with uploads below `cache`; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -26,10 +26,11 @@ def running_page(cache: Path) -> Iterator[str]:
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "GRADIO_TEMP_DIR": str(cache),
         "PYTHONUNBUFFERED": "1",
+        **variables,
     }
     process = subprocess.Popen(
         [sys.executable, "app.py"],
-        cwd=REPOSITORY,
+        cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

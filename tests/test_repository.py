@@ -33,6 +33,11 @@ def test_every_requirement_is_pinned() -> None:
             assert not line or line.startswith(("#", "-r ")) or re.fullmatch(r"[\w.-]+==[\w.]+", line), line
 
 
+def test_a_space_installs_the_same_torch_before_as_after() -> None:
+    before = _pins("pre-requirements.txt")
+    assert before == {name: _pins("requirements.txt")[name] for name in ("torch", "torchvision")}
+
+
 def test_space_front_matter_fits_the_pins_and_files() -> None:
     front = _front_matter()
     assert front["sdk"] == "gradio"

@@ -1,0 +1,92 @@
+"""What goes to a Space: exactly what the page needs, nothing that must not; and it runs by itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client, handle_file
+
+from hierseg import deploy
+from hierseg.deploy import DeployError, files, main, upload
+from tests.server import REPOSITORY, running_page
+
+
+def copy(folder: Path) -> Path:
+    for path in files():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / path, folder / path)
+    return folder
+
+
+def test_the_list_is_what_the_page_needs_and_nothing_of_training() -> None:
+    listed = {path.as_posix() for path in files()}
+    assert {"app.py", "README.md", "requirements.txt", "pre-requirements.txt", "LICENSE"} <= listed
+    assert {"checkpoints/bce.safetensors", "checkpoints/ftm.safetensors"} <= listed
+    assert not [name for name in listed if name.startswith(("train/", "tests/", "runs/", ".")) or "__pycache__" in name]
+    code = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "hierseg").rglob("*.py")}
+    assert code <= listed
+
+
+def test_dry_run_prints_every_file_and_uploads_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "upload", lambda *_: pytest.fail("a dry run uploads nothing"))
+    assert main(["--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines[:-1]] == [path.as_posix() for path in files()]
+
+
+def _secret(folder: Path) -> None:
+    (folder / "app.py").write_text("token = 'hf_" + "a" * 34 + "'\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda folder: (folder / "app.py").unlink(), "app.py is missing"),
+        (lambda folder: [path.unlink() for path in folder.glob("checkpoints/*.safetensors")], "no checkpoint"),
+        (_secret, "app.py holds what looks like a secret"),
+        (lambda folder: (folder / "examples" / "me.jpg").write_bytes(b"x"), "me.jpg has no source"),
+        (lambda folder: (folder / "checkpoints" / "big.safetensors").write_bytes(bytes(25_000_001)), "25000001 bytes"),
+        (lambda folder: (folder / "examples" / "link.jpg").symlink_to(folder / "app.py"), "link.jpg is a link"),
+    ],
+    ids=["missing", "no checkpoint", "secret", "photo", "large", "link"],
+)
+def test_what_must_not_be_uploaded_is_refused_by_name(
+    tmp_path: Path, spoil: Callable[[Path], object], sentence: str
+) -> None:
+    spoil(copy(tmp_path))
+    with pytest.raises(DeployError, match=sentence):
+        files(tmp_path)
+
+
+def test_upload_sends_the_list_in_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {}
+
+    class Hub:
+        def create_repo(self, space: str, **options: Any) -> str:
+            sent["space"] = (space, options)
+            return f"https://hub.example/{space}"
+
+        def create_commit(self, space: str, operations: list[Any], **options: Any) -> None:
+            sent["files"] = [operation.path_in_repo for operation in operations]
+            assert options["repo_type"] == "space"
+
+    monkeypatch.setattr(deploy, "HfApi", Hub)
+    assert upload("somebody/hierseg") == "https://hub.example/somebody/hierseg"
+    assert sent["space"] == ("somebody/hierseg", {"repo_type": "space", "space_sdk": "gradio", "exist_ok": True})
+    assert sent["files"] == [path.as_posix() for path in files()]
+
+
+def test_what_would_be_uploaded_runs_by_itself(tmp_path: Path) -> None:
+    space = copy(tmp_path / "space")
+    with running_page(tmp_path / "uploads", space) as url:
+        client = Client(url, verbose=False, download_files=str(tmp_path))
+        _, _, areas = client.predict(
+            handle_file(str(space / "examples" / "camera.jpg")), "bce", "parts", 0.5, api_name="/segment"
+        )
+    assert areas["areas"]["head"]["share_of_photo"] > 0.02
