@@ -34,7 +34,7 @@ clean:
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/.dev: requirements.txt requirements-train.txt requirements-dev.txt | .venv/bin/python
+.venv/.dev: requirements.txt requirements-train.txt requirements-mcp.txt requirements-dev.txt | .venv/bin/python
 	@echo "Installing into .venv, once; this takes a minute or two."
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps --editable .

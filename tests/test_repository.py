@@ -28,7 +28,7 @@ def _front_matter() -> dict[str, object]:
 
 
 def test_every_requirement_is_pinned() -> None:
-    for name in ("requirements.txt", "requirements-train.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-train.txt", "requirements-mcp.txt", "requirements-dev.txt"):
         for line in (REPOSITORY / name).read_text(encoding="utf-8").splitlines():
             assert not line or line.startswith(("#", "-r ")) or re.fullmatch(r"[\w.-]+==[\w.]+", line), line
 

@@ -23,6 +23,28 @@ HEADING = """
 # People, taken apart along a tree
 Drop a photo of people: the whole body, then its halves, then its parts, by networks trained with two losses.
 """
+PRIVACY = """
+**What happens to a photo.** It is sent to the machine that serves this page and to nobody else, taken apart there, and
+deleted within eleven minutes. Masks and figures you save are made in your browser. A frame of the live camera is never
+written to a disk.
+"""
+PROGRAMS = """
+Both networks answer programs too: `segment` gives the overlay, the mask and the figures of one checkpoint, `compare`
+where the two differ and, with a ground truth, how far each is right. In Python, with this page's address:
+
+```python
+from gradio_client import Client, handle_file
+
+client = Client("http://127.0.0.1:7860")
+overlay, mask, figures = client.predict(
+    handle_file("photo.jpg"), checkpoint="ftm", level="parts", opacity=0.55, api_name="/segment"
+)
+differences, figures = client.predict(handle_file("photo.jpg"), level="parts", truth=None, api_name="/compare")
+```
+
+“Use via API” below has the same for other languages. Where the page was started with `GRADIO_MCP_SERVER=true`,
+assistants find both as MCP tools under `/gradio_api/mcp/`.
+"""
 MAX_FILE_SIZE = "15mb"
 SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "viewer.js")  # run as one, in this order
 WORKING = "(photo) => photo ? { working: 'Taking the photo apart …' } : null"
@@ -109,6 +131,10 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
                     elem_id="viewer",
                     apply_default_css=False,
                 )
+
+        with gr.Accordion("Use it from a program", open=False, elem_id="programs"):
+            gr.Markdown(PROGRAMS)
+        gr.Markdown(PRIVACY, elem_id="privacy")
 
         gallery.click(picked, None, photo, api_visibility="private", show_progress="hidden")
         # `change` of the photo fires for uploads, paste, webcam, examples and the cross that takes a photo away.
