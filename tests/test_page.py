@@ -113,13 +113,13 @@ def drop(page: Page, content: bytes, name: str) -> None:
 def test_a_dropped_photo_is_taken_apart(page: Page) -> None:
     drop(page, PHOTO.read_bytes(), "photo.jpg")
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
-    assert page.locator("#viewer canvas").is_visible()
+    assert page.locator("#viewer .stage canvas").is_visible()
 
 
 def test_example_shows_its_result_in_one_click(page: Page) -> None:
     page.locator("#examples button").first.click()
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
-    assert page.locator("#viewer canvas").is_visible()
+    assert page.locator("#viewer .stage canvas").is_visible()
 
 
 def test_what_is_not_a_photo_gets_a_plain_sentence(page: Page) -> None:

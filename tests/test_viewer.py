@@ -43,11 +43,11 @@ def viewer(page: Page) -> Page:
 
 def choose(page: Page, kind: str, value: str) -> None:
     page.locator(f"#viewer label:has(input[name=hierseg-{kind}][value={value}])").click()
-    page.locator(f"#viewer canvas[data-{kind}={value}]").wait_for()
+    page.locator(f"#viewer .stage canvas[data-{kind}={value}]").wait_for()
 
 
 def picture(page: Page) -> str:
-    return str(page.evaluate("document.querySelector('#viewer canvas').toDataURL()"))
+    return str(page.evaluate("document.querySelector('#viewer .stage canvas').toDataURL()"))
 
 
 def slide(page: Page, name: str, value: int) -> None:
@@ -70,7 +70,7 @@ def mask(path: Path) -> npt.NDArray[np.uint8]:
 
 def hover(page: Page, column: int, row: int) -> None:
     """Point at the middle of a pixel of the photo."""
-    box = page.locator("#viewer canvas").bounding_box()
+    box = page.locator("#viewer .stage canvas").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + (column + 0.5) / 512 * box["width"], box["y"] + (row + 0.5) / 512 * box["height"])
 
@@ -200,7 +200,7 @@ def test_pointing_reads_out_the_path_of_both_checkpoints(
 
 
 def test_arrow_keys_read_out_and_escape_ends_it(viewer: Page) -> None:
-    viewer.locator("#viewer canvas").focus()
+    viewer.locator("#viewer .stage canvas").focus()
     viewer.keyboard.press("ArrowUp")
     first = viewer.locator("#viewer .readout").inner_text()
     assert first.startswith("BCE")
@@ -230,7 +230,7 @@ def test_the_slider_shows_one_checkpoint_on_each_side(viewer: Page) -> None:
         slide(viewer, "split", value)
         ends.append(picture(viewer))
     assert len(set(ends)) == 3
-    box = viewer.locator("#viewer canvas").bounding_box()
+    box = viewer.locator("#viewer .stage canvas").bounding_box()
     assert box is not None
     viewer.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2)
     viewer.mouse.down()
@@ -297,7 +297,7 @@ def test_second_photo_replaces_the_first_and_keeps_the_choices(viewer: Page) -> 
     viewer.locator("#viewer .viewer[data-state=empty]").wait_for()
     viewer.locator("#photo input[type=file]").first.set_input_files(REPOSITORY / "examples" / "grace_hopper.jpg")
     viewer.locator("#viewer .viewer[data-state=ready]").wait_for()
-    assert viewer.locator("#viewer canvas[data-level=body]").count() == 1
+    assert viewer.locator("#viewer .stage canvas[data-level=body]").count() == 1
     assert picture(viewer) != before
 
 
@@ -308,7 +308,7 @@ def test_photos_keep_their_proportions_and_are_sharp_on_every_screen(
     Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "photo.png")
     page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "photo.png")
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
-    canvas = page.locator("#viewer canvas")
+    canvas = page.locator("#viewer .stage canvas")
     box = canvas.bounding_box()
     assert box is not None
     assert box["width"] / box["height"] == pytest.approx(size[0] / size[1], rel=0.02)
@@ -320,7 +320,7 @@ def test_photos_keep_their_proportions_and_are_sharp_on_every_screen(
 
 def pixels(page: Page) -> npt.NDArray[np.uint8]:
     """The canvas without its read-out, RGB."""
-    data = page.evaluate("document.querySelector('#viewer canvas').toDataURL('image/png')")
+    data = page.evaluate("document.querySelector('#viewer .stage canvas').toDataURL('image/png')")
     with Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))) as image:
         return np.array(image.convert("RGB").resize((256, 256)))
 
@@ -375,3 +375,94 @@ def test_without_a_camera_a_sentence_says_so(page: Page) -> None:
     page.locator("#viewer .live").click()
     expect(page.locator("#viewer .message")).to_contain_text("The camera was not allowed")
     assert page.locator("#viewer .live").inner_text() == "Live camera"
+
+
+def test_several_photos_are_taken_apart_in_turn_and_saved_together(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "words.jpg").write_text("no photo")
+    names = ["astronaut.jpg", "camera.jpg"]
+    photos = [REPOSITORY / "examples" / name for name in names]
+    page.locator("#viewer [type=file][name=photos]").set_input_files([photos[0], tmp_path / "words.jpg", photos[1]])
+    page.locator("#viewer .save-all").wait_for()
+    assert page.locator("#viewer .progress").inner_text() == "2 taken apart"
+    assert "words.jpg: This is not a photo" in page.locator("#viewer .failures").inner_text()
+    second = picture(page)
+    page.locator("#viewer [name=place]").fill("0")
+    expect(page.locator("#viewer .place")).to_have_text("1 of 2: astronaut.jpg")
+    assert picture(page) != second
+    choose(page, "checkpoint", "bce")
+    with page.expect_download() as download:
+        page.locator("#viewer .save-all").click()
+    download.value.save_as(tmp_path / "photos.zip")
+    with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
+        assert archive.testzip() is None
+        archive.extractall(tmp_path)
+    for number, photo in enumerate(photos, 1):
+        folder = tmp_path / f"{number:02}-{photo.stem}"
+        expected = Predictor("bce").predict(photo)
+        np.testing.assert_array_equal(mask(folder / "mask-bce-parts.png"), expected.labels)
+        figures = json.loads((folder / "figures.json").read_text())
+        assert figures["checkpoints"][0]["areas"]["head"]["share_of_photo"] == pytest.approx(
+            expected.areas()["head"].share_of_photo
+        )
+        with Image.open(folder / "picture-single.png") as image:
+            assert image.size == expected.size[::-1]
+
+
+# Films a second and a half of an example photo that moves in from the left.
+FILM = """
+async (url) => {
+  const photo = await createImageBitmap(await (await fetch(url)).blob());
+  const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 320 });
+  const context = canvas.getContext("2d");
+  const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: "video/webm" });
+  const parts = [];
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  const ended = new Promise((resolve) => (recorder.onstop = resolve));
+  recorder.start();
+  for (let step = 0; step <= 30; step++) {
+    context.fillRect(0, 0, 320, 320);
+    context.drawImage(photo, 12 * step - 360, 0, 320, 320);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  recorder.stop();
+  await ended;
+  const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+}
+"""
+
+
+def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
+    url = "data:image/jpeg;base64," + base64.b64encode(PHOTO.read_bytes()).decode()
+    clip = {"name": "clip.webm", "mimeType": "video/webm", "buffer": base64.b64decode(page.evaluate(FILM, url))}
+    page.locator("#viewer [type=file][name=clip]").set_input_files(files=[clip])  # type: ignore[list-item]
+    page.locator("#viewer .save-all").wait_for()
+    last = int(page.locator("#viewer [name=place]").get_attribute("max") or 0)
+    assert last >= 8  # eight pictures a second
+    end = picture(page)
+    page.locator("#viewer [name=place]").fill("0")
+    expect(page.locator("#viewer .place")).to_contain_text("1 of")
+    expect(page.locator("#viewer .place")).to_contain_text("0.0 s")
+    assert picture(page) != end
+    drawn = page.locator("#viewer .shares").evaluate(
+        "line => new Set(line.getContext('2d').getImageData(0, 0, line.width, line.height).data).size"
+    )
+    assert drawn > 3  # several parts' colours
+    with page.expect_download() as download:
+        page.locator("#viewer .save-all").click()
+    download.value.save_as(tmp_path / "film.webm")
+    seen = page.evaluate(
+        """async (url) => {
+          const video = Object.assign(document.createElement("video"), { muted: true, src: url });
+          await new Promise((resolve, reject) => { video.onloadeddata = resolve; video.onerror = reject; });
+          return [video.videoWidth, video.videoHeight];
+        }""",
+        "data:video/webm;base64," + base64.b64encode((tmp_path / "film.webm").read_bytes()).decode(),
+    )
+    assert seen == [320, 320]
+
+
+def test_what_is_no_clip_is_refused_with_a_sentence(page: Page) -> None:
+    words = {"name": "clip.mp4", "mimeType": "video/mp4", "buffer": b"no clip"}
+    page.locator("#viewer [type=file][name=clip]").set_input_files(files=[words])  # type: ignore[list-item]
+    expect(page.locator("#viewer .message")).to_contain_text("clip.mp4 is not a clip that this browser plays")

@@ -121,6 +121,14 @@ def test_a_frame_that_is_none_is_refused_with_a_sentence(tiny_checkpoint: Path, 
     assert "photo" in actions.segment_frame(_frame(10))  # and the next one is served
 
 
+def test_a_photo_of_several_is_shown_like_one_alone(tiny_checkpoint: Path) -> None:
+    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
+    path = REPOSITORY / "examples" / "camera.jpg"
+    url = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+    assert actions.segment_file(url) == actions.show(str(path), None)
+    assert "not a photo" in actions.segment_file("data:,QUJD")["message"]
+
+
 def test_live_frames_are_dropped_while_one_is_worked_on(tiny_checkpoint: Path) -> None:
     predictor = Predictor(tiny_checkpoint)
     actions = Actions({"tiny": predictor})

@@ -23,6 +23,7 @@ from hierseg.visualize import difference_picture, indexed_image, overlay
 from hierseg.web import payload
 
 _LARGEST_FRAME = 2_000_000  # characters of a live frame's data URL
+_LARGEST_FILE = 20_000_000  # of a whole photo's: 15 MB, as for uploads
 _FAULTS = (PhotoError, LabelMapError, HierarchyError, ValueError)  # with a sentence for whoever caused them
 
 
@@ -34,6 +35,7 @@ class Actions:
         self.predictors = predictors
         self.tree = next(iter(predictors.values())).card.hierarchy
         self._live = threading.Lock()
+        self._files = threading.Lock()
 
     def show(self, photo: str | None, truth: str | None) -> dict[str, Any] | None:
         """Return what the viewer shows of a photo file and, where there is one, its ground truth's file."""
@@ -57,7 +59,7 @@ class Actions:
         if not self._live.acquire(blocking=False):
             return {"busy": True}
         try:
-            shown = payload.shrink(open_photo(_frame_bytes(frame)))
+            shown = payload.shrink(open_photo(_content(frame, _LARGEST_FRAME)))
             predictions = {
                 name: predictor.predict(shown, flip=False, second_look=False)
                 for name, predictor in self.predictors.items()
@@ -67,6 +69,19 @@ class Actions:
             return payload.refusal(str(error))
         finally:
             self._live.release()
+
+    def segment_file(self, file: str) -> dict[str, Any]:
+        """Return what the viewer shows of a photo file, sent as a data URL, which is never written to a disk.
+
+        One photo is worked on at a time: others wait their turn.
+        """
+        try:
+            shown = payload.shrink(open_photo(_content(file, _LARGEST_FILE)))
+        except PhotoError as error:
+            return payload.refusal(str(error))
+        with self._files:
+            predictions = {name: predictor.predict(shown) for name, predictor in self.predictors.items()}
+        return payload.scene(shown, self.predictors, predictions)
 
     def segment(
         self, photo: str | None, checkpoint: str, level: str, opacity: float
@@ -162,10 +177,11 @@ class Actions:
         }
 
 
-def _frame_bytes(frame: Any) -> bytes:
-    if not isinstance(frame, str) or len(frame) > _LARGEST_FRAME:
-        raise PhotoError(f"A frame must be a data URL of at most {_LARGEST_FRAME} characters.")
+def _content(url: Any, largest: int) -> bytes:
+    """Return the bytes in a data URL."""
+    if not isinstance(url, str) or len(url) > largest:
+        raise PhotoError(f"This must be a data URL of at most {largest:,} characters.")
     try:
-        return base64.b64decode(frame.partition(",")[2], validate=True)
+        return base64.b64decode(url.partition(",")[2], validate=True)
     except binascii.Error as error:
-        raise PhotoError("The frame is damaged.") from error
+        raise PhotoError("The photo did not arrive whole. Send it again.") from error

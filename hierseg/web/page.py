@@ -46,7 +46,7 @@ differences, figures = client.predict(handle_file("photo.jpg"), level="parts", t
 assistants find both as MCP tools under `/gradio_api/mcp/`.
 """
 MAX_FILE_SIZE = "15mb"
-SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "viewer.js")  # run as one, in this order
+SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "sequence.js", "viewer.js")  # run as one, in this order
 WORKING = "(photo) => photo ? { working: 'Taking the photo apart …' } : null"
 
 
@@ -87,8 +87,11 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
     actions = Actions(predictors)
     tree = actions.tree
 
-    def segment_frame(frame: str) -> dict[str, Any]:  # Gradio marks the function, which a method does not let it
+    def segment_frame(frame: str) -> dict[str, Any]:  # a function: Gradio sets a mark on it, which no method takes
         return actions.segment_frame(frame)
+
+    def segment_file(file: str) -> dict[str, Any]:
+        return actions.segment_file(file)
 
     def picked(event: gr.EventData) -> str:
         return str(examples[event.index])
@@ -127,7 +130,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
                     html_template=_own_file("viewer.html"),
                     css_template=_own_file("viewer.css"),
                     js_on_load="".join(_own_file(name) for name in SCRIPTS),
-                    server_functions=[segment_frame],
+                    server_functions=[segment_frame, segment_file],
                     elem_id="viewer",
                     apply_default_css=False,
                 )

@@ -25,6 +25,7 @@ let base = null; // the canvas without the cross
 let probe = null; // {column, row} of the photo that is read out, in which panel
 let remembered = new Map();
 let stopLive = null; // ends the camera while it runs
+let sequence = null; // {kind, items: [{title, value, shares}], place, ended} of several photos or a clip
 
 const find = (selector) => element.querySelector(selector);
 const make = (name, content = [], attributes = {}) => {
@@ -44,6 +45,7 @@ function remember(key, compute) {
 
 async function load(value) {
   stopLive?.();
+  endSequence();
   probe = null;
   if (!value || value.message || value.working) {
     newest++;
@@ -258,7 +260,7 @@ function redraw() {
   const gap = 6 * ratio;
   layout = arrange(draws.length, scene.width, scene.height, stage.clientWidth * ratio, tallest * ratio, gap);
   layout.ratio = ratio;
-  const canvas = find("canvas");
+  const canvas = find(".stage canvas");
   canvas.width = layout.width;
   canvas.height = layout.height;
   canvas.style.width = `${layout.width / ratio}px`;
@@ -266,7 +268,7 @@ function redraw() {
   const context = base.getContext("2d");
   context.imageSmoothingQuality = "high";
   draws.forEach((draw, index) => draw(context, layout.panels[index]));
-  place();
+  assemble();
   for (const kind of Object.keys(choice)) canvas.dataset[kind] = choice[kind];
   const somebody = modelsShown().some((model) => foundBy(model).some((node) => node !== NOBODY));
   const nobody = "No person found in this photo. Try one in which people are larger, or move the person threshold down.";
@@ -274,11 +276,12 @@ function redraw() {
   caption();
   fillTree();
   fillSettings();
+  if (sequence) showSequence();
 }
 
 // Puts the canvas together: what was drawn, and the cross where one is.
-function place() {
-  const context = find("canvas").getContext("2d");
+function assemble() {
+  const context = find(".stage canvas").getContext("2d");
   context.drawImage(base, 0, 0);
   if (!probe) return;
   for (const panel of layout.panels) {
@@ -464,25 +467,25 @@ function read({ column, row, panel: number }, aloud = false) {
   readout.replaceChildren(...scene.models.map((model) => pathAt(model, pixel)));
   readout.hidden = false;
   const stage = find(".stage");
-  const canvas = find("canvas");
+  const canvas = find(".stage canvas");
   const panel = layout.panels[number] ?? layout.panels[0];
   const x = canvas.offsetLeft + (panel.x + ((probe.column + 0.5) / scene.width) * panel.width) / layout.ratio;
   const y = canvas.offsetTop + (panel.y + ((probe.row + 0.5) / scene.height) * panel.height) / layout.ratio;
   const left = Math.max(4, Math.min(stage.clientWidth - readout.offsetWidth - 4, x + 16));
   const top = y + 20 + readout.offsetHeight > stage.clientHeight ? y - readout.offsetHeight - 16 : y + 16;
   readout.style.transform = `translate(${Math.round(left)}px, ${Math.round(Math.max(4, top))}px)`;
-  place();
+  assemble();
 }
 
 function stopReading() {
   probe = null;
   find(".readout").hidden = true;
-  if (scene && base) place();
+  if (scene && base) assemble();
 }
 
 // The pixel of the photo under a pointer, or null between the panels.
 function pixelUnder(event) {
-  const canvas = find("canvas");
+  const canvas = find(".stage canvas");
   const box = canvas.getBoundingClientRect();
   const x = ((event.clientX - box.left) / box.width) * canvas.width;
   const y = ((event.clientY - box.top) / box.height) * canvas.height;
@@ -525,17 +528,10 @@ function onKey(event) {
 async function saveAs(kind) {
   const models = modelsShown();
   const title = `hierseg-${models.map((model) => model.name).join("-")}`;
-  const palette = new Uint8Array(768);
-  palette.fill(255, 3 * scene.void, 3 * scene.void + 3);
-  for (const node of scene.nodes) palette.set(node.color, 3 * node.label);
-  const labels = new Uint8Array(256).fill(scene.background);
-  scene.nodes.forEach((node, index) => (labels[index] = node.label));
-  const maskOf = (model) => indexedPng(through(labels, levelMap(model)), scene.width, scene.height, palette);
   if (kind === "overlay") save(await pictureBlob(), `${title}-${choice.view}.png`);
   else if (kind === "mask") save(await maskOf(models[0]), `${title}-${choice.level}.png`);
-  else if (kind === "json") {
-    save(new Blob([`${JSON.stringify(figuresOf(models), null, 1)}\n`], { type: "application/json" }), `${title}.json`);
-  } else {
+  else if (kind === "json") save(figuresBlob(), `${title}.json`);
+  else {
     const files = [];
     for (const model of models) {
       files.push([`${model.name}/mask-${choice.level}.png`, await maskOf(model)]);
@@ -549,6 +545,16 @@ async function saveAs(kind) {
     }
     save(await zip(files), `${title}.zip`);
   }
+}
+
+// A model's mask on the chosen level, whatever is hidden.
+function maskOf(model) {
+  const palette = new Uint8Array(768);
+  palette.fill(255, 3 * scene.void, 3 * scene.void + 3);
+  for (const node of scene.nodes) palette.set(node.color, 3 * node.label);
+  const labels = new Uint8Array(256).fill(scene.background);
+  scene.nodes.forEach((node, index) => (labels[index] = node.label));
+  return indexedPng(through(labels, levelMap(model)), scene.width, scene.height, palette);
 }
 
 // The view at the photo's own size, without the cross.
@@ -565,8 +571,9 @@ async function pictureBlob() {
   return canvas.convertToBlob({ type: "image/png" });
 }
 
-function figuresOf(models) {
-  return {
+function figuresBlob() {
+  const models = modelsShown();
+  const figures = {
     program: "hierseg",
     version: scene.version,
     width: scene.width,
@@ -584,6 +591,7 @@ function figuresOf(models) {
       raw_violations: shareOfBreaks(model),
     })),
   };
+  return new Blob([`${JSON.stringify(figures, null, 1)}\n`], { type: "application/json" });
 }
 
 function toggleLive() {
@@ -592,6 +600,7 @@ function toggleLive() {
     return;
   }
   const viewer = find(".viewer");
+  endSequence();
   const stop = startLive({
     mirrored: () => find("[name=mirror]").checked,
     receive: async (value, rate) => {
@@ -615,6 +624,129 @@ function toggleLive() {
   show("working", "Starting the camera …");
 }
 
+function endSequence() {
+  if (sequence) sequence.ended = true;
+  sequence = null;
+  find(".sequence").hidden = true;
+}
+
+// Takes pictures apart one after the other; what is there can be looked at meanwhile.
+async function runSequence(kind, source, ask) {
+  stopLive?.();
+  endSequence();
+  const own = { kind, items: [], place: 0, ended: false };
+  const failures = [];
+  sequence = own;
+  scene = null;
+  newest++;
+  find(".sequence").dataset.kind = kind;
+  find(".failures").replaceChildren();
+  find(".stop").hidden = false;
+  find(".save-all").hidden = true;
+  show("working", kind === "clip" ? "Taking the clip apart …" : "Taking the photos apart …");
+  try {
+    for await (const { title, url } of source) {
+      let value = await ask(url);
+      while (value.busy && !own.ended) {
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        value = await ask(url);
+      }
+      if (own.ended) break;
+      if (value.message) failures.push(`${title}: ${value.message}`);
+      else {
+        own.items.push({ title, value });
+        await showPlace(own.items.length - 1);
+      }
+      find(".progress").textContent = `${own.items.length} taken apart`;
+    }
+  } catch (error) {
+    failures.push(error.message);
+  }
+  if (sequence !== own) return;
+  own.ended = true;
+  find(".stop").hidden = true;
+  find(".save-all").hidden = own.items.length === 0;
+  find(".failures").replaceChildren(...failures.map((words) => make("li", words)));
+  if (own.items.length) showSequence();
+  else load({ message: failures[0] ?? "There was nothing to take apart." });
+}
+
+// Shows one picture of the sequence.
+async function showPlace(place) {
+  const own = sequence;
+  const item = own.items[place];
+  own.place = place;
+  await open(item.value);
+  if (sequence !== own || own.place !== place) return;
+  item.shares ??= scene.models.map((model) => {
+    const found = decodePaths(scene, model, Math.round(model.threshold * STEPS), 0);
+    return areas(scene, model, found).map((area) => area.share_of_photo);
+  });
+  showSequence();
+}
+
+function showSequence() {
+  const { kind, items, place } = sequence;
+  find(".sequence").hidden = false;
+  find("[name=place]").max = items.length - 1;
+  find("[name=place]").value = place;
+  find(".place").textContent = `${place + 1} of ${items.length}: ${items[place].title}`;
+  if (kind !== "clip" || !scene) return;
+  const model = scene.models.indexOf(modelsShown()[0]);
+  const nodes = nodesOf(scene, depthNow());
+  const rows = items.map((item) => nodes.map((node) => item.shares?.[model][node] ?? 0));
+  drawShares(
+    find(".shares"),
+    rows,
+    nodes.map((node) => scene.nodes[node].color),
+    place,
+  );
+}
+
+// Saves every picture as it is shown now: a zip of pictures, masks and figures, or a film of the clip.
+async function saveSequence() {
+  const { kind, items, place } = sequence;
+  const files = [];
+  const pictures = [];
+  find(".save-all").disabled = true;
+  for (const [number, item] of items.entries()) {
+    await showPlace(number);
+    find(".progress").textContent = `${number + 1} of ${items.length} put together`;
+    const picture = await pictureBlob();
+    if (kind === "clip") pictures.push(await createImageBitmap(picture));
+    else {
+      const stem = `${String(number + 1).padStart(2, "0")}-${item.title.replace(/\.[^.]*$/, "")}`;
+      files.push([`${stem}/picture-${choice.view}.png`, picture], [`${stem}/figures.json`, figuresBlob()]);
+      for (const model of modelsShown())
+        files.push([`${stem}/mask-${model.name}-${choice.level}.png`, await maskOf(model)]);
+    }
+  }
+  if (kind === "clip") {
+    find(".progress").textContent = "Filming …";
+    save(await film(pictures, CLIP_RATE), "hierseg-clip.webm");
+  } else save(await zip(files), "hierseg-photos.zip");
+  find(".progress").textContent = "Saved";
+  find(".save-all").disabled = false;
+  await showPlace(place);
+}
+
+const starts = {
+  photos: (files) => runSequence("photos", photosOf(files), server.segment_file),
+  clip: (files) => runSequence("clip", picturesOf(files[0]), server.segment_frame),
+};
+for (const [kind, start] of Object.entries(starts)) {
+  const input = find(`[type=file][name=${kind}]`);
+  find(`[data-open=${kind}]`).addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    if (input.files.length) start([...input.files]);
+    input.value = "";
+  });
+}
+find(".stop").addEventListener("click", () => {
+  sequence.ended = true;
+});
+find(".save-all").addEventListener("click", saveSequence);
+find("[name=place]").addEventListener("input", (event) => showPlace(Number(event.target.value)));
 find(".live").addEventListener("click", toggleLive);
 for (const name of ["split", "opacity", "threshold", "certainty"])
   find(`[name=${name}]`).addEventListener("input", (event) => {
@@ -632,16 +764,16 @@ find(".reset").addEventListener("click", () => {
 });
 for (const button of element.querySelectorAll("[data-save]"))
   button.addEventListener("click", () => saveAs(button.dataset.save));
-find("canvas").addEventListener("pointermove", point);
-find("canvas").addEventListener("pointerdown", (event) => {
-  if (choice.view === "slider") find("canvas").setPointerCapture(event.pointerId);
+find(".stage canvas").addEventListener("pointermove", point);
+find(".stage canvas").addEventListener("pointerdown", (event) => {
+  if (choice.view === "slider") find(".stage canvas").setPointerCapture(event.pointerId);
   point(event);
 });
-find("canvas").addEventListener("pointerleave", (event) => {
+find(".stage canvas").addEventListener("pointerleave", (event) => {
   if (event.pointerType === "mouse") stopReading(); // what a finger tapped stays until the next tap
 });
-find("canvas").addEventListener("keydown", onKey);
-find("canvas").addEventListener("blur", stopReading);
+find(".stage canvas").addEventListener("keydown", onKey);
+find(".stage canvas").addEventListener("blur", stopReading);
 let measured = 0;
 new ResizeObserver(() => {
   if (find(".stage").clientWidth === measured) return; // a redraw changes the height only

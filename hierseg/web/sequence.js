@@ -1,0 +1,100 @@
+// A sequence: several photos, or the pictures of a clip, each taken apart in turn and kept, to be looked at one by one.
+
+const MOST_PHOTOS = 50;
+const CLIP_SECONDS = 15;
+const CLIP_RATE = 8; // pictures of a clip that are looked at, a second
+const CLIP_SIZE = 640; // longest side of a clip's picture
+
+// Yields {title, url} of each file, as it is.
+async function* photosOf(files) {
+  for (const file of [...files].slice(0, MOST_PHOTOS)) yield { title: file.name, url: await urlOf(file) };
+}
+
+// Yields {title, url, time} of a clip's pictures.
+async function* picturesOf(file) {
+  const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto" });
+  video.src = URL.createObjectURL(file);
+  try {
+    await new Promise((resolve, reject) => {
+      video.addEventListener("loadeddata", resolve, { once: true });
+      video.addEventListener("error", () => reject(new Error(`${file.name} is not a clip that this browser plays.`)), {
+        once: true,
+      });
+    });
+    if (video.duration === Infinity) await seek(video, 1e9); // a recording that does not say how long it is: now it does
+    const scale = Math.min(1, CLIP_SIZE / Math.max(video.videoWidth, video.videoHeight));
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.round(video.videoWidth * scale);
+    canvas.height = Math.round(video.videoHeight * scale);
+    const end = Math.min(video.duration, CLIP_SECONDS);
+    for (let number = 0; number / CLIP_RATE < end; number++) {
+      const time = number / CLIP_RATE;
+      await seek(video, time);
+      canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+      yield { title: `${time.toFixed(1)} s`, url: canvas.toDataURL("image/jpeg", 0.9), time };
+    }
+  } finally {
+    URL.revokeObjectURL(video.src);
+  }
+}
+
+function seek(video, time) {
+  return new Promise((resolve) => {
+    video.addEventListener("seeked", resolve, { once: true });
+    video.currentTime = time;
+  });
+}
+
+function urlOf(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result));
+    reader.addEventListener("error", () => reject(new Error(`${file.name} cannot be read.`)));
+    reader.readAsDataURL(file);
+  });
+}
+
+// Draws how the parts' shares of the photo change from picture to picture: areas one above the other, and where one is.
+function drawShares(canvas, rows, colors, current) {
+  const ratio = window.devicePixelRatio || 1;
+  const width = Math.round(canvas.clientWidth * ratio);
+  const height = Math.round(canvas.clientHeight * ratio);
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  const top = Math.max(0.01, ...rows.map((row) => row.reduce((sum, share) => sum + share, 0)));
+  const across = (index) => (rows.length > 1 ? (index / (rows.length - 1)) * width : width / 2);
+  const floor = rows.map(() => 0);
+  colors.forEach((color, part) => {
+    const ceiling = rows.map((row, index) => floor[index] + row[part]);
+    context.fillStyle = `rgb(${color.join(" ")})`;
+    context.beginPath();
+    floor.forEach((share, index) => context.lineTo(across(index), height * (1 - share / top)));
+    for (let index = rows.length - 1; index >= 0; index--)
+      context.lineTo(across(index), height * (1 - ceiling[index] / top));
+    context.fill();
+    ceiling.forEach((share, index) => (floor[index] = share));
+  });
+  context.fillStyle = "#000";
+  context.fillRect(across(current) - ratio, 0, 2 * ratio, height);
+  context.fillStyle = "#fff";
+  context.fillRect(across(current) - ratio / 2, 0, ratio, height);
+}
+
+// Films pictures at their own pace, since a browser records only as time goes by: a WebM.
+async function film(pictures, rate) {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: pictures[0].width, height: pictures[0].height });
+  const context = canvas.getContext("2d");
+  const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: "video/webm", videoBitsPerSecond: 6e6 });
+  const parts = [];
+  recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
+  const ended = new Promise((resolve) => recorder.addEventListener("stop", resolve, { once: true }));
+  recorder.start();
+  for (const picture of pictures) {
+    context.drawImage(picture, 0, 0);
+    await new Promise((resolve) => setTimeout(resolve, 1000 / rate));
+  }
+  recorder.stop();
+  await ended;
+  return new Blob(parts, { type: "video/webm" });
+}
