@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from hierseg.image import open_photo
 from hierseg.predictor import Predictor
@@ -142,13 +143,22 @@ def test_result_is_beside_the_photo_on_a_desktop_and_below_it_on_a_phone(page: P
 
 def test_an_empty_page_says_what_to_do(page: Page) -> None:
     expect(page.locator("#viewer .message")).to_contain_text("Drop a photo of people")
-    assert page.locator("#viewer .side").is_hidden()
+    assert page.locator("#viewer .tree").is_hidden()
+    assert page.locator("#viewer .live").is_visible()
 
 
 def test_a_photo_without_people_says_so(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (320, 240), (40, 90, 60)).save(tmp_path / "lawn.png")
     page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "lawn.png")
     expect(page.locator("#viewer .message")).to_contain_text("No person found")
+
+
+def test_a_file_that_is_too_large_is_refused_and_the_page_goes_on(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "large.jpg").write_bytes(PHOTO.read_bytes() + bytes(16_000_000))
+    page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "large.jpg")
+    expect(page.locator("body")).to_contain_text("maximum allowed size")
+    page.locator("#examples button").first.click()
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
 
 
 def test_an_animation_is_shown_by_its_first_picture_and_says_so(page: Page, tmp_path: Path) -> None:
@@ -173,6 +183,30 @@ def test_the_viewer_says_that_it_is_at_work_until_the_result_is_there(page: Page
     states = page.evaluate("window.states")
     assert states[0] == "working"
     assert states[-1] == "ready"
+
+
+def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page, browser: Browser, address: str) -> None:
+    others = [browser.new_page() for _ in range(3)]
+    for other in others:
+        other.set_default_timeout(120_000)
+        other.goto(address)
+        other.locator("#photo input[type=file]").first.wait_for(state="attached")
+    page.evaluate(
+        """() => {
+          window.said = [];
+          const message = document.querySelector("#viewer .message");
+          new MutationObserver(() => window.said.push(message.textContent)).observe(message, { childList: true });
+        }"""
+    )
+    for waiting in (*others, page):
+        waiting.locator("#photo input[type=file]").first.set_input_files(PHOTO)
+    for waiting in (*others, page):
+        waiting.locator("#viewer .viewer[data-state=ready]").wait_for()
+    assert any(
+        re.match(r"Others came first: yours is number \d of \d in the queue", said) for said in page.evaluate("said")
+    )
+    for other in others:
+        other.close()
 
 
 def test_a_ground_truth_of_another_photo_is_refused_with_a_sentence(page: Page, tmp_path: Path) -> None:

@@ -774,6 +774,16 @@ find(".stage canvas").addEventListener("pointerleave", (event) => {
 });
 find(".stage canvas").addEventListener("keydown", onKey);
 find(".stage canvas").addEventListener("blur", stopReading);
+// Gradio writes its own line over the viewer while a photo waits; it is hidden, and said here in words.
+const block = element.closest(".block");
+let atWork = "";
+new MutationObserver(() => {
+  if (find(".viewer").dataset.state !== "working" || !props.value?.working) return;
+  const place = /queue: (\d+)\/(\d+)/.exec(block.querySelector(".progress-text")?.textContent ?? "");
+  const words = place ? `Others came first: yours is number ${place[1]} of ${place[2]} in the queue …` : props.value.working;
+  if (words !== atWork) find(".message").textContent = words;
+  atWork = words;
+}).observe(block, { subtree: true, childList: true, characterData: true });
 let measured = 0;
 new ResizeObserver(() => {
   if (find(".stage").clientWidth === measured) return; // a redraw changes the height only

@@ -1,0 +1,174 @@
+"""Makes the pictures of the page in `docs/`: `python -m tests.pictures`. The film of the README, and every state.
+
+They are taken by the tests' own driver from the example photos, which are in the public domain.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.conftest import CHROMIUM_FLAGS
+from tests.server import REPOSITORY, running_page
+from tests.test_viewer import FILM, choose, slide
+
+DOCS = REPOSITORY / "docs"
+EXAMPLES = REPOSITORY / "examples"
+SCREENS = {"desktop": (1280, 860, 1), "phone": (390, 844, 1)}
+
+
+def opened(page: Page, photo: str) -> None:
+    page.locator("#photo input[type=file]").first.set_input_files(EXAMPLES / photo)
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+
+
+def point(page: Page, across: float, down: float) -> None:
+    page.locator("#viewer .stage canvas").scroll_into_view_if_needed()
+    box = page.locator("#viewer .stage canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
+
+
+def parts(page: Page) -> None:
+    opened(page, "camera.jpg")
+    point(page, 0.4, 0.25)
+
+
+def view(name: str) -> Callable[[Page], None]:
+    def show(page: Page) -> None:
+        opened(page, "camera.jpg")
+        choose(page, "view", name)
+
+    return show
+
+
+def refused(page: Page) -> None:
+    words = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": b"no photo"}
+    page.locator("#photo input[type=file]").first.set_input_files(files=[words])  # type: ignore[list-item]
+    page.locator("#viewer .viewer[data-state=refused]").wait_for()
+
+
+def nobody(page: Page) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (640, 420), (70, 110, 80)).save(buffer, "PNG")
+    lawn = {"name": "lawn.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    page.locator("#photo input[type=file]").first.set_input_files(files=[lawn])  # type: ignore[list-item]
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+
+
+def truth(page: Page) -> None:
+    opened(page, "camera.jpg")
+    choose(page, "view", "both")
+    with page.expect_download() as download:
+        page.locator("#viewer [data-save=masks]").click()
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.unpack_archive(download.value.path(), folder, "zip")
+        page.locator("#ground-truth button").first.click()
+        page.locator("#ground-truth input[type=file]").set_input_files(Path(folder, "bce", "mask-parts.png"))
+        page.locator("#viewer .truth tbody tr").first.wait_for()
+
+
+def photos(page: Page) -> None:
+    files = [EXAMPLES / "astronaut.jpg", EXAMPLES / "README.md", EXAMPLES / "camera.jpg"]
+    page.locator("#viewer [type=file][name=photos]").set_input_files(files)
+    page.locator("#viewer .save-all").wait_for()
+
+
+def clip(page: Page) -> None:
+    url = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "astronaut.jpg").read_bytes()).decode()
+    film = {"name": "clip.webm", "mimeType": "video/webm", "buffer": base64.b64decode(page.evaluate(FILM, url))}
+    page.locator("#viewer [type=file][name=clip]").set_input_files(files=[film])  # type: ignore[list-item]
+    page.locator("#viewer .save-all").wait_for()
+
+
+STATES: dict[str, Callable[[Page], None]] = {
+    "empty": lambda page: None,
+    "parts": parts,
+    "slider": view("slider"),
+    "side-by-side": view("both"),
+    "differences": view("differences"),
+    "broken-tree": view("breaks"),
+    "ground-truth": truth,
+    "refused": refused,
+    "nobody": nobody,
+    "photos": photos,
+    "clip": clip,
+}
+
+
+def take_states(browser: Browser, url: str) -> None:
+    (DOCS / "states").mkdir(parents=True, exist_ok=True)
+    for screen, (width, height, ratio) in SCREENS.items():
+        for name, reach in STATES.items():
+            page = fresh(browser, url, width, height, ratio)
+            reach(page)
+            page.wait_for_load_state("networkidle")
+            target = DOCS / "states" / f"{name}-{screen}.jpg"
+            page.screenshot(path=target, type="jpeg", quality=70, full_page=True)
+            page.close()
+
+
+def fresh(browser: Browser, url: str, width: int, height: int, ratio: int) -> Page:
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=ratio)
+    page.set_default_timeout(120_000)
+    page.goto(url)
+    page.locator("#photo input[type=file]").first.wait_for(state="attached")
+    page.locator("#viewer .live").wait_for()
+    return page
+
+
+def scenes(page: Page) -> Iterator[tuple[Image.Image, int]]:
+    """Yield the film's pictures and how long each stands, in milliseconds."""
+
+    def now(milliseconds: int) -> tuple[Image.Image, int]:
+        with Image.open(io.BytesIO(page.screenshot(type="png"))) as picture:
+            return picture.convert("RGB").resize((960, 645), Image.Resampling.LANCZOS), milliseconds
+
+    yield now(900)
+    opened(page, "camera.jpg")
+    for level in ("body", "upper-lower", "parts"):
+        choose(page, "level", level)
+        yield now(900)
+    for across, down in ((0.40, 0.28), (0.25, 0.38), (0.45, 0.5), (0.2, 0.8)):
+        point(page, across, down)
+        yield now(700)
+    page.mouse.move(5, 5)
+    choose(page, "view", "slider")
+    for split in (80, 65, 50, 35, 20, 35, 50):
+        slide(page, "split", split)
+        yield now(220)
+    choose(page, "view", "differences")
+    yield now(1500)
+    choose(page, "view", "breaks")
+    yield now(1500)
+    choose(page, "view", "single")
+    yield now(500)
+
+
+def take_film(browser: Browser, url: str) -> None:
+    page = fresh(browser, url, 1280, 860, 1)
+    pictures, durations = zip(*scenes(page), strict=True)
+    page.close()
+    pictures[0].save(
+        DOCS / "page.webp", save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=78, method=6
+    )
+
+
+if __name__ == "__main__":
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    with (
+        tempfile.TemporaryDirectory() as uploads,
+        running_page(Path(uploads)) as address,
+        sync_playwright() as playwright,
+    ):
+        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
+        take_film(chromium, address)
+        take_states(chromium, address)
+        chromium.close()
