@@ -261,18 +261,20 @@ def _look(model: nn.Module, card: Card, pixels: Photo, window: Window, size: int
 class Predictor:
     """A loaded checkpoint."""
 
-    def __init__(self, checkpoint_path: str | Path) -> None:
+    def __init__(self, checkpoint_path: str | Path, device: str | None = None) -> None:
         """Load a checkpoint.
 
         Args:
             checkpoint_path: A file, or the name of one in `checkpoints/`, such as "ftm".
+            device: Where the network runs; None for the graphics card where there is one.
 
         Raises:
             CheckpointError: It is missing or damaged.
         """
         self.path = checkpoint.find(checkpoint_path)
         model, self.card = checkpoint.load(self.path)
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
 
     @property
     def name(self) -> str:

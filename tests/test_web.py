@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import pickle
+import sys
 from pathlib import Path
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -160,3 +163,29 @@ def test_page_refuses_checkpoints_of_different_trees(tmp_path: Path, tiny_spec: 
         checkpoint.save(tmp_path / f"{name}.safetensors", build(tiny_spec), checkpoint.Card(tiny_spec, kind, name))
     with pytest.raises(CheckpointError, match="different trees"):
         load_predictors(tmp_path)
+
+
+def test_on_a_zero_gpu_space_every_network_runs_on_the_card(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    spaces = ModuleType("spaces")
+
+    def gpu(function: Any) -> Any:
+        def run(*arguments: Any, **options: Any) -> Any:
+            assert pickle.loads(pickle.dumps((arguments, options))) is not None
+            calls.append(function.__name__)
+            return pickle.loads(pickle.dumps(function(*arguments, **options)))
+
+        return run
+
+    monkeypatch.setattr(spaces, "GPU", gpu, raising=False)
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    path = str(REPOSITORY / "examples" / "camera.jpg")
+    on_card = Actions({"tiny": Predictor(tiny_checkpoint)})
+    shown = on_card.show(path, None)
+    on_card.segment_frame(_frame(90))
+    on_card.segment(path, "tiny", "parts", 0.5)
+    assert len(calls) == 3
+    monkeypatch.delitem(sys.modules, "spaces")
+    assert Actions({"tiny": Predictor(tiny_checkpoint)}).show(path, None) == shown

@@ -21,6 +21,7 @@ from hierseg.metrics import DatasetIoU
 from hierseg.predictor import Prediction, Predictor
 from hierseg.visualize import difference_picture, indexed_image, overlay
 from hierseg.web import payload
+from hierseg.web.gpu import on_gpu
 
 _LARGEST_FRAME = 2_000_000  # characters of a live frame's data URL
 _LARGEST_FILE = 20_000_000  # of a whole photo's: 15 MB, as for uploads
@@ -34,6 +35,7 @@ class Actions:
         """Serve these checkpoints, by name."""
         self.predictors = predictors
         self.tree = next(iter(predictors.values())).card.hierarchy
+        self._run = on_gpu(self._predict)
         self._live = threading.Lock()
         self._files = threading.Lock()
 
@@ -46,7 +48,7 @@ class Actions:
             labels = payload.fit_truth(open_label_map(truth), shown, self.tree) if truth else None
         except _FAULTS as error:
             return payload.refusal(str(error))
-        predictions = {name: predictor.predict(shown) for name, predictor in self.predictors.items()}
+        predictions = self._run(shown)
         note = "This photo is animated; its first picture is shown." if is_animated(photo) else ""
         return payload.scene(shown, self.predictors, predictions, labels, note)
 
@@ -60,10 +62,7 @@ class Actions:
             return {"busy": True}
         try:
             shown = payload.shrink(open_photo(_content(frame, _LARGEST_FRAME)))
-            predictions = {
-                name: predictor.predict(shown, flip=False, second_look=False)
-                for name, predictor in self.predictors.items()
-            }
+            predictions = self._run(shown, thorough=False)
             return payload.scene(shown, self.predictors, predictions)
         except PhotoError as error:
             return payload.refusal(str(error))
@@ -80,7 +79,7 @@ class Actions:
         except PhotoError as error:
             return payload.refusal(str(error))
         with self._files:
-            predictions = {name: predictor.predict(shown) for name, predictor in self.predictors.items()}
+            predictions = self._run(shown)
         return payload.scene(shown, self.predictors, predictions)
 
     def segment(
@@ -101,7 +100,8 @@ class Actions:
         """
         try:
             pixels = self._opened(photo)
-            prediction = self._chosen(checkpoint).predict(pixels)
+            self._check(checkpoint)
+            prediction = self._run(pixels, (checkpoint,))[checkpoint]
             labels = prediction.at_level(level)
             picture = overlay(pixels, labels, self.tree, opacity)
         except _FAULTS as error:
@@ -128,7 +128,7 @@ class Actions:
                 labels = payload.fit_truth(labels, Image.fromarray(pixels), self.tree)
             if len(self.predictors) < 2:
                 raise ValueError("There is only one checkpoint here, and nothing to compare it with.")
-            predictions = {name: predictor.predict(pixels) for name, predictor in list(self.predictors.items())[:2]}
+            predictions = self._run(pixels, tuple(self.predictors)[:2])
             first, second = (prediction.at_level(level) for prediction in predictions.values())
         except _FAULTS as error:
             raise gr.Error(str(error)) from error
@@ -150,15 +150,23 @@ class Actions:
         }
         return difference_picture(pixels, found), figures
 
+    def _predict(
+        self, photo: Photo | Image.Image, names: tuple[str, ...] | None = None, thorough: bool = True
+    ) -> dict[str, Prediction]:
+        """Run some checkpoints, or all, on a photo; not thorough is one look, without mirror image or second look."""
+        return {
+            name: self.predictors[name].predict(photo, flip=thorough, second_look=thorough)
+            for name in names or self.predictors
+        }
+
     def _opened(self, photo: str | None) -> Photo:
         if photo is None:
             raise PhotoError("Send a photo.")
         return open_photo(photo)
 
-    def _chosen(self, checkpoint: str) -> Predictor:
+    def _check(self, checkpoint: str) -> None:
         if checkpoint not in self.predictors:
             raise ValueError(f"There is no checkpoint {checkpoint!r}. There are: {', '.join(self.predictors)}.")
-        return self.predictors[checkpoint]
 
     def _summary(self, name: str, prediction: Prediction) -> dict[str, Any]:
         return {"version": __version__, "checkpoint": name, **prediction.summary()}

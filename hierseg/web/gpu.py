@@ -1,0 +1,22 @@
+"""A graphics card where there is one: on a ZeroGPU Space, a function must say that it wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def on_gpu(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return a function that runs on a ZeroGPU Space's card, and the function itself everywhere else.
+
+    Its arguments and results are pickled there, the function is not.
+    """
+    try:
+        import spaces  # type: ignore[import-not-found]  # only Spaces have it
+    except ImportError:
+        return function
+    wanting: Callable[Arguments, Result] = spaces.GPU(function)
+    return wanting
