@@ -23,6 +23,7 @@ from hierseg.second_look import Window, windows
 
 _TRUST = 0.7  # share of a closer look's scores in the mean with what was seen before
 _FADE = 0.12  # of a window's sides, over which that share falls to 0 at its edges, so that no seam shows
+_LEAST_CONTRAST = 8  # of 255, in any channel: a photo with less shows nothing, and networks answer it at random
 _STRIP_PIXELS = 1_000_000  # photo pixels decoded at a time, so that memory does not grow with nodes times photo
 
 
@@ -232,10 +233,14 @@ def segment(
             time where there are such people, nothing where there are none.
 
     Returns:
-        The prediction at the photo's own resolution.
+        The prediction at the photo's own resolution; all scores of a photo without any contrast are 0.
     """
     size = input_size or card.spec.input_size
     height, width = pixels.shape[:2]
+    if int(np.ptp(pixels, axis=(0, 1)).max()) < _LEAST_CONTRAST:
+        letterbox = Letterbox.fit(height, width, size)
+        nothing = torch.zeros(len(card.hierarchy), *letterbox.content)
+        return Prediction(card.hierarchy, card.threshold, Look(Window(0, 0, height, width), letterbox, nothing))
     whole = _look(model, card, pixels, Window(0, 0, height, width), size, flip)
     closer: tuple[Look, ...] = ()
     if second_look:

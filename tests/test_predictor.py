@@ -196,13 +196,15 @@ def test_scores_lie_where_the_photo_shows_them(height: int, width: int, tree: Hi
 def test_the_network_gets_the_normalised_photo_with_its_mean_around_it(tree: Hierarchy) -> None:
     network, card = brightness(tree, mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.3))
     photo = np.full((33, 64, 3), 51, dtype=np.uint8)
+    photo[:, 32:] = 102
     prediction = segment(network, card, photo, flip=False, second_look=False)
     (batch,) = network.given
     assert batch.shape == (1, 3, 64, 64)
     assert batch.dtype == torch.float32
     content = prediction.whole.letterbox.crop(batch)
-    for channel, expected in enumerate([0.0, -1.0, -4 / 3]):
-        torch.testing.assert_close(content[0, channel], torch.full((33, 64), expected))
+    for channel, (left, right) in enumerate([(0.0, 2.0), (-1.0, 0.0), (-4 / 3, -2 / 3)]):
+        torch.testing.assert_close(content[0, channel, :, :32], torch.full((33, 32), left))
+        torch.testing.assert_close(content[0, channel, :, 32:], torch.full((33, 32), right))
     around = batch.clone()
     prediction.whole.letterbox.crop(around)[:] = 0  # a view
     assert around.abs().max() < 0.5 / 255 / 0.1 + 1e-6
@@ -271,6 +273,7 @@ def test_somebody_small_is_looked_at_again_larger_and_sharper(tree: Hierarchy) -
 
 def test_nobody_or_somebody_large_is_looked_at_once(tree: Hierarchy) -> None:
     for photo in (np.zeros((400, 600, 3), np.uint8), np.full((400, 600, 3), 255, np.uint8)):
+        photo[0, 0] = 128  # without any contrast it would not be looked at at all
         network, card = brightness(tree)
         assert segment(network, card, photo).closer == ()
         assert len(network.given) == 1
@@ -487,3 +490,13 @@ def test_a_real_photo_goes_through(real_data: Path, lively: Predictor) -> None:
     assert prediction.labels.shape == (height, width)
     prediction.hierarchy.check_labels(prediction.labels)
     assert prediction.labels.max() > 0
+
+
+@pytest.mark.parametrize("checkpoint_name", ["bce", "ftm"])
+@pytest.mark.parametrize("shade", [0, 60, 128, 255])
+def test_nobody_is_found_where_there_is_nothing_to_see(checkpoint_name: str, shade: int) -> None:
+    noise = np.random.default_rng(shade).integers(-3, 4, (120, 160, 3))
+    photo = np.clip(noise + shade, 0, 255).astype(np.uint8)
+    prediction = Predictor(checkpoint_name).predict(photo)
+    assert (prediction.labels == prediction.hierarchy.background).all()
+    assert not prediction.violations().any()
