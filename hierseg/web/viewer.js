@@ -705,12 +705,14 @@ function showSequence() {
 
 // Saves every picture as it is shown now: a zip of pictures, masks and figures, or a film of the clip.
 async function saveSequence() {
-  const { kind, items, place } = sequence;
+  const own = sequence;
+  const { kind, items, place } = own;
   const files = [];
   const pictures = [];
   find(".save-all").disabled = true;
   for (const [number, item] of items.entries()) {
-    await showPlace(number);
+    if (sequence === own) await showPlace(number);
+    if (sequence !== own) break; // a photo came in between: there is nothing to save any more
     find(".progress").textContent = `${number + 1} of ${items.length} put together`;
     const picture = await pictureBlob();
     if (kind === "clip") pictures.push(await createImageBitmap(picture));
@@ -721,13 +723,14 @@ async function saveSequence() {
         files.push([`${stem}/mask-${model.name}-${choice.level}.png`, await maskOf(model)]);
     }
   }
+  find(".save-all").disabled = false;
+  if (sequence !== own) return;
   if (kind === "clip") {
     find(".progress").textContent = "Filming …";
     save(await film(pictures, CLIP_RATE), "hierseg-clip.webm");
   } else save(await zip(files), "hierseg-photos.zip");
   find(".progress").textContent = "Saved";
-  find(".save-all").disabled = false;
-  await showPlace(place);
+  if (sequence === own) await showPlace(place);
 }
 
 const starts = {
