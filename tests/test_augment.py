@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data import BACKGROUND, COLORS, TORSO, VOID, draw_person
-from train.augment import Augmenter, paste_people
+from train.augment import Augmenter, paste_people, plain_surface
 from train.dataset import Example
 from train.fit import Crops
 from train.recipe import Augment, Crop
@@ -139,6 +139,49 @@ def test_near_person_turns_crops_towards_people() -> None:
     croppers = [augmenter((0.2, 0.3), near) for near in (0.0, 0.5, 1.0)]
     shares = [np.mean([TORSO in crop(photo, label_map, seed)[1] for seed in range(100)]) for crop in croppers]
     assert shares[0] < 0.4 < shares[1] < 0.9 < shares[2] == 1
+
+
+@given(SIDES, SIDES, SEEDS)
+def test_a_square_with_nobody_has_no_person(height: int, width: int, seed: int) -> None:
+    photo, label_map = draw_person(height, width, seed)
+    without = Augmenter(Crop(SIZE, nobody=1.0), MOVING, BACKGROUND, VOID)
+    _, cropped = without(photo, label_map, seed)
+    assert set(np.unique(cropped)) <= {BACKGROUND, VOID}
+
+
+def test_a_square_with_nobody_is_cut_from_the_photo_where_there_is_room() -> None:
+    photo = np.full((100, 140, 3), (200, 30, 30), np.uint8)
+    label_map = np.full((100, 140), BACKGROUND, np.uint8)
+    photo[:, 60:], label_map[:, 60:] = (30, 30, 200), TORSO
+    without = Augmenter(Crop(SIZE, nobody=1.0), STILL, BACKGROUND, VOID)
+    for seed in range(20):
+        cropped, labels = without(photo, label_map, seed)
+        assert (cropped == (200, 30, 30)).all()
+        assert (labels == BACKGROUND).all()
+
+
+def test_a_photo_full_of_people_gives_plain_surfaces_instead() -> None:
+    photo, label_map = np.zeros((90, 120, 3), np.uint8), np.full((90, 120), TORSO, np.uint8)
+    without = Augmenter(Crop(SIZE, nobody=1.0), STILL, BACKGROUND, VOID)
+    crops = [without(photo, label_map, seed) for seed in range(20)]
+    assert all((labels == BACKGROUND).all() for _, labels in crops)
+    assert len({crop.tobytes() for crop, _ in crops}) == 20
+
+
+@given(st.integers(1, 100), SEEDS)
+def test_a_plain_surface_has_nothing_on_it(size: int, seed: int) -> None:
+    surface = plain_surface(size, np.random.default_rng(seed))
+    assert (surface.shape, surface.dtype) == ((size, size, 3), np.uint8)
+    if size >= 64:  # means over eighths of it run along its slope, noise aside: their second differences are small
+        means = cv2.resize(surface, (8, 8), interpolation=cv2.INTER_AREA).astype(float)
+        assert max(np.abs(np.diff(means, 2, axis=axis)).max() for axis in (0, 1)) < 32
+
+
+def test_the_share_of_squares_with_nobody_is_as_asked() -> None:
+    photo, label_map = np.zeros((100, 100, 3), np.uint8), np.full((100, 100), TORSO, np.uint8)
+    some = Augmenter(Crop(SIZE, (0.4, 0.8), nobody=0.3), STILL, BACKGROUND, VOID)
+    found = np.mean([TORSO not in some(photo, label_map, seed)[1] for seed in range(300)])
+    assert abs(found - 0.3) < 0.08
 
 
 def test_scale_decides_how_much_is_shown() -> None:

@@ -21,6 +21,7 @@ from hierseg.image import Photo
 from train.recipe import Augment, Crop
 
 _GREY = 128
+_EMPTY_SCALE = (0.15, 0.6)  # side of a square without people, as a share of the photo's longer side
 
 
 class Augmenter:
@@ -66,6 +67,32 @@ class Augmenter:
         return changed["image"], changed["mask"]
 
     def _cut(self, photo: Photo, label_map: UInt8Map, random: np.random.Generator) -> tuple[Photo, UInt8Map]:
+        # No number is drawn where there is no such share: recipes without it keep their crops.
+        if self.crop.nobody and random.random() < self.crop.nobody:
+            square = self._empty_square(label_map, random)
+            if square is None:
+                size = self.crop.size
+                return plain_surface(size, random), np.full((size, size), self.background, np.uint8)
+            return self._resized(photo, label_map, *square)
+        return self._resized(photo, label_map, *self._square(label_map, random))
+
+    def _empty_square(self, label_map: UInt8Map, random: np.random.Generator) -> tuple[int, int, int] | None:
+        """Return top, left and side of a square inside the photo without people or void, None if there is no room."""
+        height, width = label_map.shape
+        total = cv2.integral((label_map != self.background).astype(np.uint8))
+        smallest, largest = (min(height, width, max(8, round(share * max(height, width)))) for share in _EMPTY_SCALE)
+        side = int(random.integers(smallest, largest + 1))
+        while side >= smallest:
+            filled = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+            empty = np.flatnonzero(filled == 0)
+            if len(empty):
+                top, left = divmod(int(random.choice(empty)), filled.shape[1])
+                return top, left, side
+            side = side * 3 // 4
+        return None
+
+    def _square(self, label_map: UInt8Map, random: np.random.Generator) -> tuple[int, int, int]:
+        """Return top, left and side of a square, which may reach outside the photo where it is the larger."""
         height, width = label_map.shape
         side = max(8, round(random.uniform(*self.crop.scale) * max(height, width)))
         person = np.flatnonzero(label_map != self.background) if random.random() < self.crop.near_person else ()
@@ -76,6 +103,10 @@ class Augmenter:
             top, left = (round(random.uniform(*_range(length, side))) for length in (height, width))
         # A square that reaches over the photo's edge where it need not trains on nothing there.
         top, left = (int(np.clip(at, *_range(length, side))) for at, length in ((top, height), (left, width)))
+        return top, left, side
+
+    def _resized(self, photo: Photo, label_map: UInt8Map, top: int, left: int, side: int) -> tuple[Photo, UInt8Map]:
+        """Return one square of both at the size of a crop."""
         size = (self.crop.size, self.crop.size)
         photo = cv2.resize(
             _window(photo, top, left, side, _GREY),
@@ -108,6 +139,25 @@ def paste_people(
     share = cv2.GaussianBlur(taken.astype(np.float32), (3, 3), 0)[..., None]
     mixed = np.rint(photo * (1 - share) + guest * share).astype(np.uint8)
     return mixed, np.where(taken, guest_map, label_map)
+
+
+def plain_surface(size: int, random: np.random.Generator) -> Photo:
+    """Draw a surface without anything on it: from one colour to another, with some noise.
+
+    Args:
+        size: Side in pixels.
+        random: Chooses colours, direction and noise.
+
+    Returns:
+        RGB, uint8 (size, size, 3).
+    """
+    first = random.uniform(0, 255, 3)
+    second = np.clip(first + random.normal(0, 40, 3), 0, 255)
+    angle = random.uniform(0, 2 * np.pi)
+    rows, columns = np.mgrid[:size, :size] / max(1, size - 1) - 0.5
+    share = np.clip(0.5 + rows * np.sin(angle) + columns * np.cos(angle), 0, 1)[..., None]
+    noise = random.normal(0, random.uniform(0, 12), (size, size, 1))
+    return np.rint(np.clip(first * (1 - share) + second * share + noise, 0, 255)).astype(np.uint8)
 
 
 def _window(array: npt.NDArray[np.uint8], top: int, left: int, side: int, fill: int) -> npt.NDArray[np.uint8]:

@@ -27,11 +27,14 @@ class Crop:
         size: Side of the network's input in pixels.
         scale: Range of the square's side as a share of the photo's longer side; above 1 leaves a margin.
         near_person: Share of the squares that are centred on a pixel of a person.
+        nobody: Share of the squares that show nobody: cut beside the people of the photo, or a plain surface where
+            they leave no room. Without them a network that saw people only finds one everywhere.
     """
 
     size: int = 224
     scale: tuple[float, float] = (0.4, 1.1)
     near_person: float = 0.7
+    nobody: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +197,7 @@ class Recipe:
         shares = {
             "ema_decay": self.ema_decay,
             "crop.near_person": self.crop.near_person,
+            "crop.nobody": self.crop.nobody,
             "optimizer.warmup": self.optimizer.warmup,
             **{f"augment.{key}": getattr(self.augment, key) for key in ("flip", "color", "grey", "blur", "paste")},
         }
