@@ -98,6 +98,21 @@ def test_each_level_and_checkpoint_has_a_picture_of_its_own(viewer: Page) -> Non
     assert picture(viewer) == bare
 
 
+def test_pointing_at_a_row_of_the_tree_shows_that_node_alone(viewer: Page) -> None:
+    if viewer.viewport_size and viewer.viewport_size["width"] < 500:
+        pytest.skip("a phone has no pointer that rests on a row")
+    everything = picture(viewer)
+    drawn = "document.querySelector('#viewer .stage canvas').toDataURL()"
+    alone = {}
+    for node in ("head", "torso"):
+        viewer.locator(f"#viewer .tree tr[data-node={node}] label").hover()
+        viewer.wait_for_function(f"seen => {drawn} !== seen", arg=everything)
+        alone[node] = picture(viewer)
+        viewer.locator("#heading").hover()
+        viewer.wait_for_function(f"seen => {drawn} === seen", arg=everything)
+    assert alone["head"] != alone["torso"]
+
+
 def test_nothing_is_asked_of_the_server_after_the_one_inference(viewer: Page, tmp_path: Path) -> None:
     viewer.wait_for_load_state("networkidle")
     asked: list[str] = []

@@ -18,6 +18,7 @@ const BREAK = [255, 214, 10];
 const choice = { view: "single", checkpoint: null, other: null, level: null };
 const settings = { split: 50, opacity: 55, threshold: null, certainty: 0, outlines: true }; // null: the checkpoint's own
 const hidden = new Set(); // nodes that a visitor unticked
+let pointed = null; // the node whose row of the tree a mouse is over
 let scene = null;
 let newest = 0;
 let layout = null; // where the panels lie, in device pixels
@@ -125,14 +126,25 @@ function foundBy(model) {
 }
 
 const decodingKey = (model) => `${model.name} ${thresholdOf(model)} ${settings.certainty} ${choice.level}`;
-const lookKey = (model) => `${decodingKey(model)} ${[...hidden]}`;
+const lookKey = (model) => `${decodingKey(model)} ${[...hidden]} ${pointed}`;
 
 function levelMap(model) {
   return remember(`level ${decodingKey(model)}`, () => through(levelTable(scene, depthNow()), foundBy(model)));
 }
 
+// What is on the picture: the level without what is hidden or, while the tree is pointed at, one node and all below it.
+function shownTable() {
+  if (pointed === null) return levelTable(scene, depthNow(), hidden);
+  const depth = Math.max(depthNow(), scene.nodes[pointed].path.length - 1);
+  const table = levelTable(scene, depth);
+  scene.nodes.forEach((node, index) => {
+    if (!node.path.includes(pointed)) table[index] = NOBODY;
+  });
+  return table;
+}
+
 function shownMap(model) {
-  return remember(`shown ${lookKey(model)}`, () => through(levelTable(scene, depthNow(), hidden), foundBy(model)));
+  return remember(`shown ${lookKey(model)}`, () => through(shownTable(), foundBy(model)));
 }
 
 function fillOf(model) {
@@ -320,6 +332,7 @@ function caption() {
 
 // The tree as a table: a row a node, with a tick to show it, and a column a model.
 function listTree() {
+  pointed = null;
   const rows = scene.nodes
     .map((node, index) => ({ node, index }))
     .toSorted((one, other) => comparePaths(one.node.path, other.node.path))
@@ -336,6 +349,10 @@ function listTree() {
       heading.style.setProperty("--depth", node.path.length - 1);
       const row = make("tr", heading);
       row.dataset.node = node.name;
+      row.addEventListener("pointerenter", (event) => {
+        if (event.pointerType === "mouse") pointAt(index);
+      });
+      row.addEventListener("pointerleave", () => pointAt(null));
       return row;
     });
   find(".tree").replaceChildren(
@@ -343,6 +360,12 @@ function listTree() {
     make("thead", make("tr")),
     make("tbody", rows),
   );
+}
+
+function pointAt(node) {
+  if (pointed === node) return;
+  pointed = node;
+  redraw();
 }
 
 // Depth first, siblings in the tree's order.
