@@ -13,16 +13,16 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor, nn
 
 from hierseg import __version__
 from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.model import ModelError, ModelSpec, build
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import; only weights need it, a card does not
+    from torch import Tensor, nn
 
 FORMAT = "hierseg-1"
 _KEY = "hierseg"  # the one metadata key (safetensors would write several in random order); its value is JSON
@@ -73,6 +73,8 @@ def save(path: str | Path, model: nn.Module, card: Card, half: bool = True) -> N
         card: What to say of it.
         half: Store weights of two and more dimensions in float16; vectors (biases, batch norm) stay float32.
     """
+    import safetensors.torch
+
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     content = {
         "format": FORMAT,
@@ -101,6 +103,8 @@ def load(path: str | Path) -> tuple[nn.Module, Card]:
     Raises:
         CheckpointError: The file is missing, damaged, or does not hold what it says.
     """
+    import safetensors.torch
+
     path = Path(path)
     content = _content(path)
     card = _card(path, content)
@@ -177,7 +181,7 @@ def _content(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist.")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
         content = json.loads(metadata.get(_KEY, "null"))
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
@@ -218,11 +222,14 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 
 
 def _floated(tensor: Tensor) -> Tensor:
+    import torch
+
     return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
     """Return the SHA-256 of all tensors, whatever their order in the file."""
+    import torch
 
     def parts() -> Iterator[bytes]:
         for name in sorted(tensors):

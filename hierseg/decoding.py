@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -30,12 +32,12 @@ class BestPaths:
     """Each pixel's path of highest mean score, before anything is decided about it.
 
     Attributes:
-        leaves: Index of the node the path ends in, intp (H, W).
+        leaves: Index of the node the path ends in, uint8 (H, W).
         confidence: Mean score of the path, float32 (H, W), 0 to 1.
         scores: Score of the path's node at each depth, float32 (D, H, W), 0 to 1; a shorter path repeats its leaf.
     """
 
-    leaves: npt.NDArray[np.intp]
+    leaves: npt.NDArray[np.uint8]
     confidence: npt.NDArray[np.float32]
     scores: Scores
 
@@ -54,12 +56,9 @@ def best_paths(scores: Scores, hierarchy: Hierarchy) -> BestPaths:
         ValueError: The scores do not have one channel per node.
     """
     _check(scores, hierarchy)
-    shape = scores.shape[1:]
     best, confidence = _best(scores, hierarchy)
-    flat = scores.reshape(len(hierarchy), -1)
-    along = [np.take_along_axis(flat, step[best][None], axis=0)[0].reshape(shape) for step in _steps(hierarchy)]
-    leaves = np.asarray(hierarchy.leaves)[best]
-    return BestPaths(leaves.reshape(shape), confidence.reshape(shape), np.stack(along))
+    along = [_chosen(scores, best, step) for step in _steps(hierarchy)]
+    return BestPaths(_mapped(best, hierarchy.leaves), confidence, np.stack(along))
 
 
 def decode(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5, certainty: float = 0.0) -> Decoded:
@@ -81,15 +80,13 @@ def decode(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5, certain
         ValueError: The scores do not have one channel per node.
     """
     _check(scores, hierarchy)
-    shape = scores.shape[1:]
     best, confidence = _best(scores, hierarchy)
+    nodes = _mapped(best, hierarchy.leaves)
     if certainty > 0:
-        node = _deepest_certain(scores.reshape(len(hierarchy), -1), best, hierarchy, certainty)
-    else:
-        node = np.asarray(hierarchy.leaves)[best]
-    labels = np.asarray(hierarchy.labels, dtype=np.uint8)[node]
-    labels[confidence <= threshold] = hierarchy.background
-    return Decoded(labels.reshape(shape), confidence.reshape(shape))
+        nodes = _deepest_certain(scores, best, hierarchy, certainty)
+    nodes += 1  # 0 becomes background
+    nodes *= confidence > threshold
+    return Decoded(_mapped(nodes, (hierarchy.background, *hierarchy.labels)), confidence)
 
 
 def decode_rounding(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5) -> BoolMask:
@@ -131,32 +128,63 @@ def violations(masks: BoolMask, hierarchy: Hierarchy) -> BoolMask:
     return broken
 
 
-def _best(scores: Scores, hierarchy: Hierarchy) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Return for each pixel (P,) the index of its best path and that path's mean score."""
-    path_means = hierarchy.path_table @ scores.reshape(len(hierarchy), -1)
-    best = path_means.argmax(axis=0)
+def _best(scores: Scores, hierarchy: Hierarchy) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Return for each pixel (H, W) the index of its best path and that path's mean score."""
+    # One path after the other, with whole-array operations only: a matrix product of so few rows, an argmax across
+    # channels that lie far apart in memory, and masked writes take five to ten times as long.
+    best = np.zeros(scores.shape[1:], dtype=np.uint8)
+    confidence, *others = (_mean(scores, path) for path in hierarchy.paths)
+    for number, mean in enumerate(others, 1):
+        better = (mean > confidence).view(np.uint8)
+        better *= number
+        np.maximum(best, better, out=best)  # numbers rise, so the last that was better is the largest
+        np.maximum(confidence, mean, out=confidence)
     # A mean of ones can round to just above 1.
-    return best, np.minimum(np.take_along_axis(path_means, best[None], axis=0)[0], 1)
+    return best, np.minimum(confidence, 1, out=confidence)
 
 
-def _steps(hierarchy: Hierarchy) -> npt.NDArray[np.intp]:
-    """Return the node of every path at every depth, (D, paths); a shorter path repeats its leaf."""
+def _mean(scores: Scores, nodes: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Return the mean score of some nodes, float32 (H, W)."""
+    mean = np.array(scores[nodes[0]])
+    for node in nodes[1:]:
+        mean += scores[node]
+    mean *= np.float32(1 / len(nodes))
+    return mean
+
+
+def _steps(hierarchy: Hierarchy) -> list[tuple[int, ...]]:
+    """Return the node of every path at every depth, D tuples; a shorter path repeats its leaf."""
     depth = max(hierarchy.depths) + 1
-    return np.array([path + path[-1:] * (depth - len(path)) for path in hierarchy.paths]).T
+    return list(zip(*(path + path[-1:] * (depth - len(path)) for path in hierarchy.paths), strict=True))
 
 
 def _deepest_certain(
-    scores: Scores, best: npt.NDArray[np.intp], hierarchy: Hierarchy, certainty: float
-) -> npt.NDArray[np.intp]:
-    """Return for each pixel (P,) the last node of its best path before one that is not certain."""
+    scores: Scores, best: npt.NDArray[np.uint8], hierarchy: Hierarchy, certainty: float
+) -> npt.NDArray[np.uint8]:
+    """Return for each pixel (H, W) the last node of its best path before one that is not certain."""
     root, *below = _steps(hierarchy)
-    node: npt.NDArray[np.intp] = root[best]
+    nodes = _mapped(best, root)
     certain = np.ones(best.shape, dtype=bool)
-    for nodes in below:
-        step = nodes[best]
-        certain &= np.take_along_axis(scores, step[None], axis=0)[0] > certainty
-        node = np.where(certain, step, node)
-    return node
+    for step in below:
+        certain &= _chosen(scores, best, step) > certainty
+        np.copyto(nodes, _mapped(best, step), where=certain)
+    return nodes
+
+
+def _chosen(scores: Scores, best: npt.NDArray[np.uint8], nodes: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Return for each pixel (H, W) the score of the node that its best path has among those of all paths."""
+    first, *others = dict.fromkeys(nodes)
+    chosen = np.array(scores[first])
+    for node in others:
+        np.copyto(chosen, scores[node], where=_mapped(best, [other == node for other in nodes]).view(bool))
+    return chosen
+
+
+def _mapped(indices: npt.NDArray[np.uint8], values: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Return the value, a byte, at each index, like `values[indices]` but several times faster."""
+    table = np.zeros(256, dtype=np.uint8)
+    table[: len(values)] = values
+    return np.asarray(cv2.LUT(indices, table), dtype=np.uint8)
 
 
 def _check(channels: npt.NDArray[np.generic], hierarchy: Hierarchy) -> None:

@@ -24,6 +24,7 @@ PATTERNS = (
     "hierseg/web/*.css",
     "hierseg/web/*.html",
     "checkpoints/*.safetensors",
+    "checkpoints/*.onnx",
     "checkpoints/README.md",
     "examples/*.jpg",
     "examples/README.md",

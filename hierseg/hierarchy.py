@@ -191,12 +191,6 @@ class Hierarchy:
         """Table (N, N): [v, u] is True where u is v or lies below it; the C(v) of Li et al., CVPR 2022."""
         return self.ancestors.T.copy()
 
-    @cached_property
-    def path_table(self) -> npt.NDArray[np.float32]:
-        """Table (leaves, N) whose product with node scores is the mean score of each root-to-leaf path."""
-        members = self.ancestors[list(self.leaves)].astype(np.float32)
-        return np.asarray(members / members.sum(axis=1, keepdims=True))
-
     def index(self, name: str) -> int:
         """Return the index of a node by its name or one of its aliases.
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional
 
 Photo = npt.NDArray[np.uint8]
+_Value = TypeVar("_Value", bound=np.generic)
 
 MAX_PIXELS = 64_000_000  # largest photo that is opened; a phone's largest are 48 to 50 million
 STRIDE = 32  # smp's encoders halve the input five times
@@ -117,30 +116,36 @@ class Letterbox:
         canvas[self._inner()] = np.asarray(resized)
         return canvas
 
-    def crop(self, scores: Tensor) -> Tensor:
+    def crop(self, scores: npt.NDArray[_Value]) -> npt.NDArray[_Value]:
         """Cut the photo's part out of network output (..., *canvas): (..., *content)."""
         return scores[(..., *self._inner())]
 
-    def restore(self, content: Tensor, rows: slice = slice(None)) -> Tensor:
+    def restore(self, content: npt.NDArray[np.float32], rows: slice = slice(None)) -> npt.NDArray[np.float32]:
         """Resize cropped scores to the photo, bilinearly, the exact inverse of `apply`'s geometry.
 
         Args:
-            content: Scores, float, shape (N, *self.content), from `crop`.
-            rows: Which rows of the photo are wanted, without a step; a part costs only its share of memory.
+            content: Scores, float32, shape (N, *self.content), from `crop`.
+            rows: Which rows of the photo are wanted, without a step; a part costs only its share of time and memory.
 
         Returns:
-            Scores, shape (N, rows, photo width).
+            Scores, float32, shape (N, rows, photo width).
         """
         height, width = self.photo
         first, last, _ = rows.indices(height)
-        wide = functional.interpolate(content[None], size=(content.shape[1], width), mode="bilinear")[0]
+        count = max(0, last - first)
         # Pixel centres: row y of the photo lies at (y + 0.5) * scale - 0.5 of the content.
-        at = (torch.arange(first, last, dtype=torch.float64) + 0.5) * (content.shape[1] / height) - 0.5
-        at = at.clamp(0, content.shape[1] - 1)
-        above = at.floor().long()
-        below = (above + 1).clamp(max=content.shape[1] - 1)
-        weight = (at - above).to(content.dtype).view(1, -1, 1)
-        return torch.lerp(wide[:, above], wide[:, below], weight)
+        at = (np.arange(first, first + count) + 0.5) * (content.shape[1] / height) - 0.5
+        at = at.clip(0, content.shape[1] - 1)
+        above = at.astype(np.intp)
+        below = np.minimum(above + 1, content.shape[1] - 1)
+        weight = (at - above).astype(np.float32)[:, None]
+        tall = content[:, above]
+        tall += (content[:, below] - tall) * weight
+        if not count:
+            return np.empty((len(content), 0, width), np.float32)
+        # All channels as one picture: along its columns nothing changes.
+        wide = cv2.resize(tall.reshape(-1, content.shape[2]), (width, len(content) * count))
+        return np.asarray(wide, np.float32).reshape(len(content), count, width)
 
     def _inner(self) -> tuple[slice, slice]:
         (top, left), (height, width) = self.offset, self.content
@@ -254,4 +259,4 @@ def _from_array(array: npt.NDArray[Any]) -> Photo:
     array = array.astype(np.uint8, copy=False)
     if array.shape[2] == 4:
         return _from_image(Image.fromarray(np.ascontiguousarray(array)))
-    return np.repeat(array, 3 // array.shape[2], axis=2)  # always a writable copy
+    return array.copy() if array.shape[2] == 3 else np.repeat(array, 3, axis=2)  # always a writable copy

@@ -6,12 +6,10 @@ A spec is plain data, so that it fits into a YAML recipe and into a checkpoint's
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from hierseg import _torchvision  # noqa: F401  # must come before smp
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and a spec needs none of it
+    from torch import Tensor, nn
 
 
 class ModelError(ValueError):
@@ -93,7 +91,9 @@ def build(spec: ModelSpec) -> nn.Module:
         )
     if ":" in spec.encoder:
         raise ModelError(f"The encoder {spec.encoder!r} names a hub; a network is built from installed packages only.")
-    import segmentation_models_pytorch as smp
+    from hierseg import _torchvision  # noqa: F401  # must come before smp
+
+    import segmentation_models_pytorch as smp  # isort: skip
 
     try:
         return smp.create_model(  # type: ignore[no-any-return]
@@ -115,6 +115,8 @@ def normalize(images: Tensor, spec: ModelSpec) -> Tensor:
     Returns:
         float32, same shape.
     """
+    import torch
+
     mean = torch.tensor(spec.mean, device=images.device).view(3, 1, 1) * 255
     std = torch.tensor(spec.std, device=images.device).view(3, 1, 1) * 255
     return (images.float() - mean) / std

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from hierseg import checkpoint
 from hierseg.checkpoint import Card
 from hierseg.decoding import Decoded, Scores, decode, decode_rounding, violations
 from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
 from hierseg.image import Letterbox, Photo, open_photo
-from hierseg.model import normalize
+from hierseg.network import Network, open_network
 from hierseg.second_look import Window, windows
 
 _TRUST = 0.7  # share of a closer look's scores in the mean with what was seen before
 _FADE = 0.12  # of a window's sides, over which that share falls to 0 at its edges, so that no seam shows
-_LEAST_CONTRAST = 8  # of 255, in any channel: a photo with less shows nothing, and networks answer it at random
-_STRIP_PIXELS = 1_000_000  # photo pixels decoded at a time, so that memory does not grow with nodes times photo
+_LEAST_CONTRAST = 8  # of 255, in any channel: a photo with less shows nothing, and networks may see things in it
+_STRIP_PIXELS = 65_536  # photo pixels worked on at a time: their scores fit into a processor's cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +53,9 @@ class Look:
 
     window: Window
     letterbox: Letterbox
-    content: Tensor
+    content: Scores
 
-    def blend_into(self, scores: Tensor, first_row: int, photo: tuple[int, int]) -> None:
+    def blend_into(self, scores: Scores, first_row: int, photo: tuple[int, int]) -> None:
         """Mix this look into some rows of a photo's scores.
 
         Args:
@@ -72,16 +71,22 @@ class Look:
         down = _fading(self.window.top, self.window.bottom, photo[0])[own]
         across = _fading(self.window.left, self.window.right, photo[1])
         there = scores[:, top - first_row : bottom - first_row, self.window.left : self.window.right]
-        there.lerp_(self.letterbox.restore(self.content, own), _TRUST * down[:, None] * across)
+        change = self.letterbox.restore(self.content, own)
+        change -= there
+        change *= np.float32(_TRUST) * down[:, None] * across
+        there += change
 
 
-def _fading(first: int, last: int, length: int) -> Tensor:
+def _fading(first: int, last: int, length: int) -> npt.NDArray[np.float32]:
     """Return a weight for each pixel of a window along one axis: 1, falling to 0 at edges that are not the photo's."""
-    at = torch.arange(last - first) + 0.5
+    at = np.arange(last - first, dtype=np.float32) + np.float32(0.5)
     fade = max(1.0, _FADE * (last - first))
-    from_first = at / fade if first > 0 else torch.ones_like(at)
-    from_last = (last - first - at) / fade if last < length else torch.ones_like(at)
-    return torch.minimum(from_first, from_last).clamp(max=1)
+    weight = np.ones_like(at)
+    if first > 0:
+        weight = np.minimum(weight, at / fade)
+    if last < length:
+        weight = np.minimum(weight, (last - first - at) / fade)
+    return weight
 
 
 @dataclasses.dataclass
@@ -164,9 +169,11 @@ class Prediction:
         pixels = np.zeros(len(self.hierarchy), dtype=np.int64)
         sums = np.zeros(len(self.hierarchy))
         for rows, scores in self.strips():
-            masks = self.hierarchy.node_masks(labels[rows])
-            pixels += masks.sum((1, 2))
-            sums += np.where(masks, scores, 0).sum((1, 2), dtype=np.float64)
+            for node, members in enumerate(self.hierarchy.membership.T):
+                mask = cv2.LUT(labels[rows], members.astype(np.uint8))
+                covered = cv2.countNonZero(mask)
+                pixels[node] += covered
+                sums[node] += cv2.mean(scores[node], mask)[0] * covered
         person = int((labels != self.hierarchy.background).sum())
         return {
             name: Area(
@@ -209,58 +216,70 @@ class Prediction:
         scores = self.whole.letterbox.restore(self.whole.content, slice(top, bottom))
         for look in self.closer:
             look.blend_into(scores, top, self.size)
-        return np.asarray(scores.numpy())
+        return scores
 
 
-@torch.inference_mode()
 def segment(
-    model: nn.Module,
+    network: Network,
     card: Card,
     pixels: Photo,
     input_size: int | None = None,
     flip: bool = True,
     second_look: bool = True,
+    canvases: dict[tuple[Any, ...], Photo] | None = None,
 ) -> Prediction:
     """Run a network on one opened photo.
 
     Args:
-        model: The network, in eval mode.
+        network: The network.
         card: Its spec, tree and threshold.
         pixels: RGB, uint8, shape (H, W, 3).
         input_size: Longest side of the network's input in pixels; None for the spec's own.
         flip: Take the mean of the scores of the photo and of its mirror image. Twice the time.
         second_look: Look again at windows around people who are small, see `second_look.windows`. Up to four times the
             time where there are such people, nothing where there are none.
+        canvases: Letterboxed parts of this photo, by what they depend on; those that are missing are added. Several
+            networks that share one do that work once.
 
     Returns:
         The prediction at the photo's own resolution; all scores of a photo without any contrast are 0.
     """
     size = input_size or card.spec.input_size
     height, width = pixels.shape[:2]
-    if int(np.ptp(pixels, axis=(0, 1)).max()) < _LEAST_CONTRAST:
-        letterbox = Letterbox.fit(height, width, size)
-        nothing = torch.zeros(len(card.hierarchy), *letterbox.content)
-        return Prediction(card.hierarchy, card.threshold, Look(Window(0, 0, height, width), letterbox, nothing))
-    whole = _look(model, card, pixels, Window(0, 0, height, width), size, flip)
+    canvases = {} if canvases is None else canvases
+
+    def look(window: Window) -> Look:
+        letterbox = Letterbox.fit(*window.size, size)
+        fill = _fill(card)
+        if (window, size, fill) not in canvases:
+            part = pixels[window.top : window.bottom, window.left : window.right]
+            canvases[window, size, fill] = letterbox.apply(part, fill)
+        return Look(window, letterbox, _scores(network, card, canvases[window, size, fill], letterbox, flip))
+
+    whole = look(Window(0, 0, height, width))
     closer: tuple[Look, ...] = ()
     if second_look:
         roots = [node for node, parent in enumerate(card.hierarchy.parents) if parent < 0]
-        somebody = whole.content[roots].amax(dim=0).numpy()
-        closer = tuple(_look(model, card, pixels, window, size, flip) for window in windows(somebody, (height, width)))
+        somebody = whole.content[roots].max(axis=0)
+        closer = tuple(look(window) for window in windows(somebody, (height, width)))
     return Prediction(card.hierarchy, card.threshold, whole, closer)
 
 
-def _look(model: nn.Module, card: Card, pixels: Photo, window: Window, size: int, flip: bool) -> Look:
-    letterbox = Letterbox.fit(*window.size, size)
-    part = np.ascontiguousarray(pixels[window.top : window.bottom, window.left : window.right])
+def _fill(card: Card) -> tuple[int, int, int]:
+    """Return the colour around a letterboxed photo: what becomes 0 when it is normalised."""
     red, green, blue = (round(mean * 255) for mean in card.spec.mean)
-    canvas = torch.from_numpy(letterbox.apply(part, (red, green, blue))).permute(2, 0, 1)
-    weights = next(model.parameters(), canvas)  # where the network is, the photo must go
-    image = normalize(canvas.to(weights.device), card.spec)
-    batch = torch.stack([image, image.flip(-1)] if flip else [image])
-    scores: Tensor = model(batch.contiguous(memory_format=torch.channels_last)).sigmoid()
-    mean = (scores[0] + scores[1].flip(-1)) / 2 if flip else scores[0]
-    return Look(window, letterbox, letterbox.crop(mean).float().cpu().contiguous())
+    return red, green, blue
+
+
+def _scores(network: Network, card: Card, canvas: Photo, letterbox: Letterbox, flip: bool) -> Scores:
+    """Return the node scores of a letterboxed photo, without what is around it, float32 (N, h, w)."""
+    photo = letterbox.crop(canvas.transpose(2, 0, 1)).transpose(1, 2, 0)
+    spread = photo.max(axis=0).max(axis=0) - photo.min(axis=0).min(axis=0)
+    if spread.max() < _LEAST_CONTRAST:
+        return np.zeros((len(card.hierarchy), *letterbox.content), np.float32)
+    scores = network(np.stack([canvas, canvas[:, ::-1]]) if flip else canvas[None])
+    mean = (scores[0] + scores[1, :, :, ::-1]) / 2 if flip else scores[0]
+    return np.ascontiguousarray(letterbox.crop(mean))
 
 
 class Predictor:
@@ -271,15 +290,14 @@ class Predictor:
 
         Args:
             checkpoint_path: A file, or the name of one in `checkpoints/`, such as "ftm".
-            device: Where the network runs; None for the graphics card where there is one.
+            device: As for `network.open_network`.
 
         Raises:
             CheckpointError: It is missing or damaged.
         """
         self.path = checkpoint.find(checkpoint_path)
-        model, self.card = checkpoint.load(self.path)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
+        self.card = checkpoint.read_card(self.path)
+        self.network = open_network(self.path, device)
 
     @property
     def name(self) -> str:
@@ -305,4 +323,32 @@ class Predictor:
         Raises:
             PhotoError: The photo cannot be opened.
         """
-        return segment(self.model, self.card, open_photo(photo), flip=flip, second_look=second_look)
+        return segment(self.network, self.card, open_photo(photo), flip=flip, second_look=second_look)
+
+
+def predict_all(
+    predictors: Mapping[str, Predictor],
+    photo: str | Path | bytes | Image.Image | npt.NDArray[Any],
+    flip: bool = True,
+    second_look: bool = True,
+) -> dict[str, Prediction]:
+    """Segment one photo with several checkpoints, which share whatever does not depend on their weights.
+
+    Args:
+        predictors: Checkpoints by name.
+        photo: Anything `image.open_photo` takes.
+        flip: As for `segment`.
+        second_look: As for `segment`.
+
+    Returns:
+        The prediction of each.
+
+    Raises:
+        PhotoError: The photo cannot be opened.
+    """
+    pixels = open_photo(photo)
+    canvases: dict[tuple[Any, ...], Photo] = {}
+    return {
+        name: segment(each.network, each.card, pixels, flip=flip, second_look=second_look, canvases=canvases)
+        for name, each in predictors.items()
+    }

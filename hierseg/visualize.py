@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -54,13 +55,16 @@ def overlay(photo: Photo, labels: UInt8Map, hierarchy: Hierarchy, opacity: float
     if opacity == 0 or not shown.any():
         return result
     colors = palette(hierarchy)
-    # Whole-number blending in 1/256 steps: four times quicker than floats on a large photo.
-    weight = round(opacity * 256)
-    fill = colors[labels[shown]].astype(np.uint16)
-    result[shown] = (result[shown].astype(np.uint16) * (256 - weight) + fill * weight) >> 8
+    mixed = cv2.addWeighted(photo, 1 - opacity, _colored(labels, colors), opacity, 0)
+    cv2.copyTo(mixed, shown.view(np.uint8), result)
     line = outlines(labels) & shown
-    result[line] = _pale(colors)[labels[line]]
+    cv2.copyTo(_colored(labels, _pale(colors)), line.view(np.uint8), result)
     return result
+
+
+def _colored(labels: UInt8Map, colors: npt.NDArray[np.uint8]) -> Photo:
+    """Return the colour of each pixel's label, uint8 (H, W, 3)."""
+    return np.asarray(cv2.applyColorMap(labels, colors[:, None]), dtype=np.uint8)
 
 
 def _pale(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -15,7 +15,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def running_page(cache: Path, folder: Path = REPOSITORY, **variables: str) -> Iterator[str]:
+def running_page(
+    cache: Path, folder: Path = REPOSITORY, python: str = sys.executable, **variables: str
+) -> Iterator[str]:
     """Serve a folder's app.py on a free local port, with uploads below `cache`; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -29,7 +31,7 @@ def running_page(cache: Path, folder: Path = REPOSITORY, **variables: str) -> It
         **variables,
     }
     process = subprocess.Popen(
-        [sys.executable, "app.py"],
+        [python, "app.py"],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

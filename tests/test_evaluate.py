@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hierseg import checkpoint
@@ -15,10 +17,11 @@ from hierseg.checkpoint import Card
 from hierseg.hierarchy import Hierarchy
 from hierseg.metrics import Evaluation
 from hierseg.model import ModelSpec, build
+from hierseg.network import TorchNetwork
 from hierseg.predictor import segment
 from tests.data import BACKGROUND, HEAD, VOID, write_dataset
 from train.dataset import Example, load_examples, read_ids
-from train.evaluate import choose_threshold, evaluate, table
+from train.evaluate import choose_threshold, evaluate, false_people, largest_square_beside_people, table
 from train.report import TABLES
 
 
@@ -41,7 +44,7 @@ def measure_by_hand(model: nn.Module, card: Card, examples: list[Example]) -> di
     seed = {name: [] for name in tree.nodes}
     broken = pixels = 0
     for example in examples:
-        scores = segment(model, card, example.photo).scores
+        scores = segment(TorchNetwork(model, card.spec), card, example.photo).scores
         seed_inter, seed_union = dict.fromkeys(tree.nodes, 0), dict.fromkeys(tree.nodes, 0)
         for row, column in np.ndindex(example.label_map.shape):
             here = scores[:, row, column]
@@ -161,6 +164,7 @@ def test_the_threshold_that_fits_best_is_chosen(best: float, tree: Hierarchy) ->
 
 def test_the_threshold_is_chosen_by_all_photos_together(tree: Hierarchy) -> None:
     photo = np.full((64, 64, 3), 128, np.uint8)
+    photo[:8, :8] = 40  # without any contrast it would not be looked at
     person, empty = np.full((64, 64), HEAD, np.uint8), np.full((64, 64), BACKGROUND, np.uint8)
     card = Card(ModelSpec(input_size=64), tree, "Brightness")
     people, nobody = Example("person", photo, person), Example("nobody", photo, empty)
@@ -176,6 +180,7 @@ def test_the_threshold_is_chosen_by_all_photos_together(tree: Hierarchy) -> None
 def test_the_report_of_one_checkpoint_has_every_table(tiny_checkpoint: Path, examples: list[Example]) -> None:
     model, card = checkpoint.load(tiny_checkpoint)
     summary = evaluate(model, card, examples, progress=False).summary()
+    summary["nobody"] = false_people(model, card, examples)
     heading, *tables = table("Tiny", summary).split("\n\n")
     assert heading == f"Tiny: {len(examples)} photos, photo resolution"
     assert tables == [make({"Tiny": summary}) for make in TABLES.values()]
@@ -183,14 +188,56 @@ def test_the_report_of_one_checkpoint_has_every_table(tiny_checkpoint: Path, exa
 
 def test_each_pass_counts_unless_it_is_left_out(tiny_checkpoint: Path, examples: list[Example]) -> None:
     model, card = checkpoint.load(tiny_checkpoint)
-    whole = [segment(model, card, example.photo).labels for example in examples]
-    plain = [segment(model, card, example.photo, flip=False, second_look=False).labels for example in examples]
+    whole = [segment(TorchNetwork(model, card.spec), card, example.photo).labels for example in examples]
+    plain = [
+        segment(TorchNetwork(model, card.spec), card, example.photo, flip=False, second_look=False).labels
+        for example in examples
+    ]
     for options, masks in (({}, whole), ({"flip": False, "second_look": False}, plain)):
         evaluation = Evaluation(card.hierarchy)
         for example, mask in zip(examples, masks, strict=True):
             evaluation.dataset.add(mask, example.label_map)
         found = evaluate(model, card, examples, progress=False, **options)
         np.testing.assert_array_equal(found.dataset.confusion, evaluation.dataset.confusion)
+
+
+@given(st.integers(90, 160), st.integers(90, 200), st.integers(0, 2**31 - 1))
+def test_the_square_beside_people_is_the_largest_there_is(height: int, width: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    label_map = np.full((height, width), BACKGROUND, np.uint8)
+    for _ in range(random.integers(0, 3)):
+        top, left = random.integers(height), random.integers(width)
+        label_map[top : top + 20, left : left + 20] = random.choice([HEAD, VOID])
+    photo = np.where(label_map == BACKGROUND, 10, 200).astype(np.uint8)[..., None].repeat(3, axis=2)
+    found = largest_square_beside_people(Example("drawn", photo, label_map), BACKGROUND)
+    sums = np.pad((label_map != BACKGROUND).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    largest = max(
+        side
+        for side in range(1, min(height, width) + 1, 2)
+        if (sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side] == 0).any()
+    )
+    if largest < 96:
+        assert found is None
+    else:
+        assert found is not None and found.shape == (largest, largest, 3) and (found == 10).all()
+
+
+def test_false_people_are_counted_beside_people_only(tree: Hierarchy) -> None:
+    # Brightness is the score. Left of the person it is dark, and in one photo there is a bright spot.
+    label_map = np.full((120, 240), BACKGROUND, np.uint8)
+    label_map[:, 125:] = HEAD
+    dark = np.full((120, 240, 3), 20, np.uint8)
+    dark[:, 125:] = 250
+    dark[::8, ::8] += 60
+    spotted = dark.copy()
+    spotted[40:80, 40:80] = 255
+    full = Example("full", dark, np.full_like(label_map, HEAD))
+    card = Card(ModelSpec(input_size=128), tree, "Brightness")
+    examples = [Example("dark", dark, label_map), Example("spotted", spotted, label_map), full]
+    found = false_people(Brightness(), card, examples)
+    assert (found["photos"], found["somebody"]) == (2, 0.5)
+    assert found["pixels"] == pytest.approx(40 * 40 / 119**2 / 2, rel=0.1)
+    assert false_people(Brightness(), card, [full]) == {"photos": 0, "somebody": None, "pixels": None}
 
 
 def test_figures_are_valid_json_even_where_nothing_could_be_measured(tree: Hierarchy) -> None:

@@ -172,8 +172,10 @@ def run_fresh(program: str) -> str:
     return finished.stdout.strip()
 
 
-def test_smp_and_torchvision_import_after_our_model_module() -> None:
-    program = "import hierseg.model, segmentation_models_pytorch, torchvision; print(torchvision.ops.nms.__name__)"
+def test_smp_and_torchvision_import_after_ours() -> None:
+    program = (
+        "import hierseg._torchvision, segmentation_models_pytorch, torchvision; print(torchvision.ops.nms.__name__)"
+    )
     assert run_fresh(program) == "nms"
 
 

@@ -28,7 +28,8 @@ def figures(tree: Hierarchy) -> dict[str, Any]:
             truth = rng.choice([tree.background, *tree.labels], (20, 20)).astype(np.uint8)
             predicted = rng.choice([tree.background, *tree.labels], (20, 20)).astype(np.uint8)
             evaluation.add(rng.random((len(tree), 20, 20), np.float32), predicted, truth)
-        found[name] = evaluation.summary()
+        nobody = {"photos": 7, "somebody": len(name) / 100, "pixels": len(name) / 1000}
+        found[name] = {**evaluation.summary(), "nobody": nobody}
     return found
 
 
@@ -53,6 +54,7 @@ def test_every_figure_stands_in_its_row_and_column(figures: dict[str, Any], tree
             assert float(nodes[node][column]) == pytest.approx(summary["dataset_iou"]["nodes"][node], abs=5e-4)
         large = summary["by_person_size"]["over 10 %"]
         assert float(sizes["over 10 % (3 photos)"][4 + column]) == pytest.approx(large["levels"]["parts"], abs=5e-4)
+        assert cells(text, "nobody")[name] == ["7", f"{len(name)}.000%", f"0.{len(name)}00%"]
         assert cells(text, "tree")[name][0] == f"{summary['violations']['raw']:.3%}"
     assert sizes["under 2 % (0 photos)"] == [""] * 6  # nothing to measure is shown as nothing
     assert len(cells(text, "calibration")) == 2 + len(tree.level_names)

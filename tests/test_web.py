@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from hierseg import checkpoint
 from hierseg.checkpoint import CheckpointError
-from hierseg.decoding import decode
+from hierseg.decoding import Scores, decode
 from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.image import Letterbox
 from hierseg.model import ModelSpec, build
@@ -86,7 +85,7 @@ def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random
 def _look(scores: npt.NDArray[np.float32]) -> Look:
     height, width = scores.shape[1:]
     letterbox = Letterbox((height, width), (32, 32), (height, width), (0, 0))
-    return Look(Window(0, 0, height, width), letterbox, torch.from_numpy(scores))
+    return Look(Window(0, 0, height, width), letterbox, scores)
 
 
 def test_maps_tell_where_the_raw_scores_break_the_tree(scene: dict[str, Any]) -> None:
@@ -107,7 +106,9 @@ def test_a_ground_truth_is_brought_to_the_size_shown(tree: Hierarchy) -> None:
 
 def _frame(shade: int) -> str:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 48), (shade, 90, 60)).save(buffer, "JPEG")
+    picture = Image.new("RGB", (64, 48), (shade, 90, 60))
+    picture.paste((255, 255, 255), (20, 10, 40, 40))  # what has no contrast is not worked on
+    picture.save(buffer, "JPEG")
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -136,13 +137,13 @@ def test_live_frames_are_dropped_while_one_is_worked_on(tiny_checkpoint: Path) -
     predictor = Predictor(tiny_checkpoint)
     actions = Actions({"tiny": predictor})
     inner: list[dict[str, Any]] = []
-    real = predictor.predict
+    network = predictor.network
 
-    def predict(*arguments: Any, **options: Any) -> Prediction:
+    def interrupted(pictures: npt.NDArray[np.uint8]) -> Scores:
         inner.append(actions.segment_frame(_frame(20)))
-        return real(*arguments, **options)
+        return network(pictures)
 
-    predictor.predict = predict  # type: ignore[method-assign]
+    predictor.network = interrupted  # type: ignore[assignment]
     assert "photo" in actions.segment_frame(_frame(10))
     assert inner == [{"busy": True}]
 

@@ -1,4 +1,4 @@
-"""The command line of training: `python -m train prepare | fit | evaluate | report | convert-seed`."""
+"""The command line of training: `python -m train prepare | fit | evaluate | export | report | convert-seed`."""
 
 from __future__ import annotations
 
@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
     evaluate.set_defaults(run=_evaluate)
 
+    export = commands.add_parser("export", help="write the ONNX file that runs a checkpoint fast, beside it")
+    export.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
+    export.set_defaults(run=_export)
+
     prepare = commands.add_parser("prepare", help="make the data folder from VOC 2010 and PASCAL-Part")
     prepare.add_argument("--photos", type=Path, required=True, help="the folder VOC2010 of the development kit")
     prepare.add_argument("--annotations", type=Path, required=True, help="the folder Annotations_Part of PASCAL-Part")
@@ -91,7 +95,7 @@ def _fit(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from train.dataset import load_examples, read_ids, split_hash
-    from train.evaluate import evaluate, table
+    from train.evaluate import evaluate, false_people, table
 
     figures = {}
     for name in options.checkpoints:
@@ -102,6 +106,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         examples = load_examples(options.data, ids, card.hierarchy)
         passes = {"flip": not options.no_flip, "second_look": not options.no_second_look}
         summary = evaluate(model, card, examples, options.input_size, **passes).summary()
+        summary["nobody"] = false_people(model, card, examples)
         summary["protocol"] = {
             "split": options.split,
             "ids_sha256": split_hash(ids),
@@ -127,6 +132,13 @@ def _report(options: argparse.Namespace) -> None:
     filled = {path: fill(text, figures) for path, text in texts.items()}  # all or none
     for path, text in filled.items():
         checkpoint.write_atomically(path, text.encode())
+
+
+def _export(options: argparse.Namespace) -> None:
+    from train.export import export  # heavy: only when it is asked for
+
+    for name in options.checkpoints:
+        print(export(checkpoint.find(name)))
 
 
 def _convert_seed(options: argparse.Namespace) -> None:

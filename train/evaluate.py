@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
-import torch
 from torch import nn
 from tqdm import tqdm
 
 from hierseg.checkpoint import Card
+from hierseg.image import Photo
 from hierseg.metrics import DatasetIoU, Evaluation
+from hierseg.network import TorchNetwork
 from hierseg.predictor import segment
 from train.dataset import Example
 from train.report import TABLES
+
+_LEAST_SIDE = 96  # pixels of a square without people; a smaller one shows next to nothing
+_SOMEBODY = 0.01  # of a picture's pixels: more are called somebody
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
@@ -43,14 +48,13 @@ def evaluate(
         All measures.
     """
     evaluation = Evaluation(card.hierarchy)
-    model.eval()
+    network = TorchNetwork(model.eval(), card.spec)
     for example in tqdm(examples, unit="photo", disable=not progress):
-        prediction = segment(model, card, example.photo, input_size, flip, second_look)
+        prediction = segment(network, card, example.photo, input_size, flip, second_look)
         evaluation.add(prediction.scores, prediction.labels, example.label_map)
     return evaluation
 
 
-@torch.inference_mode()
 def choose_threshold(
     model: nn.Module, card: Card, examples: Iterable[Example], thresholds: Sequence[float] = THRESHOLDS
 ) -> float:
@@ -59,12 +63,50 @@ def choose_threshold(
     Use training photos: a threshold chosen on the photos that are reported would flatter the report.
     """
     meters = {threshold: DatasetIoU(card.hierarchy) for threshold in thresholds}
-    model.eval()
+    network = TorchNetwork(model.eval(), card.spec)
     for example in examples:
-        prediction = segment(model, card, example.photo)
+        prediction = segment(network, card, example.photo)
         for threshold, meter in meters.items():
             meter.add(prediction.decoded(threshold).labels, example.label_map)
     return max(meters, key=lambda threshold: float(np.mean(list(meters[threshold].levels(False).values()))))
+
+
+def false_people(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[str, float | None]:
+    """Measure how often somebody is found where nobody is.
+
+    Args:
+        model: The network.
+        card: Its spec, tree and threshold.
+        examples: Annotated photos; the largest square beside the people of each is looked at as a photo of its own.
+
+    Returns:
+        `photos`: squares of at least 96 pixels a side, which were looked at; `somebody`: share of them in which more
+        than 1 % of the pixels are called a person; `pixels`: mean share of pixels that are. None where there is none.
+    """
+    network = TorchNetwork(model.eval(), card.spec)
+    background = card.hierarchy.background
+    squares = (largest_square_beside_people(example, background) for example in examples)
+    shares = [
+        float((segment(network, card, square).labels != background).mean()) for square in squares if square is not None
+    ]
+    return {
+        "photos": len(shares),
+        "somebody": float(np.mean(np.array(shares) > _SOMEBODY)) if shares else None,
+        "pixels": float(np.mean(shares)) if shares else None,
+    }
+
+
+def largest_square_beside_people(example: Example, background: int) -> Photo | None:
+    """Return the largest square of a photo that shows neither people nor void; None if it is under 96 pixels a side."""
+    nobody = np.pad((example.label_map == background).astype(np.uint8), 1)
+    reach = cv2.distanceTransform(nobody, cv2.DIST_C, 3)[
+        1:-1, 1:-1
+    ]  # to the nearest pixel that does, by rows or columns
+    row, column = np.unravel_index(reach.argmax(), reach.shape)
+    arm = int(reach[row, column]) - 1
+    if 2 * arm + 1 < _LEAST_SIDE:
+        return None
+    return example.photo[row - arm : row + arm + 1, column - arm : column + arm + 1]
 
 
 def table(title: str, summary: dict[str, Any]) -> str:

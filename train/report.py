@@ -105,6 +105,19 @@ def tree(figures: Figures) -> str:
     return _markdown(["checkpoint", "raw scores rounded at 0.5", "decoded"], rows)
 
 
+def nobody(figures: Figures) -> str:
+    """Return a row for each checkpoint: how often somebody is found in squares that show nobody."""
+    rows = [
+        [
+            name,
+            f"{summary['nobody']['photos']}",
+            *(_percent(summary["nobody"][kind]) for kind in ("somebody", "pixels")),
+        ]
+        for name, summary in figures.items()
+    ]
+    return _markdown(["checkpoint", "squares without people", "somebody found", "pixels called a person"], rows)
+
+
 _Column = Callable[[Mapping[str, Any]], Mapping[str, float | None]]
 TABLES: dict[str, Callable[[Figures], str]] = {
     "levels": levels,
@@ -112,6 +125,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "sizes": sizes,
     "calibration": calibration,
     "tree": tree,
+    "nobody": nobody,
 }
 
 

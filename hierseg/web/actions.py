@@ -18,7 +18,7 @@ from hierseg.hierarchy import HierarchyError, UInt8Map
 from hierseg.image import Photo, PhotoError, is_animated, open_photo
 from hierseg.label_map import LabelMapError, open_label_map
 from hierseg.metrics import DatasetIoU
-from hierseg.predictor import Prediction, Predictor
+from hierseg.predictor import Prediction, Predictor, predict_all
 from hierseg.visualize import difference_picture, indexed_image, overlay
 from hierseg.web import payload
 from hierseg.web.gpu import on_gpu
@@ -154,10 +154,8 @@ class Actions:
         self, photo: Photo | Image.Image, names: tuple[str, ...] | None = None, thorough: bool = True
     ) -> dict[str, Prediction]:
         """Run some checkpoints, or all, on a photo; not thorough is one look, without mirror image or second look."""
-        return {
-            name: self.predictors[name].predict(photo, flip=thorough, second_look=thorough)
-            for name in names or self.predictors
-        }
+        wanted = {name: self.predictors[name] for name in names or self.predictors}
+        return predict_all(wanted, photo, flip=thorough, second_look=thorough)
 
     def _opened(self, photo: str | None) -> Photo:
         if photo is None:

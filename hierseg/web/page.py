@@ -137,7 +137,8 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
 
         with gr.Accordion("Use it from a program", open=False, elem_id="programs"):
             gr.Markdown(PROGRAMS)
-        gr.Markdown(PRIVACY, elem_id="privacy")
+        engines = " and ".join(sorted({predictor.network.engine for predictor in predictors.values()}))
+        gr.Markdown(f"{PRIVACY}\n{engines} runs the networks.", elem_id="privacy")
 
         gallery.click(picked, None, photo, api_visibility="private", show_progress="hidden")
         # `change` of the photo fires for uploads, paste, webcam, examples and the cross that takes a photo away.

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -28,9 +30,10 @@ STEPS = 100  # thresholds are multiples of one over this
 
 def shrink(photo: Photo, size: int = VIEW_SIZE) -> Image.Image:
     """Return a photo as an image whose longest side is at most `size` pixels."""
-    image = Image.fromarray(photo)
-    image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return image
+    height, width = photo.shape[:2]
+    scale = min(1.0, size / max(height, width))
+    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    return Image.fromarray(photo if scale == 1 else cv2.resize(photo, shape, interpolation=cv2.INTER_AREA))
 
 
 def refusal(sentence: str) -> dict[str, Any]:
@@ -58,6 +61,8 @@ def scene(
         Values for JSON; `scene.js` names the keys.
     """
     tree = next(iter(predictors.values())).card.hierarchy
+    with ThreadPoolExecutor() as pool:  # arrays and PNG release the interpreter's lock
+        urls = dict(zip(predictions, pool.map(_maps_url, predictions.values()), strict=True))
     return {
         "version": __version__,
         "note": note,
@@ -81,7 +86,7 @@ def scene(
                 "name": name,
                 "title": predictors[name].card.title,
                 "threshold": prediction.threshold,
-                "maps": _grey_url(maps(prediction)),
+                "maps": urls[name],
             }
             for name, prediction in predictions.items()
         ],
@@ -136,9 +141,22 @@ def fit_truth(label_map: UInt8Map, shown: Image.Image, tree: Hierarchy) -> UInt8
     return np.asarray(Image.fromarray(label_map).resize(shown.size, Image.Resampling.NEAREST))
 
 
+def _maps_url(prediction: Prediction) -> str:
+    return _grey_url(maps(prediction))
+
+
 def _grey_url(layers: npt.NDArray[np.uint8]) -> str:
     """Return maps one below the other; grey, because a canvas gives back colours, and grey gives the very numbers."""
-    return data_url(Image.fromarray(layers.reshape(-1, layers.shape[-1])), "PNG", compress_level=1)
+    stacked = np.ascontiguousarray(layers.reshape(-1, layers.shape[-1]))
+    # Differences to the row above and run lengths: half the time and two thirds of the size of Pillow's fastest.
+    options = [
+        cv2.IMWRITE_PNG_FILTER,
+        cv2.IMWRITE_PNG_FILTER_UP,
+        cv2.IMWRITE_PNG_STRATEGY,
+        cv2.IMWRITE_PNG_STRATEGY_RLE,
+    ]
+    _, png = cv2.imencode(".png", stacked, options)
+    return f"data:image/png;base64,{base64.b64encode(png.tobytes()).decode()}"
 
 
 def data_url(image: Image.Image, kind: str, **options: Any) -> str:

@@ -1,0 +1,139 @@
+"""Runs a checkpoint's network: ONNX Runtime where it was exported, PyTorch everywhere.
+
+PyTorch is the reference and runs every checkpoint, on a processor or a graphics card. `python -m train export` writes
+an ONNX file beside a checkpoint, which ONNX Runtime runs in half the time on a processor, and without the seconds that
+importing PyTorch takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hierseg import checkpoint
+from hierseg.checkpoint import CheckpointError
+from hierseg.decoding import Scores
+from hierseg.model import ModelSpec, normalize
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EXPORTED = "onnx_sha256"  # key of a checkpoint's record: the SHA-256 of the ONNX file made from it
+
+
+class Network(Protocol):
+    """A network in use."""
+
+    engine: str  # what runs it, for people to read
+
+    def __call__(self, pictures: npt.NDArray[np.uint8]) -> Scores:
+        """Return the node scores of letterboxed photos.
+
+        Args:
+            pictures: RGB, uint8 (B, H, W, 3), H and W multiples of `image.STRIDE`.
+
+        Returns:
+            Sigmoid scores, float32 (B, N, H, W), 0 to 1.
+        """
+
+
+class TorchNetwork:
+    """A network that PyTorch runs."""
+
+    def __init__(self, model: nn.Module, spec: ModelSpec, device: str | None = None) -> None:
+        """Take a module from normalised RGB to logits, in eval mode; it is moved to the device unless that is None."""
+        import torch
+
+        self.engine = "PyTorch"
+        self._model = model
+        self._spec = spec
+        if device is not None:
+            model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
+
+    def __call__(self, pictures: npt.NDArray[np.uint8]) -> Scores:
+        """Return node scores, see `Network`."""
+        import torch
+
+        with torch.inference_mode():
+            images = torch.from_numpy(pictures)
+            weights = next(self._model.parameters(), images)  # where the network is, the photo must go
+            images = normalize(images.to(weights.device).permute(0, 3, 1, 2), self._spec)
+            scores = self._model(images.contiguous(memory_format=torch.channels_last)).sigmoid()
+            return np.asarray(scores.float().cpu().contiguous().numpy())
+
+
+class OnnxNetwork:
+    """A network that ONNX Runtime runs on the processor, in float32 like the reference."""
+
+    engine = "ONNX Runtime"
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        """Read an exported file.
+
+        Args:
+            path: The file.
+            sha256: Its checksum, from the checkpoint that it was made of.
+
+        Raises:
+            CheckpointError: It cannot be read, or it is another.
+        """
+        import onnxruntime
+
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise CheckpointError(
+                f"{path} is damaged, or it was made from another checkpoint. Make it again: python -m train export."
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        # Threads that wait for work by spinning would take the processor from decoding.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, pictures: npt.NDArray[np.uint8]) -> Scores:
+        """Return node scores, see `Network`."""
+        (scores,) = self._session.run(None, {"pictures": np.ascontiguousarray(pictures)})
+        return np.asarray(scores)
+
+
+def open_network(path: Path, device: str | None = None) -> Network:
+    """Open a checkpoint's network with the fastest engine there is for it.
+
+    Args:
+        path: A checkpoint.
+        device: Where PyTorch is to run it, such as "cpu" or "cuda"; None for a graphics card where there is one, else
+            ONNX Runtime where the checkpoint was exported and has its file beside it, else PyTorch on the processor.
+
+    Returns:
+        The network.
+
+    Raises:
+        CheckpointError: A file is missing or damaged.
+    """
+    if device is None and _may_have_graphics_card():
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else None
+    exported = path.with_suffix(".onnx")
+    if device is None and exported.is_file() and importlib.util.find_spec("onnxruntime"):
+        # A checkpoint without the key was trained after the file was made, which must not speak for it.
+        sha256 = checkpoint.read_card(path).record.get(EXPORTED)
+        if sha256 is not None:
+            return OnnxNetwork(exported, sha256)
+    model, card = checkpoint.load(path)
+    return TorchNetwork(model, card.spec, device or "cpu")
+
+
+def _may_have_graphics_card() -> bool:
+    """Tell whether it is worth seconds of importing PyTorch to ask it for a graphics card."""
+    return bool(os.environ.get("SPACES_ZERO_GPU")) or shutil.which("nvidia-smi") is not None

@@ -1,0 +1,176 @@
+"""Every engine gives what PyTorch gives, and an exported file speaks only for the checkpoint that it was made of."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import nn
+
+from hierseg import checkpoint
+from hierseg.checkpoint import Card, CheckpointError
+from hierseg.hierarchy import Hierarchy
+from hierseg.model import ModelSpec, build
+from hierseg.network import EXPORTED, OnnxNetwork, TorchNetwork, open_network
+from hierseg.predictor import Predictor
+from tests.server import REPOSITORY
+from train.__main__ import main
+from train.export import export, simplified
+
+ENCODER = "tu-test_efficientnet"
+SPECS = {
+    "SegFormer's decoder": ModelSpec(
+        "Segformer", ENCODER, input_size=64, options={"decoder_segmentation_channels": 12}, mean=(0.4, 0.5, 0.6)
+    ),
+    "padding like TensorFlow's": ModelSpec(
+        "Segformer", "tu-tf_efficientnet_lite0", input_size=64, options={"decoder_segmentation_channels": 16}
+    ),
+    "a U-Net": ModelSpec("Unet", ENCODER, input_size=64, options={"decoder_channels": [8, 8, 8, 8, 8]}),
+    "FPN": ModelSpec("FPN", ENCODER, input_size=64),
+}
+SHAPES = [(1, 32, 32), (2, 64, 96), (1, 96, 64), (3, 32, 160)]
+
+
+def trained(spec: ModelSpec) -> nn.Module:
+    """A network with random weights whose batch norms have seen something and whose scores spread."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(3)
+        network = build(spec)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        noise = torch.randn(4, 3, 96, 96)
+        network.train()(noise)
+        (head,) = (module for module in network.segmentation_head if isinstance(module, nn.Conv2d))
+        head.weight.copy_(torch.randn_like(head.weight) * head.weight[0].numel() ** -0.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="module", params=SPECS.values(), ids=SPECS.keys())
+def exported(request: pytest.FixtureRequest, tree: Hierarchy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with its exported file beside it."""
+    path = tmp_path_factory.mktemp("exported") / "net.safetensors"
+    checkpoint.save(path, trained(request.param), Card(request.param, tree, "Net", threshold=0.45))
+    assert export(path) == path.with_suffix(".onnx")
+    return path
+
+
+@pytest.fixture
+def own(exported: Path, tmp_path: Path) -> Path:
+    """A copy of both files, to be harmed."""
+    for file in (exported, exported.with_suffix(".onnx")):
+        shutil.copy(file, tmp_path)
+    return tmp_path / exported.name
+
+
+def pictures(*shape: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(shape).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_exported_network_gives_what_pytorch_gives(exported: Path, shape: tuple[int, int, int]) -> None:
+    reference, fast = open_network(exported, "cpu"), open_network(exported)
+    assert isinstance(reference, TorchNetwork) and isinstance(fast, OnnxNetwork)
+    expected, scores = reference(pictures(*shape)), fast(pictures(*shape))
+    assert (scores.shape, scores.dtype) == ((shape[0], 9, *shape[1:]), np.float32)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-5)
+    assert expected.std() > 0.05
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_the_simplified_network_computes_the_same(spec: ModelSpec) -> None:
+    network = trained(spec)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.half().float()  # as a checkpoint has them
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    images = torch.randn(2, 3, 64, 128)
+    with torch.inference_mode():
+        torch.testing.assert_close(simplified(network)(images), network(images), atol=2e-4, rtol=1e-4)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_exporting_leaves_the_checkpoint_as_it_was_but_for_the_record(exported: Path, tree: Hierarchy) -> None:
+    network, card = checkpoint.load(exported)
+    assert (card.title, card.threshold, set(card.record)) == ("Net", 0.45, {EXPORTED})
+    spec = card.spec
+    for name, tensor in trained(spec).state_dict().items():
+        expected = tensor.half().float() if tensor.ndim > 1 else tensor
+        assert torch.equal(network.state_dict()[name], expected)
+
+
+def test_exporting_twice_gives_the_same_file(own: Path) -> None:
+    first = own.with_suffix(".onnx").read_bytes()
+    export(own)
+    assert own.with_suffix(".onnx").read_bytes() == first
+
+
+def test_a_file_of_an_exported_network_is_hardly_larger_than_its_checkpoint(exported: Path) -> None:
+    assert exported.with_suffix(".onnx").stat().st_size < 1.2 * exported.stat().st_size + 100_000
+
+
+def test_without_its_file_a_checkpoint_runs_on_pytorch(own: Path) -> None:
+    own.with_suffix(".onnx").unlink()
+    assert isinstance(open_network(own), TorchNetwork)
+
+
+def test_weights_trained_after_the_export_are_not_mistaken_for_it(own: Path) -> None:
+    _, card = checkpoint.load(own)
+    checkpoint.save(own, trained(card.spec), Card(card.spec, card.hierarchy, "Net"))
+    assert isinstance(open_network(own), TorchNetwork)
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "another's"])
+def test_a_damaged_file_is_refused_by_name(own: Path, harm: str) -> None:
+    file = own.with_suffix(".onnx")
+    content = bytearray(file.read_bytes())
+    if harm == "flipped":
+        content[len(content) // 2] ^= 1
+    file.write_bytes({"cut": content[:-100], "flipped": content, "empty": b"", "another's": content + b" "}[harm])
+    with pytest.raises(CheckpointError, match=r"net\.onnx is damaged.*python -m train export"):
+        open_network(own)
+    assert isinstance(open_network(own, "cpu"), TorchNetwork)
+
+
+def test_without_onnx_runtime_a_checkpoint_runs_on_pytorch(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert isinstance(open_network(own), TorchNetwork)
+
+
+def test_the_command_exports_by_path(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own.with_suffix(".onnx").unlink()
+    assert main(["export", str(own)]) == 0
+    assert capsys.readouterr().out.strip() == str(own.with_suffix(".onnx"))
+    assert isinstance(open_network(own), OnnxNetwork)
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tmp_path / "none.safetensors")]) == 1
+    assert "There is no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["bce", "ftm"])
+def test_the_published_masks_are_the_references(name: str) -> None:
+    fast, reference = Predictor(name), Predictor(name, "cpu")
+    assert (fast.network.engine, reference.network.engine) == ("ONNX Runtime", "PyTorch")
+    for photo in sorted((REPOSITORY / "examples").glob("*.jpg")):
+        found, expected = fast.predict(photo), reference.predict(photo)
+        np.testing.assert_allclose(found.whole.content, expected.whole.content, rtol=0, atol=1e-4)
+        assert (found.labels != expected.labels).mean() < 1e-4
+
+
+def test_segmenting_with_an_exported_network_imports_neither_pytorch_nor_its_models() -> None:
+    program = """
+import sys
+from hierseg.predictor import Predictor
+Predictor("bce").predict("examples/astronaut.jpg").at_level("parts")
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "torchvision", "timm", "albumentations"}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
