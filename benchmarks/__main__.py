@@ -1,0 +1,48 @@
+"""Measures and prints one table: `python -m benchmarks [--data DATA] [--write]`. Leave the machine alone meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import browser, photo, start, training, visitors
+from benchmarks.timing import Row, machine, table
+
+README = Path(__file__).resolve().parent / "README.md"
+
+
+def main() -> int:
+    """Run what was asked for; returns the exit status: 1 where a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--data", type=Path, help="the photos that training is measured on; left out without it")
+    parser.add_argument("--rounds", type=int, default=15, help="how often each is timed (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=("photo", "start", "browser", "visitors", "training"))
+    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parts: dict[str, Callable[[], list[Row]]] = {
+            "photo": lambda: photo.rows(options.rounds, folder),
+            "start": lambda: start.rows(options.rounds),
+            "browser": lambda: browser.rows(options.rounds, folder),
+            "visitors": lambda: visitors.rows(folder),
+            "training": lambda: training.rows(options.rounds, options.data),
+        }
+        rows = [row for part, measure in parts.items() if part in (options.only or parts) for row in measure()]
+    text = f"{machine()}\n\n{table(rows)}"
+    print(text)
+    if options.write:
+        readme = README.read_text(encoding="utf-8")
+        filled = re.sub(
+            r"(<!-- table -->\n).*(<!-- end -->)", lambda mark: f"{mark[1]}{text}\n{mark[2]}", readme, flags=re.DOTALL
+        )
+        README.write_text(filled, encoding="utf-8")
+    return int(any(row.met is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""How long a visitor waits for one photo, against the seed's pipeline."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.seed import SeedPipeline
+from benchmarks.timing import Row, interleaved
+from hierseg import checkpoint
+from hierseg.decoding import decode
+from hierseg.hierarchy import Hierarchy
+from hierseg.image import Photo, open_photo
+from hierseg.network import Network, TorchNetwork, open_network
+from hierseg.predictor import Predictor, predict_all, segment
+from hierseg.visualize import overlay
+from hierseg.web.actions import Actions
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "astronaut.jpg"
+NAMES = ("bce", "ftm")
+
+
+def photo_of(megapixels: float) -> bytes:
+    """Return an example photo as a JPEG of so many millions of pixels, 4 to 3."""
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    buffer = io.BytesIO()
+    Image.open(EXAMPLE).convert("RGB").resize((height * 4 // 3, height)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def rows(rounds: int, folder: Path) -> list[Row]:
+    """Measure.
+
+    Args:
+        rounds: How often each is timed.
+        folder: Where photos may be put.
+    """
+    predictors = {name: Predictor(name) for name in NAMES}
+    seed = SeedPipeline()
+    return [
+        *_pipelines(rounds, predictors, seed),
+        *_sizes(rounds, predictors, folder),
+        *_stages(rounds, predictors["bce"]),
+        *_engines(rounds),
+    ]
+
+
+def masks(predictors: dict[str, Predictor], data: bytes, size: int | None = None, **options: bool) -> list[Photo]:
+    """Return a photo with each checkpoint's parts laid over it: everything from its bytes on."""
+    pixels = open_photo(data)
+    if size is None:
+        found = predict_all(predictors, pixels, **options)
+    else:
+        found = {name: segment(each.network, each.card, pixels, size, **options) for name, each in predictors.items()}
+    return [overlay(pixels, each.labels, each.hierarchy) for each in found.values()]
+
+
+def _pipelines(rounds: int, predictors: dict[str, Predictor], seed: SeedPipeline) -> list[Row]:
+    data = photo_of(0.5)
+    one = {"bce": predictors["bce"]}
+    quick = {"flip": False, "second_look": False}
+    calls: dict[str, Callable[[], object]] = {
+        "seed": partial(seed, data),
+        "224": partial(masks, one, data, 224, **quick),
+        "one": partial(masks, one, data),
+        "both": partial(masks, predictors, data),
+        "plain": partial(masks, one, data, **quick),
+    }
+    found = interleaved(calls, rounds)
+    unit = found["seed"]
+    return [
+        Row("seed's pipeline, 0.5 MP (the unit of the next four)", f"1x = {unit * 1000:.0f} ms"),
+        Row.at_least("one checkpoint, 224 px, one pass", unit / found["224"], 10),
+        Row("one checkpoint, 320 px, one pass (the live camera's)", f"{unit / found['plain']:.1f}x"),
+        Row.at_least("one checkpoint, as the page runs it: 320 px and the mirror image", unit / found["one"], 6),
+        Row.at_least("both checkpoints, likewise", unit / found["both"], 3.5),
+    ]
+
+
+def _sizes(rounds: int, predictors: dict[str, Predictor], folder: Path) -> list[Row]:
+    actions = Actions(predictors)
+    sizes = (0.2, 1, 4, 12)
+    calls: dict[str, Callable[[], object]] = {}
+    for size in sizes:
+        file = folder / f"{size}.jpg"
+        file.write_bytes(photo_of(size))
+        calls[f"page {size}"] = partial(actions.show, str(file), None)
+        calls[f"masks {size}"] = partial(masks, predictors, file.read_bytes())
+    found = interleaved(calls, max(3, rounds // 2))
+    page, library = found["page 1"], found["masks 1"]
+    return [
+        Row("both checkpoints on the page, 1 MP, to the answer's last byte", f"1x = {page * 1000:.0f} ms"),
+        *(Row(f"the same, {size} MP", f"{found[f'page {size}'] / page:.2f}x") for size in (0.2, 4)),
+        Row.at_most("the same, 12 MP", found["page 12"] / page, 3),
+        Row("both checkpoints in the library, 1 MP, overlays at full size", f"1x = {library * 1000:.0f} ms"),
+        *(Row(f"the same, {size} MP", f"{found[f'masks {size}'] / library:.2f}x") for size in (0.2, 4, 12)),
+    ]
+
+
+def _stages(rounds: int, predictor: Predictor) -> list[Row]:
+    pixels = open_photo(photo_of(1))
+    prediction = predictor.predict(pixels, second_look=False)
+    labels, tree = prediction.labels, prediction.hierarchy
+    canvas = prediction.whole.letterbox.apply(pixels, (128, 128, 128))
+    reference = TorchNetwork(checkpoint.load(predictor.path)[0], predictor.card.spec)
+    both_ways = np.stack([canvas, canvas[:, ::-1]])
+    scores = prediction.scores
+
+    def decoded() -> object:
+        prediction._decoded.clear()
+        return prediction.decoded()
+
+    found = interleaved(
+        {
+            "network": partial(predictor.network, both_ways),
+            "reference": partial(reference, both_ways),
+            "decode": decoded,
+            "overlay": partial(overlay, pixels, labels, tree),
+            "arrays": partial(decode, scores[:, :200, :200], tree),
+            "loop": partial(_decoded_in_a_loop, scores[:, :200, :200], tree),
+        },
+        rounds,
+    )
+    after = found["decode"] + found["overlay"]
+    return [
+        Row.at_most("decoding and overlay at 1 MP, of the network's time", after / found["network"], 0.2, "{:.0%}"),
+        Row("the same, of the time of the network in PyTorch", f"{after / found['reference']:.0%}"),
+        Row("decoding 200 by 200 pixels in a Python loop", f"{found['loop'] / found['arrays']:.0f}x the time"),
+    ]
+
+
+def _engines(rounds: int) -> list[Row]:
+    path = checkpoint.find("bce")
+    model, card = checkpoint.load(path)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 256, 320, 3), dtype=np.uint8)
+
+    def in_bfloat16(network: Network) -> object:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(pictures)
+
+    plain, last = TorchNetwork(model, card.spec), TorchNetwork(checkpoint.load(path)[0], card.spec, "cpu")
+    exported = open_network(path)
+    found = interleaved(
+        {
+            "ONNX Runtime, float32": partial(exported, pictures),
+            "PyTorch, float32": partial(plain, pictures),
+            "PyTorch, float32, channels last": partial(last, pictures),
+            "PyTorch, bfloat16, channels last": partial(in_bfloat16, last),
+        },
+        rounds,
+    )
+    unit = found["ONNX Runtime, float32"]
+    return [Row(f"network alone, {name}", f"{seconds / unit:.2f}x the time") for name, seconds in found.items()]
+
+
+def _decoded_in_a_loop(scores: np.ndarray, tree: Hierarchy) -> np.ndarray:
+    labels = np.full(scores.shape[1:], tree.background, dtype=np.uint8)
+    for row in range(scores.shape[1]):
+        for column in range(scores.shape[2]):
+            means = [sum(scores[node, row, column] for node in path) / len(path) for path in tree.paths]
+            best = max(range(len(means)), key=means.__getitem__)
+            if means[best] > 0.5:
+                labels[row, column] = tree.labels[tree.leaves[best]]
+    return labels

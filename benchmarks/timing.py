@@ -1,0 +1,69 @@
+"""Times calls against each other, and lays what was found out as Markdown."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        what: What was measured.
+        found: The figure, with its unit.
+        target: What it should be, empty where nothing was asked.
+        met: Whether it is; None where nothing was asked.
+    """
+
+    what: str
+    found: str
+    target: str = ""
+    met: bool | None = None
+
+    @staticmethod
+    def at_most(what: str, value: float, limit: float, form: str = "{:.2f}x") -> Row:
+        """Return a line whose value must not be above a limit."""
+        return Row(what, form.format(value), f"at most {form.format(limit)}", value <= limit)
+
+    @staticmethod
+    def at_least(what: str, value: float, limit: float, form: str = "{:.1f}x") -> Row:
+        """Return a line whose value must not be below a limit."""
+        return Row(what, form.format(value), f"at least {form.format(limit)}", value >= limit)
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each call; every round makes each once, so that a slow minute slows all alike."""
+    for call in calls.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    gc.collect()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def machine() -> str:
+    """Return what this is measured on and how busy that was."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    name = found[1] if found else platform.processor()
+    return f"{name}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+
+
+def table(rows: list[Row]) -> str:
+    """Lay lines out as a Markdown table."""
+    verdicts = {True: "yes", False: "**no**", None: ""}
+    lines = [f"| {row.what} | {row.found} | {row.target} | {verdicts[row.met]} |" for row in rows]
+    return "\n".join(["| | found | target | met |", "| --- | --- | --- | --- |", *lines])

@@ -1,0 +1,84 @@
+"""What the tree loss and the loader cost a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks.timing import Row, interleaved
+from hierseg.hierarchy import Hierarchy
+from hierseg.losses import LOSSES
+from hierseg.model import normalize
+from train.augment import Augmenter
+from train.dataset import load_examples, read_ids
+from train.fit import Batches, Crops, Objective, _initial_model, _optimizer
+from train.recipe import Recipe
+
+_RECIPES = Path(__file__).resolve().parent.parent / "train" / "configs"
+
+
+def rows(rounds: int, data: Path | None) -> list[Row]:
+    """Measure; what needs the photos is left out where there are none."""
+    return [*_losses(rounds), *(_loader(rounds, data) if data else [])]
+
+
+def _losses(rounds: int) -> list[Row]:
+    tree = Hierarchy.default()
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 7, (16, 224, 224), generator=random)
+    targets = torch.from_numpy(tree.membership)[labels].permute(0, 3, 1, 2)
+    logits = torch.randn(16, 9, 224, 224, generator=random).requires_grad_()
+
+    def step(name: str) -> None:
+        logits.grad = None
+        LOSSES[name](logits, targets, tree).backward()
+
+    found = interleaved({name: partial(step, name) for name in LOSSES}, rounds)
+    return [
+        Row.at_most("exact tree-min against BCE, forward and backward", found["tree_min"] / found["bce"], 1.3),
+        Row("exact focal tree-min against BCE", f"{found['focal_tree_min'] / found['bce']:.2f}x"),
+        Row(
+            "exact focal tree-min against focal loss without a tree", f"{found['focal_tree_min'] / found['focal']:.2f}x"
+        ),
+    ]
+
+
+def _loader(rounds: int, data: Path) -> list[Row]:
+    recipe = Recipe.stages_from_yaml(_RECIPES / "bce.yaml")[-1]
+    tree = recipe.tree()
+    examples = load_examples(data, read_ids(data, "train")[:320], tree)
+    crops = Crops(examples, Augmenter(recipe.crop, recipe.augment, tree.background, tree.void), recipe.augment.paste)
+    model = _initial_model(recipe).train()
+    optimizer = _optimizer(model, recipe.optimizer)
+    objective = Objective(recipe, tree, torch.device("cpu"))
+    batches = Batches(len(examples), recipe.batch_size, 0, 10_000, recipe.seed)
+    loader = iter(DataLoader(crops, batch_sampler=batches, num_workers=1, prefetch_factor=8))
+    ready = cycle([next(loader) for _ in range(4)])
+
+    def step(photos: torch.Tensor, label_maps: torch.Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(normalize(photos, recipe.model).contiguous(memory_format=torch.channels_last))
+        objective(logits, label_maps).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    calls: dict[str, Callable[[], object]] = {
+        "with": lambda: step(*next(loader)),
+        "without": lambda: step(*next(ready)),
+    }
+    # In turns of some steps: the loader works ahead while steps without it run.
+    found = {name: [] for name in calls}
+    for _ in range(3):
+        for name, call in calls.items():
+            found[name].append(interleaved({name: call}, max(8, rounds))[name])
+    taken = {name: float(np.median(values)) for name, values in found.items()}
+    return [
+        Row(f"training, {recipe.crop.size} px crops", f"{recipe.batch_size / taken['with']:.1f} photos a second"),
+        Row.at_most("the loader's part in a step", taken["with"] / taken["without"] - 1, 0.05, "{:.0%}"),
+    ]

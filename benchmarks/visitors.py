@@ -1,0 +1,68 @@
+"""Many visitors at once, each with a connection of their own, each sending the next photo when the last came back."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+from gradio_client import Client, handle_file
+
+from benchmarks.photo import photo_of
+from benchmarks.server import Server
+from benchmarks.timing import Row
+
+CROWDS = (1, 4, 16, 64)
+PHOTOS = 64  # at least, over all visitors of a crowd
+
+
+def rows(folder: Path) -> list[Row]:
+    """Measure: photos a second, how long each took, and how unlike the visitors fared."""
+    file = folder / "visitor.jpg"
+    file.write_bytes(photo_of(0.5))
+    found = []
+    throughput: dict[int, float] = {}
+    with Server() as server:
+        for crowd in CROWDS:
+            each = max(2, PHOTOS // crowd)
+            clients = [Client(server.address, verbose=False, download_files=str(folder)) for _ in range(crowd)]
+            gate = Barrier(crowd + 1)
+
+            def visit(client: Client, gate: Barrier = gate, each: int = each) -> list[float]:
+                gate.wait()
+                waits = []
+                for _ in range(each):
+                    start = time.perf_counter()
+                    client.predict(handle_file(file), "ftm", "parts", 0.5, api_name="/segment")
+                    waits.append(time.perf_counter() - start)
+                return waits
+
+            with ThreadPoolExecutor(crowd) as pool:
+                visits = [pool.submit(visit, client) for client in clients]
+                gate.wait()
+                start = time.perf_counter()
+                waits = [visitor.result() for visitor in visits]
+                taken = time.perf_counter() - start
+            throughput[crowd] = crowd * each / taken
+            every = sorted(wait for visitor in waits for wait in visitor)
+            middle, late = statistics.median(every), every[int(0.95 * (len(every) - 1))]
+            what = f"{crowd} visitor{'s' if crowd > 1 else ''}"
+            found.append(
+                Row(
+                    f"{what}: photos a second; median and 95th percentile of the wait",
+                    f"{throughput[crowd]:.1f}; {middle:.2f} s, {late:.2f} s",
+                )
+            )
+            if crowd == CROWDS[-1]:
+                sums = sorted(sum(visitor) for visitor in waits)
+                found.append(
+                    Row.at_most(f"{what}: the unluckiest one's wait against the luckiest one's", sums[-1] / sums[0], 2)
+                )
+                found.append(Row("memory with them", f"{server.memory()[0]:.0f} MB"))
+    best = max(throughput.values())
+    found.append(
+        Row.at_least("photos a second with most visitors, of the best", throughput[CROWDS[-1]] / best, 0.9, "{:.0%}")
+    )
+    return found
