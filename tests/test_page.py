@@ -80,6 +80,18 @@ def test_api_compares_like_the_library(client: Client, tmp_path: Path) -> None:
     assert "iou" not in without["checkpoints"]["bce"]
 
 
+def test_the_same_photo_twice_gives_files_of_their_own(address: str) -> None:
+    # Gradio writes a file of the same content anew, in place, while another visitor may be fetching it.
+    client = Client(address, verbose=False, download_files=False)
+    calls = {"segment": ("bce", "parts", 0.5), "compare": ("parts", None)}
+    for name, choices in calls.items():
+        paths = []
+        for _ in range(2):
+            answer = client.predict(handle_file(str(PHOTO)), *choices, api_name=f"/{name}")
+            paths += [value["path"] for value in answer if isinstance(value, dict) and "path" in value]
+        assert len(set(paths)) == len(paths) == (4 if name == "segment" else 2)
+
+
 def test_api_names_what_can_be_chosen(client: Client) -> None:
     described = client.view_api(return_format="dict")["named_endpoints"]
     assert set(described) == {"/segment", "/compare"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import threading
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,7 +85,7 @@ class Actions:
 
     def segment(
         self, photo: str | None, checkpoint: str, level: str, opacity: float
-    ) -> tuple[Photo, Image.Image, dict[str, Any]]:
+    ) -> tuple[Image.Image, Image.Image, dict[str, Any]]:
         """Segment the people in a photo along the tree body, upper and lower body, parts.
 
         Args:
@@ -106,9 +107,10 @@ class Actions:
             picture = overlay(pixels, labels, self.tree, opacity)
         except _FAULTS as error:
             raise gr.Error(str(error)) from error
-        return picture, indexed_image(labels, self.tree), self._summary(checkpoint, prediction)
+        mask = indexed_image(labels, self.tree)
+        return _one_answer(Image.fromarray(picture)), _one_answer(mask), self._summary(checkpoint, prediction)
 
-    def compare(self, photo: str | None, level: str, truth: str | None = None) -> tuple[Photo, dict[str, Any]]:
+    def compare(self, photo: str | None, level: str, truth: str | None = None) -> tuple[Image.Image, dict[str, Any]]:
         """Compare what the networks trained with BCE and with Focal-Tree-Min say of the people in a photo.
 
         Args:
@@ -148,7 +150,7 @@ class Actions:
                 for name, prediction in predictions.items()
             },
         }
-        return difference_picture(pixels, found), figures
+        return _one_answer(Image.fromarray(difference_picture(pixels, found))), figures
 
     def _predict(
         self, photo: Photo | Image.Image, names: tuple[str, ...] | None = None, thorough: bool = True
@@ -181,6 +183,16 @@ class Actions:
                 for kind, values in (("levels", levels), ("nodes", named))
             }
         }
+
+
+def _one_answer(image: Image.Image) -> Image.Image:
+    """Make an image's file unlike every other by a comment that says nothing.
+
+    Gradio names a file by its content and writes it in place: of two visitors who send the same photo at once, one
+    could fetch the file while it is written anew for the other, and get a part of it.
+    """
+    image.info["comment"] = uuid.uuid4().hex
+    return image
 
 
 def _content(url: Any, largest: int) -> bytes:
