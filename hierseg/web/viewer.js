@@ -341,6 +341,7 @@ function listTree() {
       input.addEventListener("change", () => {
         if (input.checked) node.path.forEach((member) => hidden.delete(member));
         else hidden.add(index);
+        pointed = null; // or the mouse, still over the row, would keep on the picture what was just taken off
         redraw();
       });
       const swatch = make("span", [], { className: "swatch" });
