@@ -32,7 +32,7 @@ from hierseg.predictor import Predictor
 from tests.data import write_dataset
 from train.__main__ import main
 from train.dataset import load_examples, read_ids, split_hash
-from train.evaluate import THRESHOLDS, evaluate, table
+from train.evaluate import THRESHOLDS, evaluate, false_people, table
 from train.fit import Batches, TrainingError, fit, fit_stages
 from train.recipe import Crop, Optimizer, Recipe
 
