@@ -131,7 +131,7 @@ def violations(masks: BoolMask, hierarchy: Hierarchy) -> BoolMask:
 def _best(scores: Scores, hierarchy: Hierarchy) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """Return for each pixel (H, W) the index of its best path and that path's mean score."""
     # One path after the other, with whole-array operations only: a matrix product of so few rows, an argmax across
-    # channels that lie far apart in memory, and masked writes take five to ten times as long.
+    # channels that lie far apart in memory, and masked writes take several times as long.
     best = np.zeros(scores.shape[1:], dtype=np.uint8)
     confidence, *others = (_mean(scores, path) for path in hierarchy.paths)
     for number, mean in enumerate(others, 1):

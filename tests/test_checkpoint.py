@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from hierseg import __version__, checkpoint
 from hierseg.checkpoint import Card, CheckpointError, available, find, load, read_card, save
 from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec, build
+from hierseg.model import ModelSpec
+from tests.networks import warmed_up
 
 Forge = Callable[[dict[str, Any]], object]
 
@@ -36,12 +37,8 @@ def network(tiny_spec: ModelSpec) -> nn.Module:
     """A tiny network whose batch norms have seen data, so that its output varies from pixel to pixel."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(5)
-        network = build(tiny_spec)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
-        network(torch.randn(4, 3, 64, 64))
-    assert outputs(network.eval()).std() > 0.1
+        network, _ = warmed_up(tiny_spec)
+    assert outputs(network).std() > 0.1
     return network
 
 

@@ -16,9 +16,10 @@ from torch import nn
 from hierseg import checkpoint
 from hierseg.checkpoint import Card, CheckpointError
 from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec, build
+from hierseg.model import ModelSpec
 from hierseg.network import EXPORTED, OnnxNetwork, TorchNetwork, open_network
 from hierseg.predictor import Predictor
+from tests.networks import head_of, warmed_up
 from tests.server import REPOSITORY
 from train.__main__ import main
 from train.export import export, simplified
@@ -41,15 +42,10 @@ def trained(spec: ModelSpec) -> nn.Module:
     """A network with random weights whose batch norms have seen something and whose scores spread."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(3)
-        network = build(spec)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
-        noise = torch.randn(4, 3, 96, 96)
-        network.train()(noise)
-        (head,) = (module for module in network.segmentation_head if isinstance(module, nn.Conv2d))
+        network, _ = warmed_up(spec, side=96)
+        head = head_of(network)
         head.weight.copy_(torch.randn_like(head.weight) * head.weight[0].numel() ** -0.5)
-    return network.eval()
+    return network
 
 
 @pytest.fixture(scope="module", params=SPECS.values(), ids=SPECS.keys())

@@ -23,10 +23,11 @@ from hierseg.checkpoint import Card, CheckpointError
 from hierseg.decoding import Scores, decode
 from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.image import Letterbox, PhotoError
-from hierseg.model import ModelSpec, build
+from hierseg.model import ModelSpec
 from hierseg.network import TorchNetwork
 from hierseg.predictor import Look, Prediction, Predictor, predict_all, segment
 from hierseg.second_look import Window
+from tests.networks import head_of, warmed_up
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +35,10 @@ def lively(tiny_spec: ModelSpec, tree: Hierarchy, tmp_path_factory: pytest.TempP
     """The tiny network with scores that spread over 0 to 1, so that many labels occur."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(7)
-        network = build(tiny_spec)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
-        noise = torch.randn(4, 3, 64, 64)
-        network.train()(noise)
-        (head,) = (module for module in network.segmentation_head if isinstance(module, nn.Conv2d))
+        network, noise = warmed_up(tiny_spec)
+        head = head_of(network)
         head.weight.copy_(torch.randn_like(head.weight))
-        head.bias.copy_(-network.eval()(noise).mean((0, 2, 3)))
+        head.bias.copy_(-network(noise).mean((0, 2, 3)))
     path = tmp_path_factory.mktemp("lively") / "lively.safetensors"
     checkpoint.save(path, network, Card(tiny_spec, tree, "Lively", threshold=0.55))
     return Predictor(path)

@@ -1,0 +1,25 @@
+"""Networks with random weights that answer like trained ones: other scores from pixel to pixel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hierseg.model import ModelSpec, build
+
+
+def warmed_up(spec: ModelSpec, side: int = 64) -> tuple[nn.Module, Tensor]:
+    """Build a network whose batch norms have seen noise; return it in eval mode, with the noise (4, 3, side, side)."""
+    network = build(spec)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    noise = torch.randn(4, 3, side, side)
+    network.train()(noise)
+    return network.eval(), noise
+
+
+def head_of(network: nn.Module) -> nn.Conv2d:
+    """Return the convolution that makes the scores."""
+    (head,) = (module for module in network.segmentation_head if isinstance(module, nn.Conv2d))
+    return head
