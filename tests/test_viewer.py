@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -21,6 +22,7 @@ from hierseg.hierarchy import Hierarchy
 from hierseg.image import open_photo
 from hierseg.metrics import DatasetIoU
 from hierseg.predictor import Prediction, Predictor
+from hierseg.web.payload import shrink
 from tests.server import REPOSITORY
 
 pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
@@ -169,6 +171,31 @@ def test_the_zip_holds_a_mask_for_every_node_of_both_checkpoints(
         for node, title in enumerate(tree.nodes):
             with Image.open(tmp_path / name / f"{title}.png") as image:
                 np.testing.assert_array_equal(np.array(image.convert("L")), expected[node] * 255)
+
+
+@pytest.mark.parametrize("size", [(2000, 1503), (1281, 40)])
+def test_masks_of_a_large_photo_have_its_size_and_smooth_edges(
+    page: Page, tree: Hierarchy, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    large = tmp_path / "large.jpg"
+    Image.open(PHOTO).resize(size, Image.Resampling.LANCZOS).save(large, quality=95)
+    page.locator("#photo input[type=file]").first.set_input_files(large)
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    found = mask(saved(page, "mask", tmp_path))
+    assert found.shape == size[::-1]
+    shown = shrink(open_photo(large))
+    labels = Predictor("ftm").predict(shown).labels
+    # Every pixel has the label whose mask, enlarged by itself, is highest there.
+    present = np.unique(labels)
+    enlarged = np.stack([cv2.resize((labels == label).astype(np.float32), size) for label in present])
+    own = np.take_along_axis(enlarged, np.searchsorted(present, found)[None], axis=0)[0]
+    assert np.isin(found, present).all()
+    assert (own >= enlarged.max(axis=0) - 1e-3).all()  # of two that are as high, either
+    assert json.loads(saved(page, "json", tmp_path).read_text())["width"] == size[0]
+    with zipfile.ZipFile(saved(page, "masks", tmp_path)) as archive:
+        archive.extractall(tmp_path)
+    head = tree.node_masks(found)[tree.index("head")]
+    np.testing.assert_array_equal(mask(tmp_path / "ftm" / "head.png") == 255, head)
 
 
 def test_the_saved_figures_are_the_librarys(

@@ -45,13 +45,13 @@ class Actions:
         if photo is None:
             return None
         try:
-            shown = payload.shrink(open_photo(photo))
+            shown, size = _to_show(open_photo(photo))
             labels = payload.fit_truth(open_label_map(truth), shown, self.tree) if truth else None
         except _FAULTS as error:
             return payload.refusal(str(error))
         predictions = self._run(shown)
         note = "This photo is animated; its first picture is shown." if is_animated(photo) else ""
-        return payload.scene(shown, self.predictors, predictions, labels, note)
+        return payload.scene(shown, self.predictors, predictions, labels, note, size)
 
     def segment_frame(self, frame: str) -> dict[str, Any]:
         """Return what the viewer shows of a camera's frame, a JPEG as a data URL, or {"busy": True}.
@@ -76,12 +76,12 @@ class Actions:
         One photo is worked on at a time: others wait their turn.
         """
         try:
-            shown = payload.shrink(open_photo(_content(file, _LARGEST_FILE)))
+            shown, size = _to_show(open_photo(_content(file, _LARGEST_FILE)))
         except PhotoError as error:
             return payload.refusal(str(error))
         with self._files:
             predictions = self._run(shown)
-        return payload.scene(shown, self.predictors, predictions)
+        return payload.scene(shown, self.predictors, predictions, original=size)
 
     def segment(
         self, photo: str | None, checkpoint: str, level: str, opacity: float
@@ -193,6 +193,11 @@ def _one_answer(image: Image.Image) -> Image.Image:
     """
     image.info["comment"] = uuid.uuid4().hex
     return image
+
+
+def _to_show(photo: Photo) -> tuple[Image.Image, tuple[int, int]]:
+    """Return a photo as it is shown, and the height and width it had; the photo itself need not be kept meanwhile."""
+    return payload.shrink(photo), photo.shape[:2]
 
 
 def _content(url: Any, largest: int) -> bytes:

@@ -47,6 +47,7 @@ def scene(
     predictions: Mapping[str, Prediction],
     truth: UInt8Map | None = None,
     note: str = "",
+    original: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Return what makes the viewer show a photo and the masks of every checkpoint.
 
@@ -56,16 +57,19 @@ def scene(
         predictions: What each says of `shown`.
         truth: Labels that are right, uint8, of the size of `shown`; None if nobody knows.
         note: A sentence about the photo to show with it.
+        original: Height and width of the photo as it was sent, the size of saved masks; None for that of `shown`.
 
     Returns:
         Values for JSON; `scene.js` names the keys.
     """
     tree = next(iter(predictors.values())).card.hierarchy
+    height, width = original or shown.size[::-1]
     with ThreadPoolExecutor() as pool:  # arrays and PNG release the interpreter's lock
         urls = dict(zip(predictions, pool.map(_maps_url, predictions.values()), strict=True))
     return {
         "version": __version__,
         "note": note,
+        "original": [width, height],
         "photo": data_url(shown.convert("RGB"), "JPEG", quality=90),
         "tree": tree.to_dict(),
         "background": tree.background,

@@ -125,6 +125,11 @@ function foundBy(model) {
   return remember(`found ${model.name} ${decoding}`, () => decodePaths(scene, model, ...decoding));
 }
 
+function enlargedBy(model) {
+  const decoding = [thresholdOf(model), settings.certainty];
+  return remember(`enlarged ${model.name} ${decoding}`, () => enlarge(foundBy(model), scene));
+}
+
 const decodingKey = (model) => `${model.name} ${thresholdOf(model)} ${settings.certainty} ${choice.level}`;
 const lookKey = (model) => `${decodingKey(model)} ${[...hidden]} ${pointed}`;
 
@@ -563,7 +568,7 @@ async function saveAs(kind) {
         const table = new Uint8Array(256);
         scene.nodes.forEach((other, below) => (table[below] = other.path.includes(index) ? 255 : 0));
         const blackAndWhite = Uint8Array.from({ length: 768 }, (_, entry) => Math.floor(entry / 3));
-        const mask = await indexedPng(through(table, foundBy(model)), scene.width, scene.height, blackAndWhite);
+        const mask = await indexedPng(through(table, enlargedBy(model)), ...scene.original, blackAndWhite);
         files.push([`${model.name}/${node.name}.png`, mask]);
       }
     }
@@ -571,17 +576,18 @@ async function saveAs(kind) {
   }
 }
 
-// A model's mask on the chosen level, whatever is hidden.
+// A model's mask on the chosen level, whatever is hidden, in the size of the photo that was sent.
 function maskOf(model) {
   const palette = new Uint8Array(768);
   palette.fill(255, 3 * scene.void, 3 * scene.void + 3);
   for (const node of scene.nodes) palette.set(node.color, 3 * node.label);
   const labels = new Uint8Array(256).fill(scene.background);
   scene.nodes.forEach((node, index) => (labels[index] = node.label));
-  return indexedPng(through(labels, levelMap(model)), scene.width, scene.height, palette);
+  const table = through(labels, levelTable(scene, depthNow()));
+  return indexedPng(through(table, enlargedBy(model)), ...scene.original, palette);
 }
 
-// The view at the photo's own size, without the cross.
+// The view at the size of the photo that is shown, without the cross.
 async function pictureBlob() {
   const draws = panelsOf(choice.view);
   const onScreen = layout;
@@ -600,8 +606,8 @@ function figuresBlob() {
   const figures = {
     program: "hierseg",
     version: scene.version,
-    width: scene.width,
-    height: scene.height,
+    width: scene.original[0],
+    height: scene.original[1],
     level: choice.level,
     tree: scene.tree,
     checkpoints: models.map((model) => ({
