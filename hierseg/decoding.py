@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -56,7 +56,7 @@ def best_paths(scores: Scores, hierarchy: Hierarchy) -> BestPaths:
         ValueError: The scores do not have one channel per node.
     """
     _check(scores, hierarchy)
-    best, confidence = _best(scores, hierarchy)
+    best, confidence = _best(_means(scores, hierarchy))
     along = [_chosen(scores, best, step) for step in _steps(hierarchy)]
     return BestPaths(_mapped(best, hierarchy.leaves), confidence, np.stack(along))
 
@@ -80,13 +80,50 @@ def decode(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5, certain
         ValueError: The scores do not have one channel per node.
     """
     _check(scores, hierarchy)
-    best, confidence = _best(scores, hierarchy)
+    best, confidence = _best(_means(scores, hierarchy))
     nodes = _mapped(best, hierarchy.leaves)
     if certainty > 0:
         nodes = _deepest_certain(scores, best, hierarchy, certainty)
-    nodes += 1  # 0 becomes background
-    nodes *= confidence > threshold
-    return Decoded(_mapped(nodes, (hierarchy.background, *hierarchy.labels)), confidence)
+    return _labelled(nodes, confidence, hierarchy, threshold)
+
+
+def path_means(scores: Scores, hierarchy: Hierarchy) -> Scores:
+    """Return the mean score of every path, all that `decode_means` needs.
+
+    Means commute with whatever is linear, such as resizing: taken before it, there are fewer maps to resize.
+
+    Args:
+        scores: Sigmoid scores, float32, shape (N, H, W).
+        hierarchy: The tree.
+
+    Returns:
+        Means, float32, shape (P, H, W), in the order of the tree's P paths.
+
+    Raises:
+        ValueError: The scores do not have one channel per node.
+    """
+    _check(scores, hierarchy)
+    return np.stack(list(_means(scores, hierarchy)))
+
+
+def decode_means(means: Scores, hierarchy: Hierarchy, threshold: float = 0.5) -> Decoded:
+    """Decode like `decode` without a certainty, from the `path_means` alone.
+
+    Args:
+        means: Mean score of every path, float32, shape (P, H, W).
+        hierarchy: The tree.
+        threshold: A pixel is background unless the highest mean is above this.
+
+    Returns:
+        Labels and confidence.
+
+    Raises:
+        ValueError: There is not one channel per path.
+    """
+    if means.ndim != 3 or len(means) != len(hierarchy.paths):
+        raise ValueError(f"Expected ({len(hierarchy.paths)}, H, W), got {means.shape}.")
+    best, confidence = _best(means)
+    return _labelled(_mapped(best, hierarchy.leaves), confidence, hierarchy, threshold)
 
 
 def decode_rounding(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5) -> BoolMask:
@@ -128,12 +165,13 @@ def violations(masks: BoolMask, hierarchy: Hierarchy) -> BoolMask:
     return broken
 
 
-def _best(scores: Scores, hierarchy: Hierarchy) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Return for each pixel (H, W) the index of its best path and that path's mean score."""
+def _best(means: Iterable[Scores]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Return for each pixel (H, W) the index of its best path and that path's mean score, from those of all paths."""
     # One path after the other, with whole-array operations only: a matrix product of so few rows, an argmax across
     # channels that lie far apart in memory, and masked writes take several times as long.
-    best = np.zeros(scores.shape[1:], dtype=np.uint8)
-    confidence, *others = (_mean(scores, path) for path in hierarchy.paths)
+    first, *others = means
+    confidence = np.array(first)
+    best = np.zeros(first.shape, dtype=np.uint8)
     for number, mean in enumerate(others, 1):
         better = (mean > confidence).view(np.uint8)
         better *= number
@@ -143,13 +181,23 @@ def _best(scores: Scores, hierarchy: Hierarchy) -> tuple[npt.NDArray[np.uint8], 
     return best, np.minimum(confidence, 1, out=confidence)
 
 
-def _mean(scores: Scores, nodes: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Return the mean score of some nodes, float32 (H, W)."""
-    mean = np.array(scores[nodes[0]])
-    for node in nodes[1:]:
-        mean += scores[node]
-    mean *= np.float32(1 / len(nodes))
-    return mean
+def _means(scores: Scores, hierarchy: Hierarchy) -> Iterator[Scores]:
+    """Yield the mean score of every path, float32 (H, W)."""
+    for first, *others in hierarchy.paths:
+        mean = np.array(scores[first])
+        for node in others:
+            mean += scores[node]
+        mean *= np.float32(1 / (1 + len(others)))
+        yield mean
+
+
+def _labelled(
+    nodes: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32], hierarchy: Hierarchy, threshold: float
+) -> Decoded:
+    """Return the labels of nodes, which may be changed, or background where confidence is not above the threshold."""
+    nodes += 1  # 0 becomes background
+    nodes *= confidence > threshold
+    return Decoded(_mapped(nodes, (hierarchy.background, *hierarchy.labels)), confidence)
 
 
 def _steps(hierarchy: Hierarchy) -> list[tuple[int, ...]]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from hierseg import checkpoint
 from hierseg.checkpoint import Card
-from hierseg.decoding import Decoded, Scores, decode, decode_rounding, violations
+from hierseg.decoding import Decoded, Scores, decode, decode_means, decode_rounding, path_means, violations
 from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
 from hierseg.image import Letterbox, Photo, open_photo
 from hierseg.network import Network, open_network
@@ -54,6 +54,10 @@ class Look:
     window: Window
     letterbox: Letterbox
     content: Scores
+
+    def path_means(self, hierarchy: Hierarchy) -> Look:
+        """Return the same look with the mean scores of the tree's paths in place of the nodes' scores."""
+        return dataclasses.replace(self, content=path_means(self.content, hierarchy))
 
     def blend_into(self, scores: Scores, first_row: int, photo: tuple[int, int]) -> None:
         """Mix this look into some rows of a photo's scores.
@@ -114,7 +118,7 @@ class Prediction:
     @property
     def scores(self) -> Scores:
         """Node scores at the photo's resolution, float32 (N, H, W); made anew at each call."""
-        return self._rows(0, self.size[0])
+        return _rows(0, self.size[0], self.whole, *self.closer)
 
     @property
     def labels(self) -> UInt8Map:
@@ -139,7 +143,11 @@ class Prediction:
         key = (self.threshold if threshold is None else threshold, certainty)
         decoded = self._decoded.get(key)
         if decoded is None:
-            strips = [decode(scores, self.hierarchy, *key) for _, scores in self.strips()]
+            if certainty > 0:
+                strips = [decode(scores, self.hierarchy, *key) for _, scores in self.strips()]
+            else:  # the same from fewer maps
+                means = [look.path_means(self.hierarchy) for look in (self.whole, *self.closer)]
+                strips = [decode_means(rows, self.hierarchy, key[0]) for _, rows in _strips(*means)]
             decoded = Decoded(
                 np.concatenate([strip.labels for strip in strips]),
                 np.concatenate([strip.confidence for strip in strips]),
@@ -205,18 +213,24 @@ class Prediction:
 
     def strips(self) -> Iterator[tuple[slice, Scores]]:
         """Yield (rows, scores of those rows, float32 (N, rows, W)) from top to bottom, made anew at each call."""
-        height, width = self.size
-        step = max(1, _STRIP_PIXELS // width)
-        for top in range(0, height, step):
-            bottom = min(top + step, height)
-            yield slice(top, bottom), self._rows(top, bottom)
+        return _strips(self.whole, *self.closer)
 
-    def _rows(self, top: int, bottom: int) -> Scores:
-        """Return the scores of some rows, float32 (N, bottom - top, W)."""
-        scores = self.whole.letterbox.restore(self.whole.content, slice(top, bottom))
-        for look in self.closer:
-            look.blend_into(scores, top, self.size)
-        return scores
+
+def _strips(whole: Look, *closer: Look) -> Iterator[tuple[slice, Scores]]:
+    """Yield what `Prediction.strips` does of what some looks at a photo say."""
+    height, width = whole.window.size
+    step = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        yield slice(top, bottom), _rows(top, bottom, whole, *closer)
+
+
+def _rows(top: int, bottom: int, whole: Look, *closer: Look) -> Scores:
+    """Return the scores of some rows, float32 (N, bottom - top, W)."""
+    scores = whole.letterbox.restore(whole.content, slice(top, bottom))
+    for look in closer:
+        look.blend_into(scores, top, whole.window.size)
+    return scores
 
 
 def segment(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierseg.decoding import decode, decode_rounding, violations
+from hierseg.decoding import decode, decode_means, decode_rounding, path_means, violations
 from hierseg.hierarchy import Hierarchy
 from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, nodes_of_label, score_maps
 
@@ -50,6 +50,17 @@ def test_decoding_is_that_of_a_loop_over_pixels(data: st.DataObject, threshold: 
         pixel = scores[:, row, column]
         assert decoded.labels[row, column] in twin_labels(pixel, tree, threshold, certainty)
         assert decoded.confidence[row, column] == pytest.approx(twin_confidence(pixel, tree), abs=HAIR)
+
+
+@given(data=st.data(), threshold=cuts)
+def test_decoding_the_means_of_paths_is_decoding_the_scores(data: st.DataObject, threshold: float) -> None:
+    tree = data.draw(hierarchies())
+    scores = data.draw(score_maps(tree))
+    from_means, from_scores = decode_means(path_means(scores, tree), tree, threshold), decode(scores, tree, threshold)
+    np.testing.assert_array_equal(from_means.labels, from_scores.labels)
+    np.testing.assert_array_equal(from_means.confidence, from_scores.confidence)
+    with pytest.raises(ValueError, match=rf"Expected \({len(tree.paths)}, H, W\)"):
+        decode_means(scores[: len(tree.paths) - 1], tree)
 
 
 @given(data=st.data(), threshold=st.floats(-1, 2), certainty=st.floats(-1, 2))
