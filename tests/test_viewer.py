@@ -458,6 +458,36 @@ def test_several_photos_are_taken_apart_in_turn_and_saved_together(page: Page, t
             assert image.size == expected.size[::-1]
 
 
+def test_a_photo_that_comes_while_all_is_being_saved_takes_its_place(page: Page) -> None:
+    page.locator("#viewer [type=file][name=photos]").set_input_files([PHOTO, REPOSITORY / "examples" / "camera.jpg"])
+    page.locator("#viewer .save-all").wait_for()
+    downloads: list[str] = []
+    page.on("download", lambda download: downloads.append(download.suggested_filename))
+    # Saving is held up where it makes its first picture.
+    page.evaluate(
+        """() => {
+          const made = OffscreenCanvas.prototype.convertToBlob;
+          const released = new Promise((resolve) => (window.release = resolve));
+          OffscreenCanvas.prototype.convertToBlob = async function (...options) {
+            await released;
+            return made.apply(this, options);
+          };
+        }"""
+    )
+    page.locator("#viewer .save-all").click()
+    page.locator("#photo input[type=file]").first.set_input_files(REPOSITORY / "examples" / "grace_hopper.jpg")
+    page.locator("#viewer .sequence").wait_for(state="hidden")
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    shown = picture(page)
+    page.evaluate("window.release()")
+    page.locator("#viewer .save-all:not([disabled])").wait_for(state="attached")
+    assert picture(page) == shown
+    assert downloads == []
+    with page.expect_download() as download:  # and saving goes on working
+        page.locator("#viewer [data-save=overlay]").click()
+    assert download.value.suggested_filename == "hierseg-ftm-single.png"
+
+
 # Films a second and a half of an example photo that moves in from the left.
 FILM = """
 async (url) => {
