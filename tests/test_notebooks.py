@@ -1,0 +1,213 @@
+"""The notebooks run from top to bottom on a tiny data set, and what they make and show is what they say."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import os
+import re
+import sys
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from PIL import Image
+
+from hierseg import checkpoint
+from hierseg.hierarchy import Hierarchy
+from hierseg.image import open_photo
+from hierseg.metrics import Evaluation
+from hierseg.predictor import Predictor
+from hierseg.visualize import readable
+from tests.data import write_dataset, write_example, write_ids
+from tests.server import REPOSITORY
+from train import report
+from train.dataset import load_examples, read_ids
+
+FOLDER = REPOSITORY / "notebooks"
+NOTEBOOKS = ("training", "comparison")
+LOSSES = {"bce": "bce", "ftm": "focal_tree_min"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What the cells of a notebook that has run show, by the id of the cell."""
+
+    text: dict[str, str]
+    pictures: dict[str, Image.Image]
+
+
+def read(name: str) -> NotebookNode:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def run(name: str, folder: Path, data: Path, parameters: str = "") -> Shown:
+    """Run a notebook where Jupyter would, in a kernel of its own, with other parameters; a cell that fails raises."""
+    notebook = read(name)
+    (place,) = (number for number, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(parameters))
+    environment = {
+        **os.environ,
+        "HIERSEG_DATA": str(data),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "OMP_NUM_THREADS": "1",  # on arrays this small threads only wait for each other
+    }
+    NotebookClient(notebook).execute(cwd=str(FOLDER), env=environment)
+    shown = Shown({}, {})
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            content = output.get("data", {})
+            if "image/png" in content:
+                shown.pictures[cell.id] = Image.open(io.BytesIO(base64.b64decode(content["image/png"])))
+            said = output.get("text") or content.get("text/markdown") or content.get("text/html") or ""
+            shown.text[cell.id] = shown.text.get(cell.id, "") + said
+    return shown
+
+
+def assert_drawn(shown: Shown, cells: set[str]) -> None:
+    """Check which cells show a picture, and that none is of one colour."""
+    assert set(shown.pictures) == cells
+    for cell, picture in shown.pictures.items():
+        assert len(picture.convert("RGB").getcolors(picture.width * picture.height) or ()) > 10, cell
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny set, with a photo in which the shipped networks see somebody: in drawings they see nobody."""
+    folder = write_dataset(tmp_path_factory.mktemp("data"), train=4, val=2)
+    photo = open_photo(REPOSITORY / "examples" / "astronaut.jpg")
+    write_example(folder, "astronaut", photo, Predictor("bce").predict(photo).labels)
+    write_ids(folder, "val", [*read_ids(folder, "val"), "astronaut"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the training notebook writes to."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory, data: Path, runs: Path) -> Shown:
+    """The training notebook, run."""
+    parameters = f"RUNS = ROOT / {str(runs)!r}\nEPOCHS, CROP, BATCH, PHOTOS = 2, 32, 2, 2"
+    return run("training", tmp_path_factory.mktemp("training"), data, parameters)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Shown:
+    """The comparison notebook, run with data."""
+    return run("comparison", tmp_path_factory.mktemp("comparison"), data)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_stored_without_what_a_run_adds(name: str) -> None:
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert (cell.outputs, cell.execution_count) == ([], None), cell.id
+    stored = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert stored == nbformat.writes(notebook) + "\n"  # whatever writes it next changes no other line
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_badge_opens_the_notebook_in_the_repository_that_is_cloned(name: str) -> None:
+    title, clone, *_ = read(name).cells
+    found = re.search(r"\(https://colab\.research\.google\.com/github/([\w-]+/[\w-]+)/blob/main/(\S+)\)", title.source)
+    assert found
+    assert REPOSITORY / found[2] == FOLDER / f"{name}.ipynb"
+    assert f'"https://github.com/{found[1]}"' in clone.source
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("colab", [True, False])
+def test_the_first_cell_installs_in_colab_and_nowhere_else(
+    name: str, colab: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if colab:
+        monkeypatch.setitem(sys.modules, "google.colab", MagicMock())
+    shell = MagicMock()
+    exec(TransformerManager().transform_cell(read(name).cells[1].source), {"get_ipython": lambda: shell})
+    commands = [" ".join(call.args) for call in shell.method_calls]
+    assert [command.split()[0] for command in commands] == (["git", "cd", "pip"] if colab else [])
+    for file in re.findall(r"-r (\S+)", " ".join(commands)):
+        assert (REPOSITORY / file).is_file()
+
+
+def test_the_training_notebook_shows_the_tree_from_top_to_bottom(training: Shown, tree: Hierarchy) -> None:
+    names = re.findall(r"</span> ([\w ]+)", training.text["tree"])
+    assert names == [readable(tree.nodes[lineage[-1]]) for lineage in sorted(tree.lineages)]
+
+
+def test_the_two_recipes_of_the_training_notebook_differ_in_the_loss_alone(training: Shown) -> None:
+    assert training.text["recipe"].startswith(f"They differ in: {{'loss': {tuple(LOSSES.values())}}}")
+
+
+def test_the_training_notebook_draws_every_figure(training: Shown) -> None:
+    assert_drawn(training, {"losses", "crops", "curves", "save"})
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_training_notebook_leaves_a_checkpoint_for_the_page(
+    name: str, training: Shown, data: Path, runs: Path
+) -> None:
+    predictor = Predictor(runs / f"notebook-{name}.safetensors")
+    record = predictor.card.record
+    assert predictor.card.title.endswith(", 2 epochs")
+    assert (record["loss"], record["recipe"]["epochs"], record["figures"]["photos"]) == (LOSSES[name], 2, 2)
+    assert predictor.predict(data / "JPEGImages" / "val_1.jpg").at_level("parts").shape == (64, 96)
+
+
+def test_the_training_notebook_shows_the_figures_that_its_checkpoints_keep(training: Shown, runs: Path) -> None:
+    kept = {name: checkpoint.read_card(runs / f"notebook-{name}.safetensors").record["figures"] for name in LOSSES}
+    for table in (report.levels, report.nodes, report.tree):
+        assert table(kept) in training.text["measure"]
+
+
+def test_the_comparison_notebook_draws_every_figure(comparison: Shown) -> None:
+    assert_drawn(comparison, {"levels", "differences", "threshold", "photos", "thresholds", "extreme"})
+
+
+def test_the_comparison_notebook_measures_as_the_library_does(comparison: Shown, data: Path, tree: Hierarchy) -> None:
+    figures = {}
+    for name in LOSSES:
+        predictor, evaluation = Predictor(name), Evaluation(tree)
+        for example in load_examples(data, read_ids(data, "val"), tree):
+            prediction = predictor.predict(example.photo)
+            evaluation.add(prediction.scores, prediction.labels, example.label_map)
+        figures[name] = evaluation.summary()
+    assert figures["bce"]["dataset_iou"] != figures["ftm"]["dataset_iou"]  # else the tables would not tell them apart
+    for table in (report.levels, report.nodes, report.tree):
+        assert table(figures) in comparison.text["tables"]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_comparison_notebook_reads_a_pixel_out_from_root_to_leaf(
+    name: str, comparison: Shown, tree: Hierarchy
+) -> None:
+    found = re.search(rf"^{name}: (.*)$", comparison.text["pixel"], re.MULTILINE)
+    assert found
+    steps = [step.rsplit(" ", 1) for step in found[1].split(" > ")]
+    assert [node for node, _ in steps] in [[readable(tree.nodes[node]) for node in path] for path in tree.paths]
+    assert all(0 <= float(score) <= 1 for _, score in steps)
+
+
+def test_the_comparison_notebook_says_that_there_are_no_data_and_goes_on(tmp_path: Path) -> None:
+    shown = run("comparison", tmp_path, tmp_path / "nothing")
+    assert f"There are no annotated photos in {tmp_path / 'nothing'}" in shown.text["measure"]
+    assert_drawn(shown, {"levels", "differences", "threshold"})
+    assert not shown.text["tables"]
+
+
+def test_no_notebook_shows_a_warning(training: Shown, comparison: Shown) -> None:
+    for shown in (training, comparison):
+        for cell, text in shown.text.items():
+            assert "Warning" not in text.replace("TqdmWarning: IProgress", ""), cell  # without ipywidgets bars are text
