@@ -5,6 +5,7 @@ const LIVE_SIZE = 480; // longest side of a frame that is sent
 const CAMERA_FAULTS = {
   NotAllowedError: "The camera was not allowed. Allow it for this page in the browser and try again.",
   NotFoundError: "No camera was found.",
+  OverconstrainedError: "No camera was found.", // Safari's answer; nothing that is asked for is a must
   NotReadableError: "The camera is in use by another program.",
 };
 

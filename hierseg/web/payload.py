@@ -1,4 +1,4 @@
-"""What the viewer in the browser is given, as plain JSON values: a JPEG, and for each checkpoint one picture of maps.
+"""What the viewer in the browser is given, as plain JSON values: a JPEG, and for each checkpoint packed maps.
 
 The maps say of every pixel all that decoding needs, so that the browser answers every threshold, certainty and level
 by itself, with the very pixels that the library gives.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -94,7 +95,7 @@ def scene(
             }
             for name, prediction in predictions.items()
         ],
-        "truth": None if truth is None else _grey_url(truth),
+        "truth": None if truth is None else _map_url(truth),
     }
 
 
@@ -146,21 +147,15 @@ def fit_truth(label_map: UInt8Map, shown: Image.Image, tree: Hierarchy) -> UInt8
 
 
 def _maps_url(prediction: Prediction) -> str:
-    return _grey_url(maps(prediction))
+    return _map_url(maps(prediction))
 
 
-def _grey_url(layers: npt.NDArray[np.uint8]) -> str:
-    """Return maps one below the other; grey, because a canvas gives back colours, and grey gives the very numbers."""
-    stacked = np.ascontiguousarray(layers.reshape(-1, layers.shape[-1]))
-    # Differences to the row above and run lengths: half the time and two thirds of the size of Pillow's fastest.
-    options = [
-        cv2.IMWRITE_PNG_FILTER,
-        cv2.IMWRITE_PNG_FILTER_UP,
-        cv2.IMWRITE_PNG_STRATEGY,
-        cv2.IMWRITE_PNG_STRATEGY_RLE,
-    ]
-    _, png = cv2.imencode(".png", stacked, options)
-    return f"data:image/png;base64,{base64.b64encode(png.tobytes()).decode()}"
+def _map_url(layers: npt.NDArray[np.uint8]) -> str:
+    """Return maps one below the other as zlib's format of the differences to the row above, modulo 256."""
+    rows = layers.reshape(-1, layers.shape[-1])
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    packed = packer.compress(np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1])).tobytes()) + packer.flush()
+    return f"data:application/zlib;base64,{base64.b64encode(packed).decode()}"
 
 
 def data_url(image: Image.Image, kind: str, **options: Any) -> str:

@@ -80,12 +80,13 @@ function drawShares(canvas, rows, colors, current) {
   context.fillRect(across(current) - ratio / 2, 0, ratio, height);
 }
 
-// Films pictures at their own pace, since a browser records only as time goes by: a WebM.
+// Films pictures at their own pace, since a browser records only as time goes by: a WebM, or an MP4 where it has no WebM.
 async function film(pictures, rate) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: pictures[0].width, height: pictures[0].height });
   const context = canvas.getContext("2d");
-  const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: "video/webm", videoBitsPerSecond: 6e6 });
+  const type = ["video/webm", "video/mp4"].find((kind) => MediaRecorder.isTypeSupported(kind));
+  const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: type, videoBitsPerSecond: 6e6 });
   const parts = [];
   recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
   const ended = new Promise((resolve) => recorder.addEventListener("stop", resolve, { once: true }));
@@ -96,5 +97,5 @@ async function film(pictures, rate) {
   }
   recorder.stop();
   await ended;
-  return new Blob(parts, { type: "video/webm" });
+  return new Blob(parts, { type });
 }

@@ -757,7 +757,12 @@ async function saveSequence() {
   if (sequence !== own) return;
   if (kind === "clip") {
     find(".progress").textContent = "Filming …";
-    save(await film(pictures, CLIP_RATE), "hierseg-clip.webm");
+    const clip = await film(pictures, CLIP_RATE).catch(() => null); // without an encoder some browsers throw
+    if (!clip?.size) {
+      find(".progress").textContent = "This browser cannot film. Save pictures one by one, or try another browser.";
+      return;
+    }
+    save(clip, `hierseg-clip.${clip.type.split("/")[1]}`);
   } else save(await zip(files), "hierseg-photos.zip");
   find(".progress").textContent = "Saved";
   if (sequence === own) await showPlace(place);
