@@ -110,8 +110,8 @@ def load(path: str | Path) -> tuple[nn.Module, Card]:
     card = _card(path, content)
     try:
         tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}). Fetch it again.") from error
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type PyTorch has not
+        raise CheckpointError(f"{path} is damaged. Fetch it again.") from error
     if _digest(tensors) != content.get("sha256"):
         raise CheckpointError(f"{path} is damaged: its weights do not match their checksum. Fetch it again.")
     try:
@@ -161,8 +161,14 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
     raise CheckpointError(f"There is no checkpoint {str(name_or_path)!r}. Checkpoints by name: {listed}.")
 
 
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Write a file so that at any moment either the old one or the whole new one is there."""
+def write_atomically(path: Path, payload: bytes, keep: Path | None = None) -> None:
+    """Write a file so that at any moment either the old one or the whole new one is there.
+
+    Args:
+        path: Where to write; its folder is made.
+        payload: What.
+        keep: Where to keep the old file; between the two renames, it alone is there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -171,6 +177,8 @@ def write_atomically(path: Path, payload: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes it private
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -186,7 +194,7 @@ def _content(path: Path) -> dict[str, Any]:
         content = json.loads(metadata.get(_KEY, "null"))
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is not a safetensors file, or it is damaged ({error}). Old .pt files must be converted first."
+            f"{path} is not a safetensors file, or it is damaged. Old .pt files must be converted first."
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is a safetensors file, but not a hierseg checkpoint of format {FORMAT}.")
@@ -205,8 +213,12 @@ def _card(path: Path, content: dict[str, Any]) -> Card:
             record=dict(content["record"]),
             version=str(content["version"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, ModelError, HierarchyError) as error:
+    except (ModelError, HierarchyError) as error:
         raise CheckpointError(f"{path} has metadata that make no sense: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path} has metadata that make no sense. Fetch it again.") from error
+    if not 0 <= card.threshold <= 1:
+        raise CheckpointError(f"{path} has metadata that make no sense: its threshold is no share. Fetch it again.")
     if card.spec.classes != len(card.hierarchy):
         raise CheckpointError(f"{path} has {card.spec.classes} channels for a tree of {len(card.hierarchy)} nodes.")
     return card

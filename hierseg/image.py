@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 Photo = npt.NDArray[np.uint8]
 _Value = TypeVar("_Value", bound=np.generic)
 
 MAX_PIXELS = 64_000_000  # largest photo that is opened; a phone's largest are 48 to 50 million
+MAX_SIDE = 65_535  # most pixels along a side, as in JPEG and GIF
+MAX_BYTES = 200_000_000  # largest file
 STRIDE = 32  # smp's encoders halve the input five times
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # Pillow opens MPO as JPEG, not by its name
 _KINDS = "JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
-_TURNS = {  # what brings a photo upright, by its EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# Some decoders hold a photo several times over; with these limits all of that stays within 700 MB.
+_FEWER_PIXELS = {"WEBP": 30_000_000, "AVIF": 30_000_000, "TIFF": 50_000_000}
+_FEWER_IN_JPEG = 50_000_000  # of a progressive or CMYK one, whose coefficients libjpeg keeps
+_SCANNED = 2_500_000_000  # most pixels times scans of a progressive JPEG: some three seconds of work
+_READINGS = 8  # how many times over a decoder may read a file
+_STRIP = 1_000_000  # pixels that are converted at once
 
 
 class PhotoError(ValueError):
@@ -53,13 +54,15 @@ def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> P
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if not isinstance(source, Image.Image | bytes):
-        source = _read(Path(source))
+        source = read_file(Path(source))
     try:
         return _from_image(source) if isinstance(source, Image.Image) else _from_bytes(source)
     except PhotoError:
         raise
+    except _TooMuchReading as error:
+        raise _too_laborious() from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
-        raise _too_large() from error
+        raise _too_large(MAX_PIXELS) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
         raise PhotoError("The photo is damaged or incomplete. Save it again and retry.") from error
 
@@ -67,11 +70,61 @@ def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> P
 def is_animated(path: str | Path) -> bool:
     """Tell whether a file that `open_photo` takes holds several pictures, of which it takes the first."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(FrugalReader(read_file(Path(path)), seconds=1.0), formats=_FORMATS) as image:
             # A phone's JPEG may hold more pictures, as previews or for depth: that is no animation.
             return image.format != "MPO" and getattr(image, "is_animated", False)
     except Exception:  # whether it opens at all is for open_photo to say
         return False
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file whole.
+
+    Raises:
+        PhotoError: It cannot be read, or is larger than `MAX_BYTES`.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except IsADirectoryError as error:
+        raise PhotoError(f"{path.name} is a folder, not a photo.") from error
+    except OSError as error:
+        raise PhotoError(f"{path.name} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # a null character
+        raise PhotoError(f"{path.name} cannot be read: no file can have this name.") from error
+    if len(data) > MAX_BYTES:
+        raise PhotoError(f"{path.name} is too large: more than {MAX_BYTES // 1_000_000} MB. Make it smaller first.")
+    return data
+
+
+class _TooMuchReading(OSError):
+    """A decoder reads more than an honest file makes it read."""
+
+
+class FrugalReader(io.BytesIO):
+    """The bytes of a file, to be read a few times over and within seconds of computing.
+
+    Otherwise a small file could have Pillow copy the same megabytes a thousand times, or walk through millions of
+    empty entries. Computing, not waiting, is counted, so that a busy machine refuses nothing.
+    """
+
+    def __init__(self, data: bytes, seconds: float = 3.0) -> None:
+        """Start at the first byte, with some seconds of computing in the thread from now on."""
+        super().__init__(data)
+        self._left = _READINGS * len(data) + 65_536
+        self._end = time.thread_time() + seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read on, as every stream does.
+
+        Raises:
+            OSError: That is enough.
+        """
+        data = super().read(size)
+        self._left -= len(data)
+        if self._left < 0 or time.thread_time() > self._end:
+            raise _TooMuchReading
+        return data
 
 
 @dataclass(frozen=True)
@@ -152,91 +205,145 @@ class Letterbox:
         return slice(top, top + height), slice(left, left + width)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        if not path.is_dir():
-            return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: no file name can hold a null character
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise PhotoError(f"{path.name} cannot be read: {reason or error}.") from error
-    raise PhotoError(f"{path} is a folder, not a photo.")
+class _TagTable(TiffImagePlugin.ImageFileDirectory_v2):
+    """Pillow's table of TIFF and EXIF tags, which copies what every entry points to, by a reader that stops it.
+
+    Thousands of entries may point to the same bytes. Pillow reads EXIF from a stream of its own, in some formats while
+    it opens the file, so that there is no other place to step in.
+    """
+
+    def load(self, fp: IO[bytes]) -> None:
+        if type(fp) is io.BytesIO:
+            position, fp = fp.tell(), FrugalReader(fp.getvalue())
+            fp.seek(position)
+        super().load(fp)
+
+
+TiffImagePlugin.ImageFileDirectory_v2 = _TagTable  # type: ignore[misc]
 
 
 def _from_bytes(data: bytes) -> Photo:
     if not data:
         raise PhotoError("The file is empty.")
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        if data[:2] in (b"P1", b"P2", b"P3"):  # PPM in words, which Pillow reads in Python: nobody's photo
+            raise UnidentifiedImageError
+        image = Image.open(FrugalReader(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
         if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
             raise PhotoError("HEIC photos cannot be opened here. Save it as JPEG and try again.") from error
         raise PhotoError(f"This is not a photo that can be opened. Use {_KINDS}.") from error
     with image:
+        # Every scan of a progressive JPEG, however short, goes through all pixels.
+        if image.info.get("progressive") and data.count(b"\xff\xda") * image.width * image.height > _SCANNED:
+            raise _too_laborious()
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # libtiff decodes a tile whole, however small the picture
+            width, height = (
+                image.tag_v2.get(tag, 1) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+            )
+            _check_size(width, height, _FEWER_PIXELS["TIFF"])
         return _from_image(image)
 
 
-def _check_size(width: int, height: int) -> None:
+def _check_size(width: int, height: int, most: int) -> None:
     if width < 1 or height < 1:
         raise PhotoError("The photo has no pixels.")
-    if width * height > MAX_PIXELS:
-        raise _too_large()
+    if width * height > most:
+        raise _too_large(most)
+    if max(width, height) > MAX_SIDE:
+        raise PhotoError(f"The photo is too large: more than {MAX_SIDE:,} pixels along a side. Make it smaller first.")
 
 
-def _too_large() -> PhotoError:
-    return PhotoError(f"The photo is too large: more than {MAX_PIXELS // 1_000_000} megapixels. Make it smaller first.")
+def _too_large(most: int) -> PhotoError:
+    return PhotoError(f"The photo is too large: more than {most // 1_000_000} megapixels. Make it smaller first.")
+
+
+def _too_laborious() -> PhotoError:
+    return PhotoError("The photo is made in a way that takes too long to open. Save it anew as JPEG and try again.")
 
 
 def _from_image(image: Image.Image) -> Photo:
-    _check_size(*image.size)
+    costly = image.mode == "CMYK" or image.info.get("progressive")
+    most = _FEWER_IN_JPEG if costly else _FEWER_PIXELS.get(image.format or "", MAX_PIXELS)
+    _check_size(*image.size, min(most, MAX_PIXELS))
     image.load()
-    image = _upright(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _from_array(_scaled(np.asarray(image)))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    image = _in_srgb(image)
-    if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))  # a copy: asarray would be read-only
+    turn = _turn(image)
+    upright = np.empty((*(image.size if turn > 4 else image.size[::-1]), 3), np.uint8)
+    # The upright photo as the file has it, from the EXIF standard: 5 to 8 swap rows and columns.
+    stored = upright.swapaxes(0, 1) if turn > 4 else upright
+    stored = stored[:: -1 if turn in (3, 4, 6, 7) else 1, :: -1 if turn in (2, 3, 7, 8) else 1]
+    # In strips, since a copy of the whole in another mode could be larger than all the rest.
+    top = 0
+    for strip in _in_rgb(image):
+        stored[top : top + len(strip)] = strip
+        top += len(strip)
+    return upright
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn(image: Image.Image) -> int:
     # Not ImageOps.exif_transpose: it writes the EXIF anew and so fails on odd entries that do not concern the turn.
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # broken EXIF is common and no reason to refuse the pixels
-        return image
-    return image if turn is None else image.transpose(turn)
+        return 1
+    return turn if turn in range(1, 9) else 1
 
 
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """Convert from the embedded colour profile (phones write Display P3); RGBA stays RGBA, the rest becomes RGB."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return image
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _in_rgb(image: Image.Image) -> Iterator[Photo]:
+    """Convert an image strip by strip."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        white = _white(image)
+        for strip in _strips(image):
+            yield _from_array(_scaled(np.asarray(strip), white))
+        return
+    mode = "RGBA" if image.has_transparency_data else image.mode if image.mode in ("L", "CMYK") else "RGB"
+    in_srgb = _to_srgb(image.info.get("icc_profile"), mode)
+    for strip in _strips(image):
+        strip = strip.convert(mode)
+        if in_srgb is not None:
+            strip = in_srgb.apply(strip)
+        if mode == "RGBA":
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, (255, 255, 255, 255)), strip)
+        yield np.asarray(strip.convert("RGB"))
+
+
+def _to_srgb(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return what converts from an embedded profile (phones write Display P3): RGBA to RGBA, the rest to RGB."""
+    # "mpet" marks a chain of steps of any length: a few kilobytes of them compute for minutes, and no camera writes it.
+    if not isinstance(profile, bytes) or b"mpet" in profile:
+        return None
     try:
         return ImageCms.buildTransform(
             ImageCms.ImageCmsProfile(io.BytesIO(profile)),
             ImageCms.createProfile("sRGB"),
-            image.mode,
-            "RGBA" if image.mode == "RGBA" else "RGB",
-        ).apply(image)
+            mode,
+            "RGBA" if mode == "RGBA" else "RGB",
+        )
     except Exception:  # broken or foreign profiles are common and no reason to refuse the pixels
-        return image
+        return None
 
 
-def _scaled(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _white(image: Image.Image) -> float:
+    """Return what is white in a deep grey image: no file says it, so take the next usual full scale."""
+    if image.mode.startswith("I;16"):
+        return 65535.0
+    top = max(float(np.max(_finite(np.asarray(strip)), initial=0.0)) for strip in _strips(image))
+    return next((scale for scale in (1.0, 255.0, 65535.0) if top <= scale), top)
+
+
+def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _scaled(values: npt.NDArray[Any], white: float) -> npt.NDArray[Any]:
     """Bring deep grey values to what `_from_array` reads: 16-bit whole numbers or floats in [0, 1]."""
-    if values.dtype.kind == "u":
-        return values
-    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    top = values.max(initial=0.0)
-    # No file says what white is in these modes; take the next usual full scale.
-    full = next((scale for scale in (1.0, 255.0, 65535.0) if top <= scale), top)
-    return np.clip(values / full, 0.0, 1.0)
+    return values if values.dtype.kind == "u" else np.clip(_finite(values) / white, 0.0, 1.0)
 
 
 def _from_array(array: npt.NDArray[Any]) -> Photo:
@@ -244,7 +351,7 @@ def _from_array(array: npt.NDArray[Any]) -> Photo:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise PhotoError(f"An array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}.")
-    _check_size(array.shape[1], array.shape[0])
+    _check_size(array.shape[1], array.shape[0], MAX_PIXELS)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)  # TIFF hands over big-endian values
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255

@@ -128,12 +128,12 @@ FAULTS: dict[str, tuple[Callable[[Path, str], None], str]] = {
     "empty_photo": (lambda folder, name: photo(folder, name).write_bytes(b""), "empty"),
     "damaged_mask": (lambda folder, name: cut_in_half(mask(folder, name)), "damaged"),
     "empty_mask": (lambda folder, name: mask(folder, name).write_bytes(b""), "damaged"),
-    "rgb_mask": (lambda folder, name: save_mask(folder, name, np.zeros((96, 72, 3), np.uint8)), "RGB"),
-    "deep_mask": (lambda folder, name: save_mask(folder, name, ZEROS.astype(np.uint16)), "I;16"),
-    "float_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(np.float32)), "float32"),
-    "flat_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.ravel()), "(6912,)"),
+    "rgb_mask": (lambda folder, name: save_mask(folder, name, np.zeros((96, 72, 3), np.uint8)), "8-bit label"),
+    "deep_mask": (lambda folder, name: save_mask(folder, name, ZEROS.astype(np.uint16)), "8-bit label"),
+    "float_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(np.float32)), "whole number"),
+    "flat_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.ravel()), "rows and columns"),
     "large_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(int) + 300), "outside 0 to 255"),
-    "object_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(object)), "Python objects"),
+    "object_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(object)), "not a label map"),
     "packed_npy": (replace_by_npz, "damaged"),
 }
 

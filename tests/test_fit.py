@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
+import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +45,15 @@ SEED_RECIPE = REPOSITORY / "train" / "configs" / "seed_resnet101.yaml"
 PHOTOS = 10  # in the training list
 STEPS = PHOTOS // 4  # an epoch
 EPOCHS = 3
-FILES = {"recipe.json", "state.pt", "best.safetensors", "last.safetensors", "log.jsonl", "tensorboard"}
+FILES = {
+    "recipe.json",
+    "state.pt",
+    "state.previous.pt",
+    "best.safetensors",
+    "last.safetensors",
+    "log.jsonl",
+    "tensorboard",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -82,7 +94,9 @@ def run(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / "state.pt", weights_only=True)
+    state = train.fit._read_state(folder)
+    assert state is not None
+    return state
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -245,9 +259,115 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_what_was_saved(
         patch.setitem(LOSSES, "bce", lambda logits, *_, **__: logits.mean() * float("nan"))
         with pytest.raises(TrainingError, match=f"Step {STEPS + 2} has the loss nan"):
             fit(recipe, data, tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() == {f"batch-{STEPS + 2}.npz"}
     fit(recipe, data, tmp_path)
     assert_same_run(tmp_path, run)
+    fit(recipe, data, tmp_path, fresh=True, stop_after=1)
+    assert not list(tmp_path.glob("batch-*"))
+
+
+def test_a_batch_whose_loss_is_not_a_number_is_named_and_kept(
+    recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    bce, normalize = LOSSES["bce"], train.fit.normalize
+
+    def spy(photos: Tensor, spec: ModelSpec) -> Tensor:
+        seen.append(photos)
+        return normalize(photos, spec)
+
+    def third_time(logits: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        return bce(logits, *arguments, **options) / (len(seen) != 3)
+
+    monkeypatch.setattr(train.fit, "normalize", spy)
+    monkeypatch.setitem(LOSSES, "bce", third_time)
+    pasting = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, paste=0.5))
+    with pytest.raises(TrainingError, match="Step 3 has the loss inf") as stopped:
+        fit(pasting, data, tmp_path)
+    with np.load(tmp_path / "batch-3.npz", allow_pickle=False) as kept:
+        ids, seeds = kept["ids"].tolist(), kept["seeds"].tolist()
+        np.testing.assert_array_equal(kept["photos"], seen[2])
+        assert kept["label_maps"].shape == (4, 64, 64)
+    assert f"on {', '.join(ids)}. Look at them in {tmp_path / 'batch-3.npz'}" in str(stopped.value)
+    (planned,) = Batches(PHOTOS, 4, 2, 3, recipe.seed)
+    assert [(f"train_{index}", seed) for index, seed in planned] == list(zip(ids, seeds, strict=True))
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "one byte short": lambda content: content[:-1],
+    "a bit flipped": lambda content: content[:5000] + bytes([content[5000] ^ 16]) + content[5001:],
+    "a bit of the checksum flipped": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "words": lambda content: b"no state" * 9,
+}
+
+
+@pytest.fixture(scope="module")
+def two_states(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was stopped in its third epoch, at its first step."""
+    folder = tmp_path_factory.mktemp("two")
+    fit(recipe, data, folder, stop_after=2 * STEPS + 1)
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_newest_state_gives_way_to_the_one_before(
+    damage: Callable[[bytes], bytes], two_states: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in train.fit.STATES:
+        shutil.copy(two_states / name, tmp_path)
+    assert read_state(tmp_path)["step"] == 2 * STEPS + 1
+    assert capsys.readouterr().err == ""
+    newest, previous = (tmp_path / name for name in train.fit.STATES)
+    newest.write_bytes(damage(newest.read_bytes()))
+    assert read_state(tmp_path)["step"] == 2 * STEPS
+    assert capsys.readouterr().err == f"{newest} is damaged and left out.\n"
+    previous.write_bytes(damage(previous.read_bytes()))
+    with pytest.raises(TrainingError, match=re.escape(f"{tmp_path} holds no state that is sound. Start again")):
+        train.fit._read_state(tmp_path)
+
+
+def test_a_run_goes_on_from_the_state_before_to_the_same_end(
+    recipe: Recipe, data: Path, run: Path, two_states: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(two_states, folder)
+    (folder / "state.pt").write_bytes(b"damaged")
+    leftover = folder / ".state.pt.k1ll3d"  # of a process killed while it wrote
+    leftover.touch()
+    fit(recipe, data, folder)
+    assert_same_run(folder, run)
+    assert figures(folder) == figures(run)
+    assert not leftover.exists()
+
+
+def test_a_stage_with_only_the_state_before_is_not_taken_as_done(
+    recipe: Recipe, data: Path, run: Path, two_states: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "stage-1"
+    shutil.copytree(two_states, folder)
+    (folder / "state.pt").unlink()  # as if killed between the two renames of a save
+    fit_stages([recipe, dataclasses.replace(recipe, epochs=1)], data, tmp_path)
+    assert_same_run(folder, run)
+
+
+def test_a_pickle_in_place_of_a_state_does_nothing(tmp_path: Path) -> None:
+    class LeavesAMark:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "mark"),)
+
+    buffer = io.BytesIO()
+    torch.save({"step": LeavesAMark()}, buffer)
+    evil = buffer.getvalue()
+    (tmp_path / "state.pt").write_bytes(evil + hashlib.sha256(evil).digest())
+    with pytest.raises(TrainingError, match="no state that is sound"):
+        train.fit._read_state(tmp_path)
+    assert not (tmp_path / "mark").exists()
+    torch.load(io.BytesIO(evil), weights_only=False)  # the proof that it would have shown
+    assert (tmp_path / "mark").is_dir()
 
 
 def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(
@@ -257,7 +377,7 @@ def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(
     monkeypatch.setitem(LOSSES, "bce", lambda logits, *_, **__: (logits * 0).sum().sqrt())
     with pytest.raises(TrainingError, match=r"Step 1 has the loss 0\.0 and the gradient norm nan"):
         fit(dataclasses.replace(recipe, batch_size=PHOTOS), data, tmp_path)
-    assert not (tmp_path / "state.pt").exists()
+    assert not any((tmp_path / name).exists() for name in train.fit.STATES)
 
 
 def test_a_frozen_encoder_does_not_move_and_the_rest_does(
@@ -371,7 +491,8 @@ def test_a_full_disk_leaves_the_state_before_usable(
         patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space left"):
             fit(recipe, data, tmp_path)
-    assert (tmp_path / "state.pt").read_bytes() == saved
+    assert (tmp_path / "state.previous.pt").read_bytes() == saved
+    assert read_state(tmp_path)["step"] == STEPS
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     fit(recipe, data, tmp_path)
     assert_same_run(tmp_path, run)

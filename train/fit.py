@@ -4,20 +4,26 @@ The same command runs on a CPU, on one GPU and, under `accelerate launch`, on ma
 from the recipe's seed and the step, so a run that was stopped goes on exactly where it was. A run's folder holds
 
     recipe.json         the recipe with every default filled in
-    state.pt            weights, average, optimiser and step; rewritten as a whole, read without unpickling objects
+    state.pt            weights, average, optimiser and step, with a checksum; read without unpickling objects
+    state.previous.pt   the state before: a run goes on from it where the newest is damaged
     best.safetensors    averaged weights of the best validation so far
     last.safetensors    averaged weights of the newest validation
     log.jsonl           a line each validation
+    batch-STEP.npz      the photos, label maps and ids of a batch whose loss was not a number
     tensorboard/        curves
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import math
+import pickle
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,6 +52,9 @@ from train.distributed import share_batch_norm
 from train.evaluate import choose_threshold, evaluate
 from train.recipe import Optimizer, Recipe
 
+_SEAL = hashlib.sha256().digest_size  # bytes of checksum behind a state
+STATES = ("state.pt", "state.previous.pt")  # the newest first
+FILES = ("recipe.json", *STATES, "best.safetensors", "last.safetensors", "log.jsonl")
 TITLES = {"bce": "BCE", "focal": "Focal", "tree_min": "Tree-Min", "focal_tree_min": "Focal-Tree-Min"}
 
 
@@ -67,7 +76,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         Path of the best checkpoint so far.
 
     Raises:
-        TrainingError: The folder holds a run of another recipe, or the loss is not a number.
+        TrainingError: The folder holds a run of another recipe or only damaged states, or the loss is not a number.
         DataError: The data have faults.
     """
     AcceleratorState._reset_state()  # else a second run in one process could not have another precision
@@ -112,7 +121,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     optimizer = _optimizer(model, recipe.optimizer)
     scheduler = LambdaLR(optimizer, _schedule(recipe.optimizer, total_steps))
 
-    state = _read_state(run / "state.pt")
+    state = _read_state(run)
     step, best = 0, -math.inf
     if state is not None:
         step, best = state["step"], state["best"]
@@ -121,8 +130,10 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
 
+    augmenter = Augmenter(recipe.crop, recipe.augment, tree.background, tree.void)
+    crops = Crops(examples, augmenter, recipe.augment.paste)
     loader = DataLoader(
-        Crops(examples, Augmenter(recipe.crop, recipe.augment, tree.background, tree.void), recipe.augment.paste),
+        crops,
         batch_sampler=Batches(len(examples), recipe.batch_size, step, total_steps, recipe.seed),
         num_workers=1,
         prefetch_factor=8,
@@ -138,7 +149,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     def save_state() -> None:
         if accelerator.is_main_process:
             _write_state(
-                run / "state.pt",
+                run,
                 {
                     "step": step,
                     "best": best,
@@ -166,8 +177,13 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
         running.append(accelerator.reduce(loss.detach(), "mean").item())
         if not math.isfinite(running[-1] + float(norm)):  # before the weights take it in
+            kept = run / f"batch-{step + 1}.npz"
+            (batch,) = Batches(len(examples), recipe.batch_size, step, step + 1, recipe.seed)
+            if accelerator.is_main_process:
+                _keep_batch(kept, crops, batch, examples)
             raise TrainingError(
-                f"Step {step + 1} has the loss {running[-1]} and the gradient norm {float(norm)}. Lower the learning "
+                f"Step {step + 1} has the loss {running[-1]} and the gradient norm {float(norm)} on "
+                f"{', '.join(examples[index].id for index, _ in batch)}. Look at them in {kept}, lower the learning "
                 f"rate or warm up longer. {run} keeps what was saved before."
             )
         optimizer.step()
@@ -233,10 +249,10 @@ def fit_stages(
         if best is not None:
             recipe = dataclasses.replace(recipe, start_from=str(best))
         best = folder / "best.safetensors"
-        if not fresh and best.is_file() and not (folder / "state.pt").is_file():
+        if not fresh and best.is_file() and not any((folder / name).is_file() for name in STATES):
             continue
         fit(recipe, data, folder, fresh, stop_after)
-        if stop_after is not None and (_read_state(folder / "state.pt") or {}).get("step") == stop_after:
+        if stop_after is not None and (_read_state(folder) or {}).get("step") == stop_after:
             break
     assert best is not None
     return best
@@ -336,9 +352,12 @@ def _claim(run: Path, recipe: Recipe, fresh: bool) -> None:
     """Make the run's folder, or check that it holds this recipe's run."""
     record = run / "recipe.json"
     content = json.dumps(recipe.to_dict(), indent=1)
+    unwanted = [path for name in FILES for path in run.glob(f".{name}.*")]  # of a process killed while it wrote
     if fresh:
-        for name in ("recipe.json", "state.pt", "best.safetensors", "last.safetensors", "log.jsonl"):
-            (run / name).unlink(missing_ok=True)
+        unwanted += [*(run / name for name in FILES), *run.glob("batch-*.npz")]
+    for path in unwanted:
+        path.unlink(missing_ok=True)
+    if fresh:
         shutil.rmtree(run / "tensorboard", ignore_errors=True)
     if record.is_file() and record.read_text(encoding="utf-8") != content:
         raise TrainingError(f"{run} holds a run of another recipe. Choose another folder, or pass --fresh.")
@@ -437,15 +456,40 @@ def _schedule(plan: Optimizer, total_steps: int) -> Any:
     return factor
 
 
-def _read_state(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+def _read_state(run: Path) -> dict[str, Any] | None:
+    """Return the newest state that is sound, or None of a run that has saved none."""
+    found = [run / name for name in STATES if (run / name).is_file()]
+    for path in found:
+        content = path.read_bytes()
+        payload, seal = content[:-_SEAL], content[-_SEAL:]
+        with contextlib.suppress(pickle.UnpicklingError):  # what holds anything but weights and numbers
+            if hashlib.sha256(payload).digest() == seal:
+                return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        tqdm.write(f"{path} is damaged and left out.", file=sys.stderr)
+    if found:
+        raise TrainingError(f"{run} holds no state that is sound. Start again with --fresh, or put a sound one there.")
+    return None
 
 
-def _write_state(path: Path, state: dict[str, Any]) -> None:
+def _write_state(run: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    payload = buffer.getvalue()
+    newest, previous = (run / name for name in STATES)
+    checkpoint.write_atomically(newest, payload + hashlib.sha256(payload).digest(), keep=previous)
+
+
+def _keep_batch(path: Path, crops: Crops, batch: list[tuple[int, int]], examples: list[Example]) -> None:
+    """Keep a batch for a person to look at: photos (B, 3, H, W), label maps (B, H, W), the ids and the crops' seeds."""
+    photos, label_maps = zip(*(crops[address] for address in batch), strict=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        photos=np.stack(photos),
+        label_maps=np.stack(label_maps),
+        ids=np.array([examples[index].id for index, _ in batch]),
+        seeds=np.array([seed for _, seed in batch]),
+    )
     checkpoint.write_atomically(path, buffer.getvalue())
 
 

@@ -1,0 +1,176 @@
+"""Training that is killed again and again ends with the very weights of training that nothing disturbed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+import torch
+
+import train.fit
+from hierseg import checkpoint
+from hierseg.model import ModelSpec
+from tests.data import write_dataset
+from train.fit import fit
+from train.recipe import Crop, Optimizer, Recipe
+
+pytestmark = pytest.mark.timeout(3600)  # a minute of computing, which a busy machine makes long
+
+KILLS = 20
+PHOTOS, BATCH = 10, 4
+EPOCHS = 45
+WRITES = ("fsync", "replace")  # what a save does: the bytes to the disk, then the names
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data"), train=PHOTOS, val=2)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_spec: ModelSpec) -> Recipe:
+    return Recipe(
+        loss="bce",
+        model=tiny_spec,
+        pretrained=False,
+        crop=Crop(size=64, scale=(0.8, 1.1)),
+        optimizer=Optimizer(lr=1e-2, encoder_lr=2e-3),
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        ema_decay=0.5,
+        threshold_photos=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def server() -> ForkServerContext:
+    """Starts processes that have all modules already, with nothing of this one's in their memory."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train.fit"])
+    return context
+
+
+def train_and_tell(recipe: Recipe, data: Path, run: Path, told: Connection, stop: tuple[str, int] | None) -> None:
+    """Train in a process of its own, tell every step, and stand still in the middle of a save if asked to.
+
+    Args:
+        recipe: As for `fit`.
+        data: As for `fit`.
+        run: As for `fit`.
+        told: Gets b"step" before each step and b"stop" where it stands still.
+        stop: Before which call of `os.fsync` or `os.replace` for a state to stand still: its name and number.
+    """
+    os.setsid()  # so that the loader's process can be killed with it
+    os.environ["TQDM_DISABLE"] = "1"
+    torch.set_num_threads(1)
+    normalize, write, calls = train.fit.normalize, checkpoint.write_atomically, 0
+
+    def telling(photos: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
+        told.send_bytes(b"step")
+        return normalize(photos, spec)
+
+    def standing(path: Path, payload: bytes, keep: Path | None = None) -> None:
+        if stop is None or path.name != "state.pt":
+            return write(path, payload, keep)
+        name, number = stop
+        real: Callable[..., None] = getattr(os, name)
+
+        def count(*arguments: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                told.send_bytes(b"stop")
+                signal.pause()
+            real(*arguments)
+
+        setattr(os, name, count)
+        try:
+            return write(path, payload, keep)
+        finally:
+            setattr(os, name, real)
+
+    train.fit.normalize = telling
+    checkpoint.write_atomically = standing
+    fit(recipe, data, run)
+
+
+def train_until(
+    server: ForkServerContext, recipe: Recipe, data: Path, run: Path, steps: int, stop: tuple[str, int] | None = None
+) -> int | None:
+    """Train in a process, kill it after some steps or where it stands still, and return its exit code."""
+    told, telling = server.Pipe(duplex=False)
+    process = server.Process(target=train_and_tell, args=(recipe, data, run, telling, stop))
+    process.start()
+    telling.close()
+    try:
+        while steps and told.recv_bytes() == b"step":
+            steps -= 1
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    except EOFError:  # it came to its end
+        pass
+    process.join()
+    return process.exitcode
+
+
+def assert_same_end(first: Path, second: Path) -> None:
+    states = [train.fit._read_state(folder) for folder in (first, second)]
+    assert all(state is not None and state["step"] == EPOCHS * (PHOTOS // BATCH) for state in states)
+    for state in states:
+        assert state is not None
+    weights = [state["model"] | state["average"] for state in states if state is not None]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    server: ForkServerContext, recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    run = tmp_path_factory.mktemp("undisturbed")
+    assert train_until(server, recipe, data, run, steps=10**6) == 0
+    return run
+
+
+def test_training_killed_twenty_times_at_random_steps_ends_with_the_same_weights(
+    server: ForkServerContext, recipe: Recipe, data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(6)
+    for _ in range(KILLS):
+        assert train_until(server, recipe, data, tmp_path, steps=chance.randint(1, 4)) == -signal.SIGKILL
+    assert train_until(server, recipe, data, tmp_path, steps=10**6) == 0
+    assert_same_end(tmp_path, undisturbed)
+
+
+def test_training_killed_in_the_middle_of_saves_ends_with_the_same_weights(
+    server: ForkServerContext, recipe: Recipe, data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    # The first save of a run renames once, every other twice: the old state goes, the new one comes.
+    for stop in (("fsync", 1), ("replace", 1), ("fsync", 2), ("replace", 2), ("replace", 3), ("replace", 4)):
+        assert train_until(server, recipe, data, tmp_path, 10**6, stop) == -signal.SIGKILL
+        assert list(tmp_path.glob(".state.pt.*"))  # the save was under way
+    assert train_until(server, recipe, data, tmp_path, steps=10**6) == 0
+    assert_same_end(tmp_path, undisturbed)
+
+
+def test_a_newest_state_damaged_again_and_again_ends_with_the_same_weights(
+    server: ForkServerContext, recipe: Recipe, data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(7)
+    for _ in range(5):
+        assert train_until(server, recipe, data, tmp_path, steps=chance.randint(5, 8)) == -signal.SIGKILL
+        newest = tmp_path / "state.pt"
+        content = bytearray(newest.read_bytes())
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        newest.write_bytes(content[: chance.choice((len(content), len(content) // 2))])
+    assert train_until(server, recipe, data, tmp_path, steps=10**6) == 0
+    assert_same_end(tmp_path, undisturbed)
