@@ -1,16 +1,19 @@
-"""The Space's entry point: builds the page and launches it."""
+"""The Space's entry point: builds the page and serves it."""
 
 import os
-
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-
 from pathlib import Path
 
-from hierseg.web.page import build_page, launch_options, load_predictors
+from hierseg.web.cleaning import private_folder
+
+# Before the page is imported, and with it Gradio, which asks once.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ["GRADIO_TEMP_DIR"] = private_folder()
+
+from hierseg.web.page import build_page, load_predictors, serve
 
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
 
 demo = build_page(load_predictors(), EXAMPLES)
 
 if __name__ == "__main__":
-    demo.launch(**launch_options())
+    serve(demo, Path(os.environ["GRADIO_TEMP_DIR"]))

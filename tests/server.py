@@ -1,17 +1,51 @@
-"""Starts the real page in a process of its own, as a user's machine would."""
+"""Starts the real page in a process of its own, as a user's machine would, and visits it."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
+import functools
+import io
+import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import uuid
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+Result = TypeVar("Result")
+
+
+def small_page(folder: Path, checkpoint: Path) -> Path:
+    """Make a folder with the real app.py whose checkpoints, bce and ftm, are a tiny one, which takes no time to run."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.log.jsonl")
+    shutil.copytree(REPOSITORY / "hierseg", folder / "hierseg", ignore=ignored)
+    for name in ("app.py", "examples/camera.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder / name)
+    (folder / "checkpoints").mkdir()
+    for name in ("bce", "ftm"):
+        shutil.copy(checkpoint, folder / "checkpoints" / f"{name}.safetensors")
+    return folder
+
+
+def finished(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end, in a thread of its own: a browser that is open has a loop running in the main one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 @contextlib.contextmanager
@@ -19,6 +53,15 @@ def running_page(
     cache: Path, folder: Path = REPOSITORY, python: str = sys.executable, **variables: str
 ) -> Iterator[str]:
     """Serve a folder's app.py on a free local port, with uploads below `cache`; yields its address."""
+    with running_server(cache, folder, python, **variables) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def running_server(
+    cache: Path, folder: Path = REPOSITORY, python: str = sys.executable, **variables: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Do as `running_page`; yields the address and the process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -38,16 +81,124 @@ def running_page(
         stderr=subprocess.STDOUT,
         text=True,
     )
+    assert process.stdout is not None
+    said: list[str] = []
+    # Unread, what the server writes of bad requests would fill the pipe and stop it.
+    reader = threading.Thread(target=said.extend, args=(process.stdout,))
     try:
-        assert process.stdout is not None
-        said: list[str] = []
         for line in process.stdout:  # ends when the process does, so this cannot wait for ever
             said.append(line)
             if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                yield found[0]
+                reader.start()
+                yield found[0], process
                 break
         else:
             raise AssertionError("the page did not start:\n" + "".join(said))
     finally:
+        if process.poll() is not None:
+            print(f"The server had ended, with {process.returncode}:", *said[-50:], sep="\n")
         process.terminate()
-        process.communicate(timeout=60)
+        process.wait(timeout=60)
+        if reader.is_alive():
+            reader.join()
+        process.stdout.close()
+
+
+class Visitor:
+    """What a browser and a program ask of the page, in plain HTTP, so that wrong things can be asked too."""
+
+    def __init__(self, url: str) -> None:
+        self.session = uuid.uuid4().hex
+        self.http = httpx.Client(base_url=url, timeout=120)
+        self._functions, self.viewer = _numbers(url)
+
+    def __enter__(self) -> Visitor:
+        """Open the page."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.http.close()
+
+    def upload(self, content: bytes, name: str = "photo.jpg") -> str:
+        """Upload a file and return its path on the server."""
+        answer = self.http.post("/gradio_api/upload", files={"files": (name, content)})
+        answer.raise_for_status()
+        return str(answer.json()[0])
+
+    def join(self, name: str, *data: Any) -> str:
+        """Put a call into the queue, as the page does, and return its number."""
+        body = {"data": data, "session_hash": self.session, "fn_index": self._functions[name]}
+        answer = self.http.post("/gradio_api/queue/join", json=body)
+        answer.raise_for_status()
+        return str(answer.json()["event_id"])
+
+    def hear(self) -> dict[str, Any]:
+        """Return what the queue says last to this session."""
+        heard: dict[str, Any] = {}
+        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: ") and "close_stream" not in line:
+                    heard = json.loads(line.removeprefix("data: "))
+        return heard
+
+    def show(self, path: str | None, truth: str | None = None) -> dict[str, Any]:
+        """Return what the viewer is given of a photo."""
+        self.join("show", *(each and file(each) for each in (path, truth)))
+        value: dict[str, Any] = self.hear()["output"]["data"][0]
+        return value
+
+    def call(self, name: str, *data: Any) -> tuple[str, Any]:
+        """Call a named function, as a program does; return "complete" or "error", and the answer."""
+        answer = self.http.post(f"/gradio_api/call/{name}", json={"data": data})
+        answer.raise_for_status()
+        said = self.http.get(f"/gradio_api/call/{name}/{answer.json()['event_id']}").text
+        kind, content = re.findall(r"event: (\w+)\ndata: (.*)\n\n", said)[-1]
+        return kind, json.loads(content)
+
+    def serve(self, function: str, data: Any, **others: Any) -> httpx.Response:
+        """Call a function of the viewer's."""
+        body = {"data": data, "component_id": self.viewer, "session_hash": self.session, "fn_name": function}
+        return self.http.post("/gradio_api/component_server", json=body | others)
+
+
+@functools.cache
+def _numbers(url: str) -> tuple[dict[str, int], int]:
+    """Return a page's numbers for its functions and for its viewer."""
+    config = httpx.get(f"{url}/config", timeout=120).json()
+    functions = {each["api_name"]: each["id"] for each in config["dependencies"] if each["backend_fn"]}
+    (viewer,) = (each["id"] for each in config["components"] if each["props"].get("elem_id") == "viewer")
+    return functions, viewer
+
+
+def file(path: Any, **others: Any) -> dict[str, Any]:
+    """Return how Gradio names a file."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}} | others
+
+
+def marked_photo(mark: int) -> bytes:
+    """Return a small JPEG that no other mark from 0 to 999 has the size and colour of."""
+    photo = Image.new("RGB", (32 + mark % 40, 32 + mark // 40), (mark * 37 % 256, mark * 91 % 256, mark * 53 % 256))
+    photo.paste((255, 255, 255), (8, 8, 16, 24))  # what shows nothing is not worked on
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def has_mark(content: bytes, mark: int) -> bool:
+    """Tell whether a picture is the marked one, but for what JPEG changes."""
+    with Image.open(io.BytesIO(content)) as image, Image.open(io.BytesIO(marked_photo(mark))) as expected:
+        if image.size != expected.size:
+            return False
+        pixels = [np.asarray(each.convert("RGB"), np.float64) for each in (image, expected)]
+    return bool(np.abs(pixels[0] - pixels[1]).mean() < 8)
+
+
+def url_of(content: bytes) -> str:
+    """Return a photo as a data URL."""
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+
+
+def content_of(url: str) -> bytes:
+    """Return the content of a data URL."""
+    return base64.b64decode(url.partition(",")[2])

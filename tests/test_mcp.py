@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.server import REPOSITORY, running_page
+from tests.server import REPOSITORY, finished, running_page
 
 
 async def _talk(url: str) -> tuple[Any, Any]:
@@ -29,7 +28,7 @@ async def _talk(url: str) -> tuple[Any, Any]:
 
 def test_segment_and_compare_are_tools_where_the_environment_asks_for_them(tmp_path: Path) -> None:
     with running_page(tmp_path, GRADIO_MCP_SERVER="true") as url:
-        tools, answer = asyncio.run(_talk(url))
+        tools, answer = finished(_talk(url))
     described = {tool.name: tool for tool in tools}
     assert set(described) == {"segment", "compare"}
     assert described["segment"].description.startswith("Segment the people in a photo along the tree")

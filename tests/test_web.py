@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -30,8 +31,9 @@ from hierseg.predictor import Look, Prediction, Predictor
 from hierseg.second_look import Window
 from hierseg.web import payload
 from hierseg.web.actions import Actions
+from hierseg.web.blocks import FAILED
 from hierseg.web.page import load_predictors
-from tests.server import REPOSITORY
+from tests.server import REPOSITORY, finished
 
 
 def _opened(url: str) -> Image.Image:
@@ -131,8 +133,45 @@ def test_a_photo_of_several_is_shown_like_one_alone(tiny_checkpoint: Path) -> No
     actions = Actions({"tiny": Predictor(tiny_checkpoint)})
     path = REPOSITORY / "examples" / "camera.jpg"
     url = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
-    assert actions.segment_file(url) == actions.show(str(path), None)
-    assert "not a photo" in actions.segment_file("data:,QUJD")["message"]
+    assert finished(actions.segment_file(url)) == actions.show(str(path), None)
+    assert "not a photo" in finished(actions.segment_file("data:,QUJD"))["message"]
+
+
+def test_of_many_photos_some_wait_and_the_rest_are_asked_to_come_again(tiny_checkpoint: Path) -> None:
+    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
+
+    async def send(count: int) -> list[dict[str, Any]]:
+        return await asyncio.gather(*(actions.segment_file(_frame(90)) for _ in range(count)))
+
+    answers = finished(send(40))
+    assert answers[-1] == {"busy": True}
+    served = [answer for answer in answers if "photo" in answer]
+    assert len(served) == 32 and answers.count({"busy": True}) == 8
+    assert "photo" in finished(send(1))[0]  # and whoever comes again is served
+
+
+def test_a_network_that_fails_is_told_in_a_sentence_and_the_next_photo_is_served(
+    tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor = Predictor(tiny_checkpoint)
+    actions = Actions({"tiny": predictor})
+    path = str(REPOSITORY / "examples" / "camera.jpg")
+    network = predictor.network
+
+    def failing(_: npt.NDArray[np.uint8]) -> Scores:
+        raise ValueError("a secret of the machine")
+
+    predictor.network = failing  # type: ignore[assignment]
+    answers = [
+        actions.show(path, None),
+        actions.segment_frame(_frame(90)),
+        finished(actions.segment_file(_frame(90))),
+    ]
+    assert answers == [{"message": FAILED}] * 3
+    assert "a secret" in caplog.text  # whoever runs the server is told
+    predictor.network = network
+    assert "photo" in actions.segment_frame(_frame(90))
+    assert "photo" in finished(actions.segment_file(_frame(90)))
 
 
 def test_live_frames_are_dropped_while_one_is_worked_on(tiny_checkpoint: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import functools
+import logging
 import threading
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
+import anyio.to_thread
 import gradio as gr
 import numpy as np
 from PIL import Image
@@ -22,11 +26,32 @@ from hierseg.metrics import DatasetIoU
 from hierseg.predictor import Prediction, Predictor, predict_all
 from hierseg.visualize import difference_picture, indexed_image, overlay
 from hierseg.web import payload
+from hierseg.web.blocks import FAILED
 from hierseg.web.gpu import on_gpu
 
 _LARGEST_FRAME = 2_000_000  # characters of a live frame's data URL
 _LARGEST_FILE = 20_000_000  # of a whole photo's: 15 MB, as for uploads
+_MOST_WAITING = 32  # whole photos
 _FAULTS = (PhotoError, LabelMapError, HierarchyError, ValueError)  # with a sentence for whoever caused them
+_log = logging.getLogger(__name__)
+Arguments = ParamSpec("Arguments")
+Scene = TypeVar("Scene")
+
+
+def _answered(function: Callable[Arguments, Scene]) -> Callable[Arguments, Scene | dict[str, Any]]:
+    """Make a function give the viewer a sentence where it fails: Gradio would leave the viewer at work for ever."""
+
+    @functools.wraps(function)
+    def answer(*arguments: Arguments.args, **options: Arguments.kwargs) -> Scene | dict[str, Any]:
+        try:
+            return function(*arguments, **options)
+        except PhotoError as error:
+            return payload.refusal(str(error))
+        except Exception:
+            _log.exception("a photo could not be taken apart")
+            return payload.refusal(FAILED)
+
+    return answer
 
 
 class Actions:
@@ -38,8 +63,10 @@ class Actions:
         self.tree = next(iter(predictors.values())).card.hierarchy
         self._run = on_gpu(self._predict)
         self._live = threading.Lock()
-        self._files = threading.Lock()
+        self._turn = asyncio.Lock()
+        self._waiting = 0
 
+    @_answered
     def show(self, photo: str | None, truth: str | None) -> dict[str, Any] | None:
         """Return what the viewer shows of a photo file and, where there is one, its ground truth's file."""
         if photo is None:
@@ -53,6 +80,7 @@ class Actions:
         note = "This photo is animated; its first picture is shown." if is_animated(photo) else ""
         return payload.scene(shown, self.predictors, predictions, labels, note, size)
 
+    @_answered
     def segment_frame(self, frame: str) -> dict[str, Any]:
         """Return what the viewer shows of a camera's frame, a JPEG as a data URL, or {"busy": True}.
 
@@ -65,23 +93,28 @@ class Actions:
             shown = payload.shrink(open_photo(_content(frame, _LARGEST_FRAME)))
             predictions = self._run(shown, thorough=False)
             return payload.scene(shown, self.predictors, predictions)
-        except PhotoError as error:
-            return payload.refusal(str(error))
         finally:
             self._live.release()
 
-    def segment_file(self, file: str) -> dict[str, Any]:
+    async def segment_file(self, file: str) -> dict[str, Any]:
         """Return what the viewer shows of a photo file, sent as a data URL, which is never written to a disk.
 
-        One photo is worked on at a time: others wait their turn.
+        One photo is worked on at a time: others wait their turn, and hold no thread meanwhile. Where too many wait, the
+        answer is {"busy": True}.
         """
+        if self._waiting >= _MOST_WAITING:
+            return {"busy": True}
+        self._waiting += 1
         try:
-            shown, size = _to_show(open_photo(_content(file, _LARGEST_FILE)))
-        except PhotoError as error:
-            return payload.refusal(str(error))
-        with self._files:
-            predictions = self._run(shown)
-        return payload.scene(shown, self.predictors, predictions, original=size)
+            async with self._turn:
+                return await anyio.to_thread.run_sync(self._segment_file, file)
+        finally:
+            self._waiting -= 1
+
+    @_answered
+    def _segment_file(self, file: str) -> dict[str, Any]:
+        shown, size = _to_show(open_photo(_content(file, _LARGEST_FILE)))
+        return payload.scene(shown, self.predictors, self._run(shown), original=size)
 
     def segment(
         self, photo: str | None, checkpoint: str, level: str, opacity: float

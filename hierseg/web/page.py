@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gradio as gr
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from gradio.data_classes import ImageData
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
 
 from hierseg import checkpoint
 from hierseg.checkpoint import CheckpointError
@@ -17,6 +27,9 @@ from hierseg.predictor import Predictor
 from hierseg.visualize import readable
 from hierseg.web import payload
 from hierseg.web.actions import Actions
+from hierseg.web.blocks import GuardedBlocks
+from hierseg.web.cleaning import cleaning
+from hierseg.web.guard import LARGEST_PHOTO, Guard
 
 TITLE = "hierseg"
 HEADING = """
@@ -45,7 +58,8 @@ differences, figures = client.predict(handle_file("photo.jpg"), level="parts", t
 “Use via API” below has the same for other languages. Where the page was started with `GRADIO_MCP_SERVER=true`,
 assistants find both as MCP tools under `/gradio_api/mcp/`.
 """
-MAX_FILE_SIZE = "15mb"
+MOST_WAITING = 64  # photos in the queue
+MOST_SESSIONS = 64  # visitors of whom Gradio keeps something; who comes back after more than these is not missed
 SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "sequence.js", "viewer.js")  # run as one, in this order
 WORKING = "(photo) => photo ? { working: 'Taking the photo apart …' } : null"
 
@@ -90,14 +104,14 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
     def segment_frame(frame: str) -> dict[str, Any]:  # a function: Gradio sets a mark on it, which no method takes
         return actions.segment_frame(frame)
 
-    def segment_file(file: str) -> dict[str, Any]:
-        return actions.segment_file(file)
+    async def segment_file(file: str) -> dict[str, Any]:
+        return await actions.segment_file(file)
 
     def picked(event: gr.EventData) -> str:
         return str(examples[event.index])
 
-    # Uploads and results are deleted within eleven minutes: every minute, what is ten minutes old.
-    page: gr.Blocks = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600))
+    page: gr.Blocks = GuardedBlocks(title=TITLE, analytics_enabled=False)
+    page.queue(max_size=MOST_WAITING, api_open=False)
     with page:
         gr.Markdown(HEADING, elem_id="heading")
         with gr.Row(equal_height=False):
@@ -192,17 +206,56 @@ def _photo_input(**options: Any) -> gr.Image:
     return component
 
 
-def launch_options() -> dict[str, Any]:
-    """Return the arguments of `launch` that the page needs wherever it runs."""
+def launch_options(folder: Path) -> dict[str, Any]:
+    """Return the arguments of `launch` that the page needs wherever it runs.
+
+    Args:
+        folder: Where Gradio writes, see `cleaning.private_folder`.
+
+    Returns:
+        Arguments by name.
+    """
     return {
         "theme": theme(),
         "css": _own_file("page.css"),
         "ssr_mode": False,
-        "max_file_size": MAX_FILE_SIZE,
+        "max_file_size": LARGEST_PHOTO,
+        "state_session_capacity": MOST_SESSIONS,
+        "enable_monitoring": False,
         "footer_links": ["api"],
         "run_history": False,  # it would keep visitors' photos in their browsers
         "show_error": True,
+        "_frontend": False,  # or a server that visitors are waiting for ends if it cannot hear itself within 3 seconds
+        "app_kwargs": {
+            "openapi_url": None,
+            "middleware": [Middleware(Guard)],
+            "lifespan": cleaning(folder),
+            "exception_handlers": {RequestValidationError: _refuse_body},
+        },
     }
+
+
+def serve(page: gr.Blocks, folder: Path) -> NoReturn:
+    """Serve the page until the process is told to end, by Ctrl-C or SIGTERM, and end it; nothing of a visitor is left.
+
+    Args:
+        page: From `build_page`.
+        folder: Where Gradio writes, see `cleaning.private_folder`.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        page.launch(**launch_options(folder), prevent_thread_lock=True)
+        while page.is_running:
+            time.sleep(0.1)
+    page.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    sys.stdout.flush()
+    os._exit(0)  # Gradio's threads would wait for every browser that is still connected
+
+
+async def _refuse_body(_: Request, __: Exception) -> JSONResponse:
+    """Say in a sentence what FastAPI would say in a list with everything that was sent."""
+    return JSONResponse({"detail": "This is not JSON of the kind that this address takes."}, 422)
 
 
 def theme() -> gr.themes.Base:

@@ -1,0 +1,73 @@
+"""A gr.Blocks that believes no visitor: it opens only what was uploaded, and answers every fault with a sentence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+FAILED = "This failed on the server. Try again, or with another photo."
+_NOT_UPLOADED = "Only files that were uploaded to this page are opened: no address, and no file of the server."
+_WRONG = "These are not the values that this takes. “Use via API” at the foot of the page names them."
+_log = logging.getLogger(__name__)
+
+
+class GuardedBlocks(gr.Blocks):
+    """Blocks whose inputs are checked before Gradio looks at them, and whose values are not kept."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
+        """Check what came in, and hand it on.
+
+        Gradio fetches an address where it finds one, and does not check the path of an image that says nothing of its
+        `meta`.
+
+        Raises:
+            gr.Error: Inputs that are not what the function takes, or a file that was not uploaded.
+        """
+        try:
+            if not all(map(_was_uploaded, _paths(inputs))):
+                raise gr.Error(_NOT_UPLOADED)
+            return await super().preprocess_data(block_fn, inputs, *arguments, **options)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise gr.Error(_WRONG) from error
+
+    async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Run a function for a visitor.
+
+        Raises:
+            gr.Error: Whatever goes wrong, with a sentence.
+        """
+        try:
+            answer: dict[str, Any] = await super().process_api(*arguments, **options)
+            return answer
+        except gr.Error as error:
+            error.print_exception = False  # the visitor's fault, of which the log need not hear
+            raise
+        except Exception as error:
+            _log.exception("a function of the page failed")
+            raise gr.Error(FAILED, print_exception=False) from error
+        finally:
+            # The last values of every session, the photo among them, kept for links to them, which are not served.
+            if state := options.get("state"):
+                state.config_values.clear()
+
+
+def _paths(value: Any) -> Iterator[Any]:
+    """Find whatever Gradio may take for a file."""
+    if isinstance(value, dict):
+        if value.get("path") is not None:
+            yield value["path"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _paths(part)
+
+
+def _was_uploaded(path: Any) -> bool:
+    return isinstance(path, str) and Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
