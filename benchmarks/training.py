@@ -29,15 +29,19 @@ def rows(rounds: int, data: Path | None) -> list[Row]:
 
 
 def _losses(rounds: int) -> list[Row]:
+    """Measure on what a training step hands over: regions, not noise, and channels-last logits in bf16."""
     tree = Hierarchy.default()
     random = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 7, (16, 224, 224), generator=random)
+    labels = torch.randint(0, 7, (16, 8, 8), generator=random).repeat_interleave(28, 1).repeat_interleave(28, 2)
     targets = torch.from_numpy(tree.membership)[labels].permute(0, 3, 1, 2)
-    logits = torch.randn(16, 9, 224, 224, generator=random).requires_grad_()
+    valid = torch.ones(labels.shape, dtype=torch.bool)
+    logits = torch.randn(16, 9, 224, 224, generator=random).to(torch.bfloat16, memory_format=torch.channels_last)
+    logits.requires_grad_()
+    weights = Recipe.stages_from_yaml(_RECIPES / "bce.yaml")[-1].node_weights()
 
     def step(name: str) -> None:
         logits.grad = None
-        LOSSES[name](logits, targets, tree).backward()
+        LOSSES[name](logits, targets, tree, valid=valid, positive_weights=weights).backward()
 
     found = interleaved({name: partial(step, name) for name in LOSSES}, rounds)
     return [

@@ -1,19 +1,22 @@
-"""Pure functions of (logits, targets, hierarchy): BCE, focal, tree-min and focal tree-min.
+"""Pure functions of (logits, targets, hierarchy): BCE, focal, tree-min, focal tree-min and their rivals.
 
 The tree losses are those of Li et al., "Deep Hierarchical Semantic Segmentation", CVPR 2022 (arXiv 2203.14335),
-equations 4 to 6, computed exactly. All four share one form. Let z be a logit that is large where the prediction agrees
-with the target; then a term is
+equations 4 to 6, computed exactly. The first four share one form. Let z be a logit that is large where the prediction
+contradicts the target; then a term is
 
-    sigmoid(-z) ** gamma * softplus(-z)
+    sigmoid(z) ** gamma * softplus(z)
 
-and the losses differ only in z: the node's own logit (plain), or, since min and max commute with the sigmoid, the
-lowest logit among its ancestors where the target is 1 and the highest among its descendants where it is 0 (tree-min).
+and the losses differ only in z. For plain losses it is the node's own logit where the target is 0, and minus that where
+it is 1. Min and max commute with the sigmoid, so for tree-min it is the highest such logit among the node and its
+descendants where the target is 0, among the node and its ancestors where it is 1.
+
+The gradient is written out: automatic differentiation of these steps costs several times as much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,8 +37,7 @@ def bce(
     positive_weights: Tensor | None = None,
 ) -> Tensor:
     """Binary cross-entropy of each node by itself; takes and ignores `gamma`. Arguments as for `focal_tree_min`."""
-    z = _plain(logits, targets, hierarchy)
-    return _reduce(_terms(z, 0.0), targets, hierarchy, valid, reduction, positive_weights)
+    return _loss(logits, targets, hierarchy, (), 0.0, valid, reduction, positive_weights)
 
 
 def focal(
@@ -48,8 +50,7 @@ def focal(
     positive_weights: Tensor | None = None,
 ) -> Tensor:
     """Focal loss of each node by itself (Lin et al., ICCV 2017). Arguments as for `focal_tree_min`."""
-    z = _plain(logits, targets, hierarchy)
-    return _reduce(_terms(z, gamma), targets, hierarchy, valid, reduction, positive_weights)
+    return _loss(logits, targets, hierarchy, (), gamma, valid, reduction, positive_weights)
 
 
 def tree_min(
@@ -62,8 +63,7 @@ def tree_min(
     positive_weights: Tensor | None = None,
 ) -> Tensor:
     """Tree-min loss (Li et al., eq. 5); takes and ignores `gamma`. Arguments as for `focal_tree_min`."""
-    z = _tree(logits, targets, hierarchy)
-    return _reduce(_terms(z, 0.0), targets, hierarchy, valid, reduction, positive_weights)
+    return _loss(logits, targets, hierarchy, _edges(hierarchy), 0.0, valid, reduction, positive_weights)
 
 
 def focal_tree_min(
@@ -78,7 +78,8 @@ def focal_tree_min(
     """Focal tree-min loss (Li et al., eq. 6).
 
     A positive node is charged for the least sure of itself and the nodes above it, a negative one for the most sure of
-    itself and the nodes below it, so a prediction that breaks the tree always pays.
+    itself and the nodes below it, so a prediction that breaks the tree always pays. That one node alone gets the term's
+    gradient: where some tie it is the farthest, of siblings the first. Second derivatives are refused.
 
     Args:
         logits: Scores before the sigmoid, float, shape (B, N, H, W) in the tree's node order.
@@ -96,8 +97,84 @@ def focal_tree_min(
     Raises:
         ValueError: A shape does not fit the tree, gamma is negative, or the reduction has no such name.
     """
-    z = _tree(logits, targets, hierarchy)
-    return _reduce(_terms(z, gamma), targets, hierarchy, valid, reduction, positive_weights)
+    return _loss(logits, targets, hierarchy, _edges(hierarchy), gamma, valid, reduction, positive_weights)
+
+
+def seed_focal_tree_min(
+    logits: Tensor,
+    targets: Tensor,
+    hierarchy: Hierarchy,
+    gamma: float = 2.0,
+    valid: Tensor | None = None,
+    reduction: Reduction = "node",
+    positive_weights: Tensor | None = None,
+) -> Tensor:
+    """Focal tree-min loss with the fault of this project's seed, only to be compared with.
+
+    Going up the tree, the seed loops over the nodes of a level and, for each, over all nodes of the next level, and
+    each turn writes the node's value anew instead of adding to it. So the last turn stands, also over what was written
+    on the way down; where its node is no child, that is the node's own score. This is left of minimum and maximum:
+
+    - positive: a leaf has the minimum over itself and all above it, as it should; other nodes have their own score;
+    - negative: a root has the maximum over itself and what its children have; the parent of the last node of the next
+      level has the maximum over itself and that node; other nodes have their own score.
+
+    In the default tree, upper is trained as if it had no tree, and lower sees no part of it but the lower leg.
+    Arguments as for `focal_tree_min`.
+    """
+    _check(logits, targets, hierarchy)
+    compared = _seed_logits(logits, targets, hierarchy)
+    return _loss(compared, targets, hierarchy, (), gamma, valid, reduction, positive_weights)
+
+
+def level_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    hierarchy: Hierarchy,
+    gamma: float = 0.0,
+    valid: Tensor | None = None,
+    reduction: Reduction = "node",
+    positive_weights: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of each level over the nodes it shows and background, for `activations.level_softmax`.
+
+    A pixel that is annotated higher in the tree than a level may be any of the level's nodes below: their shares are
+    added up. On a level a leaf from above stands for itself.
+
+    Args:
+        logits: Float, shape (B, N, H, W) in the tree's node order; background has the logit 0.
+        targets: Node masks, bool or 0/1 numbers, same shape; on in a pixel are the nodes of one path or none.
+        hierarchy: The tree.
+        gamma: Taken and ignored.
+        valid: Which pixels count, bool, shape (B, H, W); None for all.
+        reduction: "node" is the mean over pixels, then over levels; "level" is the mean over pixels, summed over
+            levels; "none" returns the terms.
+        positive_weights: Factor on the terms of pixels of each node, shape (N,); None for 1. Background has 1.
+
+    Returns:
+        A scalar, or the terms (B, levels, H, W), zero where not valid, with "none". At least float32.
+
+    Raises:
+        ValueError: A shape does not fit the tree, or the reduction has no such name.
+    """
+    levels = tuple(hierarchy.levels.values())
+    return _cross_entropy(logits, targets, hierarchy, levels, valid, reduction, positive_weights)
+
+
+def leaf_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    hierarchy: Hierarchy,
+    gamma: float = 0.0,
+    valid: Tensor | None = None,
+    reduction: Reduction = "node",
+    positive_weights: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy over the leaves and background, for `activations.leaf_softmax` (Weber et al., CVPR 2024).
+
+    Arguments as for `level_cross_entropy`, with the leaves as the only level.
+    """
+    return _cross_entropy(logits, targets, hierarchy, (hierarchy.leaves,), valid, reduction, positive_weights)
 
 
 LossFunction = Callable[..., Tensor]
@@ -106,59 +183,57 @@ LOSSES: dict[str, LossFunction] = {
     "focal": focal,
     "tree_min": tree_min,
     "focal_tree_min": focal_tree_min,
+    "seed_focal_tree_min": seed_focal_tree_min,
+    "level_cross_entropy": level_cross_entropy,
+    "leaf_cross_entropy": leaf_cross_entropy,
+}
+# What makes scores of the logits that a loss trains, see `hierseg.activations`.
+ACTIVATION_OF = dict.fromkeys(LOSSES, "sigmoid") | {
+    "level_cross_entropy": "level_softmax",
+    "leaf_cross_entropy": "leaf_softmax",
 }
 
-
-def _plain(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Return the agreement logit of the losses that take each node by itself, (B, N, H, W)."""
-    _check(logits, targets, hierarchy)
-    logits = _at_least_float32(logits)
-    return torch.where(targets.bool(), logits, -logits)
+_Edges = tuple[tuple[int, int], ...]
 
 
-def _tree(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Return the agreement logit of the tree-min losses, (B, N, H, W)."""
-    _check(logits, targets, hierarchy)
-    own = _at_least_float32(logits).unbind(1)
-    lowest: list[Tensor] = []  # over a node and all above it
-    for index, parent in enumerate(hierarchy.parents):  # level order: a parent comes before its children
-        lowest.append(own[index] if parent < 0 else torch.minimum(own[index], lowest[parent]))
-    highest = list(own)  # over a node and all below it
-    for index in reversed(range(len(hierarchy))):
-        for child in hierarchy.children[index]:
-            highest[index] = torch.maximum(highest[index], highest[child])
-    return torch.where(targets.bool(), torch.stack(lowest, 1), -torch.stack(highest, 1))
+def _edges(hierarchy: Hierarchy) -> _Edges:
+    """Return (node, parent) of each node that has one; in level order, so from the roots down."""
+    return tuple((node, parent) for node, parent in enumerate(hierarchy.parents) if parent >= 0)
 
 
-def _terms(z: Tensor, gamma: float) -> Tensor:
-    if gamma < 0:
-        raise ValueError(f"gamma must be at least 0, not {gamma}.")
-    if gamma == 0:
-        return functional.softplus(-z)
-    # sigmoid(-z) ** gamma, written so that its gradient is finite where the sigmoid is 0.
-    return torch.exp(-gamma * functional.softplus(z)) * functional.softplus(-z)
-
-
-def _reduce(
-    terms: Tensor,
+def _loss(
+    logits: Tensor,
     targets: Tensor,
     hierarchy: Hierarchy,
+    edges: _Edges,
+    gamma: float,
     valid: Tensor | None,
     reduction: Reduction,
     positive_weights: Tensor | None,
 ) -> Tensor:
-    if positive_weights is not None:
-        if positive_weights.shape != (len(hierarchy),):
-            raise ValueError(f"Expected ({len(hierarchy)},) positive weights, got {tuple(positive_weights.shape)}.")
-        weights = positive_weights.to(terms).view(1, -1, 1, 1)
-        terms = torch.where(targets.bool(), terms * weights, terms)
+    _check(logits, targets, hierarchy, positive_weights)
+    if gamma < 0:
+        raise ValueError(f"gamma must be at least 0, not {gamma}.")
     if valid is not None:
-        if valid.shape == terms[:, 0].shape:
-            valid = valid.unsqueeze(1).expand_as(terms)
-        if valid.shape != terms.shape:
-            raise ValueError(f"Logits are {tuple(terms.shape)} but the valid mask is {tuple(valid.shape)}.")
+        if valid.shape == logits[:, 0].shape:
+            valid = valid.unsqueeze(1)
+        elif valid.shape != logits.shape:
+            raise ValueError(f"Logits are {tuple(logits.shape)} but the valid mask is {tuple(valid.shape)}.")
         valid = valid.bool()
-        terms = terms.masked_fill(~valid, 0.0)
+    terms = _Terms.apply(logits, targets, edges, gamma, valid, positive_weights)  # type: ignore[no-untyped-call]
+    return _reduce(terms, hierarchy, valid, reduction)
+
+
+def _check(logits: Tensor, targets: Tensor, hierarchy: Hierarchy, positive_weights: Tensor | None = None) -> None:
+    if logits.ndim != 4 or logits.shape[1] != len(hierarchy):
+        raise ValueError(f"Expected (B, {len(hierarchy)}, H, W), got {tuple(logits.shape)}.")
+    if logits.shape != targets.shape:
+        raise ValueError(f"Logits are {tuple(logits.shape)} but targets are {tuple(targets.shape)}.")
+    if positive_weights is not None and positive_weights.shape != (len(hierarchy),):
+        raise ValueError(f"Expected ({len(hierarchy)},) positive weights, got {tuple(positive_weights.shape)}.")
+
+
+def _reduce(terms: Tensor, hierarchy: Hierarchy, valid: Tensor | None, reduction: Reduction) -> Tensor:
     if reduction == "none":
         return terms
     pixels = (0, 2, 3)
@@ -171,13 +246,133 @@ def _reduce(
     raise ValueError(f"reduction must be 'none', 'node' or 'level', not {reduction!r}.")
 
 
-def _check(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> None:
-    if logits.ndim != 4 or logits.shape[1] != len(hierarchy):
-        raise ValueError(f"Expected (B, {len(hierarchy)}, H, W), got {tuple(logits.shape)}.")
-    if logits.shape != targets.shape:
-        raise ValueError(f"Logits are {tuple(logits.shape)} but targets are {tuple(targets.shape)}.")
+class _Terms(torch.autograd.Function):
+    """The terms (B, N, H, W), those of positive targets weighted; 0 where not valid."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        targets: Tensor,
+        edges: _Edges,
+        gamma: float,
+        valid: Tensor | None,
+        positive_weights: Tensor | None,
+    ) -> Tensor:
+        dtype = torch.promote_types(logits.dtype, torch.float32)  # half formats lose small differences that a log needs
+        positive = targets.bool().contiguous()
+        below = logits.to(dtype, copy=True, memory_format=torch.contiguous_format)
+        above = -below
+        for node, parent in reversed(edges):  # the highest of a node and all below it
+            torch.maximum(below[:, parent], below[:, node], out=below[:, parent])
+        for node, parent in edges:  # the highest of a node and all above it
+            torch.maximum(above[:, node], above[:, parent], out=above[:, node])
+
+        z = torch.where(positive, above, below)
+        if valid is not None:
+            z.masked_fill_(~valid, -torch.inf)  # right beyond doubt: no cost and no slope
+        terms = functional.softplus(z)
+        slopes = z.sigmoid_()
+        if gamma > 0:
+            focus = slopes**gamma
+            finite = terms.clamp(max=torch.finfo(dtype).max)  # 0 * inf is not a number
+            slopes.add_((1 - slopes).mul_(finite), alpha=gamma).mul_(focus)
+            terms.mul_(focus)
+        if positive_weights is not None:
+            weights = torch.where(positive, positive_weights.to(terms).view(-1, 1, 1), 1.0)
+            slopes.mul_(weights)
+            terms.mul_(weights)
+
+        ctx.save_for_backward(logits, slopes, positive, *((above, below) if edges else ()))
+        ctx.edges = edges
+        return terms
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("The losses have no second derivative: differentiate them without create_graph.")
+        logits, slopes, positive, *relatives = ctx.saved_tensors
+        slopes = slopes * upstream
+        # Each slope starts at its own node and moves, edge by edge, to the relative that the term was made of.
+        down = torch.where(positive, 0.0, slopes)
+        up = torch.sub(down, slopes, out=slopes)  # negative, as `above` is made of negated logits
+        if relatives:
+            above, below = relatives
+            same = torch.empty_like(up[:, 0])
+            for node, parent in reversed(ctx.edges):
+                torch.eq(above[:, node], above[:, parent], out=same)
+                _move(up[:, node], up[:, parent], same)
+            for node, parent in ctx.edges:
+                torch.eq(below[:, node], below[:, parent], out=same)
+                _move(down[:, parent], down[:, node], same)
+        up += down
+        del down  # before another array as large is made
+        # In the layout of the logits: on another the backward pass of the network is slower.
+        return torch.empty_like(logits).copy_(up), None, None, None, None, None
 
 
-def _at_least_float32(logits: Tensor) -> Tensor:
-    """Half formats lose the small differences that a log needs; float64 stays."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+def _move(source: Tensor, target: Tensor, where: Tensor) -> None:
+    """Move numbers where a mask of 0.0 and 1.0 is 1; with a mask of bools this takes several times as long."""
+    target.addcmul_(source, where)
+    source.addcmul_(source, where, value=-1)
+
+
+def _seed_logits(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """Return the logits that the seed compares with the targets, (B, N, H, W)."""
+    own = logits.unbind(1)
+    lowest = list(own)
+    for path in hierarchy.paths:
+        lowest[path[-1]] = torch.stack([own[node] for node in path]).amin(0)
+    highest = list(own)
+    for level in range(2, max(hierarchy.depths) + 1):
+        last = max(node for node, depth in enumerate(hierarchy.depths) if depth == level)
+        parent = hierarchy.parents[last]
+        highest[parent] = torch.maximum(own[parent], own[last])
+    for root in hierarchy.roots:
+        highest[root] = torch.stack([own[root], *(highest[child] for child in hierarchy.children[root])]).amax(0)
+    return torch.where(targets.bool(), torch.stack(lowest, 1), torch.stack(highest, 1))
+
+
+def _cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    hierarchy: Hierarchy,
+    levels: tuple[tuple[int, ...], ...],
+    valid: Tensor | None,
+    reduction: Reduction,
+    positive_weights: Tensor | None,
+) -> Tensor:
+    """Return the cross-entropy of a softmax over background and the nodes of each level."""
+    _check(logits, targets, hierarchy, positive_weights)
+    if valid is not None and valid.shape != logits[:, 0].shape:
+        raise ValueError(f"Logits are {tuple(logits.shape)} but the valid mask is {tuple(valid.shape)}.")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    on = targets.bool()
+    possible = _possible(on, hierarchy)
+    columns = []
+    for nodes in map(list, levels):
+        shares = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, nodes]], 1).log_softmax(1)
+        true = torch.cat([~possible[:, nodes].any(1, keepdim=True), possible[:, nodes]], 1)
+        term = -shares.masked_fill(~true, -torch.inf).logsumexp(1)
+        if positive_weights is not None:
+            extra = (positive_weights[nodes] - 1).to(term).view(-1, 1, 1)
+            term = term * (1 + (on[:, nodes] * extra).sum(1))
+        columns.append(term)
+    terms = torch.stack(columns, 1)
+    if valid is not None:
+        valid = valid.bool().unsqueeze(1)
+        terms = terms.masked_fill(~valid, 0.0)
+    if reduction == "level":
+        return _reduce(terms, hierarchy, valid, "node") * len(levels)
+    return _reduce(terms, hierarchy, valid, reduction)
+
+
+def _possible(on: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """Return which nodes a pixel may be of, (B, N, H, W): those that are on, and all below the last that is."""
+    possible = list(on.unbind(1))
+    for node, children in enumerate(hierarchy.children):
+        if children:
+            undecided = possible[node] & ~on[:, list(children)].any(1)
+            for child in children:
+                possible[child] = possible[child] | undecided
+    return torch.stack(possible, 1)

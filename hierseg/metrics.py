@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +15,7 @@ from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
 
 _SMOOTHING = 1e-8  # the seed's; makes a node that is absent and not predicted score 1
 _BINS = 15  # of confidence, the usual number for the expected calibration error
+_BOUNDARY = 0.02  # of the photo's diagonal, as far as a boundary reaches into its mask; Cheng et al.'s choice
 
 # Least share of a photo that its people cover, for each class of person size.
 PERSON_SIZES = {"under 2 %": 0.0, "2-10 %": 0.02, "over 10 %": 0.1}
@@ -143,20 +147,24 @@ class Calibration:
     A pixel's confidence is the score of the node it is given on that level, or, given background, what the best root
     leaves of 1. Confidences fall into 15 equal bins; the error is the mean over pixels of the distance between a bin's
     mean confidence and its share of right pixels (Guo et al., ICML 2017). Void pixels do not count.
+
+    Attributes:
+        hierarchy: The tree.
+        bins: For each level, for pixels called background and person, and for each bin: pixels, sum of confidence,
+            right pixels. Shape (L, 2, 15, 3).
     """
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         """Start with no photo."""
         self.hierarchy = hierarchy
         self._slots = _slots(hierarchy)
-        # For each level, for pixels called background and person, and for each bin: pixels, sum of confidence, right.
-        self._bins = np.zeros((len(hierarchy.levels), 2, _BINS, 3))
+        self.bins = np.zeros((len(hierarchy.levels), 2, _BINS, 3))
 
     def add(self, scores: Scores, predicted: UInt8Map, truth: UInt8Map) -> None:
         """Add one photo.
 
         Args:
-            scores: Sigmoid scores, float32 (N, H, W).
+            scores: Node scores, float32 (N, H, W).
             predicted: What was decoded from them, uint8 (H, W).
             truth: Labels, uint8 (H, W); may hold void.
         """
@@ -165,7 +173,7 @@ class Calibration:
         # The last channel is the confidence in background.
         confidences = np.concatenate([scores, 1 - scores[roots].max(axis=0, keepdims=True)])[:, counted]
         person = predicted[counted] != self.hierarchy.background
-        for level, bins in zip(self.hierarchy.levels, self._bins, strict=True):
+        for level, bins in zip(self.hierarchy.levels, self.bins, strict=True):
             shown = self._slots[self.hierarchy.at_level(predicted, level)[counted]]
             right = shown == self._slots[self.hierarchy.at_level(truth, level)[counted]]
             confidence = np.take_along_axis(confidences, shown[None], axis=0)[0]
@@ -180,11 +188,99 @@ class Calibration:
             person_only: Count only pixels that were not decoded to background, which is most of a photo and easy.
         """
         errors = {}
-        for level, bins in zip(self.hierarchy.levels, self._bins, strict=True):
+        for level, bins in zip(self.hierarchy.levels, self.bins, strict=True):
             pixels, confidence, right = (bins[1] if person_only else bins.sum(axis=0)).T
             total = pixels.sum()
             errors[level] = float(np.abs(confidence - right).sum() / total) if total else float("nan")
         return errors
+
+
+class PhotoCounts:
+    """What every measure of a comparison is made of, photo by photo, so that photos can be drawn again.
+
+    Masks may come from any decoding, also from one that breaks the tree. The scores rounded at 0.5, as in the seed's
+    measure, are counted too, as the decoding "seed". Void pixels of the truth count in `pixels` and `broken` only. Of P
+    photos, `arrays` has, with background in the last column:
+
+        pixels          (P,)     all of the photo
+        broken          (P, 2)   pixels whose rounded scores break the tree; nodes in them that are on under one off
+        squared_error   (P, L)   of a score to 0 or 1, mean over the level's nodes (Brier, 1950), summed over pixels
+        truth           (P, N+1) pixels of each node
+        boundary        (P, N)   pixels of each node near its boundary
+
+    and for the decoding NAME
+
+        NAME/false_positives, NAME/false_negatives  (P, N+1) pixels wrongly called the node, or wrongly not
+        NAME/right                                  (P,)     pixels whose nodes are all right
+        NAME/boundary_false_positives, NAME/boundary_false_negatives  (P, N) of boundaries; not of "seed"
+    """
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        """Start with no photo."""
+        self.hierarchy = hierarchy
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, scores: Scores, decoded: Mapping[str, BoolMask], truth: UInt8Map) -> None:
+        """Add one photo.
+
+        Args:
+            scores: Node scores, float32 (N, H, W).
+            decoded: What each decoding, by its name, made of them: one mask a node, bool (N, H, W).
+            truth: Labels, uint8 (H, W); may hold void.
+
+        Raises:
+            ValueError: Something is not of the truth's size.
+            HierarchyError: The truth holds an unknown label.
+        """
+        target = _with_background(self.hierarchy.node_masks(truth))
+        for content in (scores, *decoded.values()):
+            if content.shape != target[:-1].shape:
+                raise ValueError(f"The masks are {content.shape} but the truth makes {target[:-1].shape}.")
+        counted = self.hierarchy.valid_mask(truth)
+        rounded = decode_rounding(scores, self.hierarchy)
+        edges = [rounded[node] & ~rounded[parent] for node, parent in enumerate(self.hierarchy.parents) if parent >= 0]
+        errors = [float(((scores[node] - target[node])[counted] ** 2).sum()) for node in range(len(self.hierarchy))]
+        near = np.stack([boundary(mask) for mask in target[:-1]])
+        row: dict[str, Any] = {
+            "pixels": truth.size,
+            "broken": [violations(rounded, self.hierarchy).sum(), sum(map(np.count_nonzero, edges))],
+            "squared_error": [np.mean([errors[node] for node in nodes]) for nodes in self.hierarchy.levels.values()],
+            "truth": _counts(target & counted),
+            "boundary": _counts(near & counted),
+        }
+        for name, masks in {"seed": rounded, **decoded}.items():
+            called = _with_background(masks)
+            row[f"{name}/false_positives"] = _counts(called & ~target & counted)
+            row[f"{name}/false_negatives"] = _counts(target & ~called & counted)
+            row[f"{name}/right"] = np.count_nonzero((called == target).all(0) & counted)
+            if name in decoded:
+                called = np.stack([boundary(mask) for mask in masks])
+                row[f"{name}/boundary_false_positives"] = _counts(called & ~near & counted)
+                row[f"{name}/boundary_false_negatives"] = _counts(near & ~called & counted)
+        self._rows.append(row)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all of it: uint32, but for `squared_error`, which is float32."""
+        return {
+            key: np.array([row[key] for row in self._rows], np.float32 if key == "squared_error" else np.uint32)
+            for key in (self._rows[0] if self._rows else ())
+        }
+
+
+def boundary(mask: BoolMask) -> BoolMask:
+    """Return the part of a mask that is near its boundary, for boundary IoU (Cheng et al., CVPR 2021).
+
+    Args:
+        mask: Bool (H, W).
+
+    Returns:
+        The pixels of it whose distance to one outside, by rows or columns, is at most 2 % of the diagonal. Beyond the
+        photo's edge all is outside.
+    """
+    reach = max(1, round(_BOUNDARY * math.hypot(*mask.shape)))
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    inner = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(mask & ~inner.view(bool))
 
 
 class Evaluation:
@@ -206,7 +302,7 @@ class Evaluation:
         """Add one photo.
 
         Args:
-            scores: Sigmoid scores, float32 (N, H, W).
+            scores: Node scores, float32 (N, H, W).
             predicted: What `decoding.decode` made of them, uint8 (H, W).
             truth: Labels, uint8 (H, W).
         """
@@ -247,6 +343,15 @@ class Evaluation:
             "violations": {"raw": self.raw_violations.share(), "decoded": self.decoded_violations.share()},
         }
         return cast(dict[str, Any], _without_nan(summary))
+
+
+def _with_background(masks: BoolMask) -> BoolMask:
+    """Return masks (N, H, W) with one more, of the pixels that are in none."""
+    return np.concatenate([masks, ~masks.any(axis=0, keepdims=True)])
+
+
+def _counts(masks: BoolMask) -> list[int]:
+    return [int(np.count_nonzero(mask)) for mask in masks]
 
 
 def _slots(hierarchy: Hierarchy) -> npt.NDArray[np.int64]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from hierseg.activations import ACTIVATIONS
+
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and a spec needs none of it
     from torch import Tensor, nn
 
@@ -28,6 +30,7 @@ class ModelSpec:
         mean: Per-channel mean taken from RGB in [0, 1].
         std: Per-channel divisor after that.
         options: Further arguments of the architecture, for instance decoder_channels.
+        activation: Name in `hierseg.activations` of what turns the network's logits into node scores.
     """
 
     architecture: str = "Unet"
@@ -37,6 +40,7 @@ class ModelSpec:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    activation: str = "sigmoid"  # also of checkpoints that are older than this field
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -53,6 +57,8 @@ class ModelSpec:
                 raise ModelError(f"A model's {name} must be three numbers, not {values!r}.")
         if not min(self.std) > 0:
             raise ModelError(f"A model's std must be above 0, not {self.std!r}.")
+        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
+            raise ModelError(f"A model's activation must be {', '.join(ACTIVATIONS)}, not {self.activation!r}.")
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> ModelSpec:

@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hierseg import checkpoint
+from hierseg.activations import ACTIVATIONS
 from hierseg.checkpoint import CheckpointError
 from hierseg.decoding import Scores
+from hierseg.hierarchy import Hierarchy
 from hierseg.model import ModelSpec, normalize
 
 if TYPE_CHECKING:
@@ -40,20 +42,30 @@ class Network(Protocol):
             pictures: RGB, uint8 (B, H, W, 3), H and W multiples of `image.STRIDE`.
 
         Returns:
-            Sigmoid scores, float32 (B, N, H, W), 0 to 1.
+            Scores, float32 (B, N, H, W), 0 to 1.
         """
 
 
 class TorchNetwork:
     """A network that PyTorch runs."""
 
-    def __init__(self, model: nn.Module, spec: ModelSpec, device: str | None = None) -> None:
-        """Take a module from normalised RGB to logits, in eval mode; it is moved to the device unless that is None."""
+    def __init__(
+        self, model: nn.Module, spec: ModelSpec, device: str | None = None, hierarchy: Hierarchy | None = None
+    ) -> None:
+        """Take a network into use.
+
+        Args:
+            model: A module from normalised RGB to logits, in eval mode.
+            spec: What it is.
+            device: Where it is moved; None leaves it where it is.
+            hierarchy: Its tree; None for the default one.
+        """
         import torch
 
         self.engine = "PyTorch"
         self._model = model
         self._spec = spec
+        self._hierarchy = hierarchy or Hierarchy.default()
         if device is not None:
             model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
 
@@ -65,7 +77,8 @@ class TorchNetwork:
             images = torch.from_numpy(pictures)
             weights = next(self._model.parameters(), images)  # where the network is, the photo must go
             images = normalize(images.to(weights.device).permute(0, 3, 1, 2), self._spec)
-            scores = self._model(images.contiguous(memory_format=torch.channels_last)).sigmoid()
+            logits = self._model(images.contiguous(memory_format=torch.channels_last))
+            scores = ACTIVATIONS[self._spec.activation](logits, self._hierarchy)
             return np.asarray(scores.float().cpu().contiguous().numpy())
 
 
@@ -131,7 +144,7 @@ def open_network(path: Path, device: str | None = None) -> Network:
         if sha256 is not None:
             return OnnxNetwork(exported, sha256)
     model, card = checkpoint.load(path)
-    return TorchNetwork(model, card.spec, device or "cpu")
+    return TorchNetwork(model, card.spec, device or "cpu", card.hierarchy)
 
 
 def _may_have_graphics_card() -> bool:

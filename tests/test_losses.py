@@ -1,4 +1,4 @@
-"""The four losses against the paper's formulas in plain loops, and the seed's faults that must not come back."""
+"""The losses against their formulas in plain loops, and the seed's faults, in the one loss that is to have them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from hierseg.activations import ACTIVATIONS
 from hierseg.hierarchy import Hierarchy
-from hierseg.losses import LOSSES, Reduction, bce, focal, focal_tree_min, tree_min
-from tests.trees import hierarchies, node_and_above, node_and_below, shuffled_siblings
+from hierseg.losses import ACTIVATION_OF, LOSSES, Reduction, bce, focal, focal_tree_min, tree_min
+from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below, shuffled_siblings
 
 TREE_LOSSES = ["tree_min", "focal_tree_min"]
 FOCAL_LOSSES = ["focal", "focal_tree_min"]
+NODE_LOSSES = ["bce", *FOCAL_LOSSES, "tree_min"]
 REDUCTIONS = get_args(Reduction)
 
 EVERY_TREE = hierarchies()
 
-every_loss = pytest.mark.parametrize("name", sorted(LOSSES))
+every_loss = pytest.mark.parametrize("name", NODE_LOSSES)
 every_tree_loss = pytest.mark.parametrize("name", TREE_LOSSES)
 every_focal_loss = pytest.mark.parametrize("name", FOCAL_LOSSES)
 every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -400,7 +402,34 @@ def test_a_leg_pixel_sees_every_part_of_the_upper_body(tree: Hierarchy, name: st
     assert terms[tree.index("upper")] == terms[tree.index(part)]
 
 
+@every_tree_loss
+@pytest.mark.parametrize("positive", [True, False])
+@given(tree=hierarchies())
+def test_where_all_relatives_tie_the_farthest_alone_learns(name: str, positive: bool, tree: Hierarchy) -> None:
+    logits = torch.zeros(1, len(tree), 1, 1, requires_grad=True)
+    terms = LOSSES[name](logits, torch.full_like(logits, positive), tree, reduction="none").flatten()
+    for node, term in enumerate(terms):
+        (gradient,) = torch.autograd.grad(term, logits, retain_graph=True)
+        farthest = node
+        if positive:
+            farthest = node_and_above(tree, node)[-1]
+        while not positive and tree.children[farthest]:
+            farthest = tree.children[farthest][0]
+        assert gradient.flatten().nonzero().flatten().tolist() == [farthest]
+
+
 # Extremes
+
+
+@every_loss
+@given(case=cases())
+def test_at_infinity_the_gradient_is_that_of_very_sure_scores(name: str, case: Case) -> None:
+    gradients = []
+    for surest in (1000.0, math.inf):
+        logits = torch.where(case.logits > 0, surest, -surest).requires_grad_()
+        gradients += torch.autograd.grad(loss_of(name, case, "node", logits=logits), logits)
+    assert gradients[0].isfinite().all()
+    assert torch.equal(*gradients)
 
 
 @every_loss
@@ -440,6 +469,18 @@ def test_half_precision_scores_are_computed_in_float32(name: str, dtype: torch.d
     loss = loss_of(name, case, "none", logits=half)
     assert loss.dtype == torch.float32
     assert torch.equal(loss, loss_of(name, case, "none", logits=half.float()))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@given(case=cases())
+def test_the_gradient_has_the_precision_and_layout_of_the_logits(name: str, dtype: torch.dtype, case: Case) -> None:
+    logits = case.logits.to(dtype, memory_format=torch.channels_last).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss_of(name, case, "node", logits=logits), logits)
+    plain = logits.detach().to(torch.float32, memory_format=torch.contiguous_format).requires_grad_()
+    (expected,) = torch.autograd.grad(loss_of(name, case, "node", logits=plain), plain)
+    assert gradient.stride() == logits.stride()
+    assert torch.equal(gradient, expected.to(dtype))
 
 
 # Void
@@ -512,6 +553,13 @@ def test_a_positive_weight_counts_for_positive_terms_of_its_node_only(tree: Hier
 
 
 @every_loss
+def test_a_second_derivative_is_refused(tree: Hierarchy, name: str) -> None:
+    logits = torch.zeros(1, len(tree), 1, 1, requires_grad=True)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(LOSSES[name](logits, logits > 0, tree), logits, create_graph=True)
+
+
+@every_loss
 @pytest.mark.parametrize(
     ("logits", "targets", "changes"),
     [
@@ -561,3 +609,192 @@ def test_an_unknown_reduction_is_refused_with_those_there_are(tree: Hierarchy, n
 def test_recipes_find_the_four_losses_by_their_names() -> None:
     names = ["bce", "focal", "tree_min", "focal_tree_min"]
     assert [LOSSES[name] for name in names] == [bce, focal, tree_min, focal_tree_min]
+
+
+# The seed's faulty loss: its loops, in which every turn writes anew
+
+
+def twin_seed_scores(tree: Hierarchy, scores: Sequence[float], targets: Sequence[bool]) -> list[float]:
+    """Return what the seed compares with the target of each node, by the loops that it has."""
+    depths = [len(node_and_above(tree, node)) - 1 for node in range(len(tree))]
+    found = list(scores)
+    for node, parent in enumerate(tree.parents):
+        if targets[node] and parent >= 0:
+            found[node] = min(found[parent], scores[node])
+    for node in range(len(tree)):
+        if tree.children[node] and depths[node] > 0:
+            for below in range(len(tree)):
+                if depths[below] == depths[node] + 1:
+                    seen = tree.parents[below] == node and not targets[node]
+                    found[node] = max(scores[node], scores[below]) if seen else scores[node]
+    for node, parent in enumerate(tree.parents):
+        if parent < 0 and not targets[node]:
+            found[node] = max([scores[node], *(found[child] for child in tree.children[node])])
+    return found
+
+
+@given(case=cases(consistent=True))
+def test_the_seeds_loss_is_that_of_its_loops(case: Case) -> None:
+    terms = loss_of("seed_focal_tree_min", case, "none", valid=None, positive_weights=None)
+    for image, row, column in np.ndindex(*case.logits[:, 0].shape):
+        pixel = (image, slice(None), row, column)
+        targets = case.targets[pixel].tolist()
+        for node, p in enumerate(twin_seed_scores(case.tree, case.logits[pixel].sigmoid().tolist(), targets)):
+            wrong = 1 - p if targets[node] else p
+            assert terms[image, node, row, column].item() == pytest.approx(wrong**case.gamma * -math.log(1 - wrong))
+
+
+def test_the_seeds_faults_are_those_of_the_tree_that_it_was_made_for(tree: Hierarchy) -> None:
+    def p(node: str, truth: list[str], **scores: float) -> float:
+        logits = torch.tensor([scores.get(name, 0.5) for name in tree.nodes]).logit().view(1, -1, 1, 1)
+        term = LOSSES["seed_focal_tree_min"](logits, pixel(tree, 1, 0, *truth), tree, gamma=0, reduction="none")
+        score = 1 - math.exp(-term[0, tree.index(node), 0, 0].item())
+        return 1 - score if node in truth else score
+
+    person = ["body", "upper", "head"]
+    assert p("head", person, body=0.1, upper=0.3, head=0.4) == pytest.approx(0.1)  # as it should be
+    assert p("upper", person, body=0.1, upper=0.3) == pytest.approx(0.3)  # should be .1
+    assert p("upper", [], head=0.9, upper=0.3) == pytest.approx(0.3)  # should be .9
+    assert p("lower", [], upper_leg=0.9, lower=0.3, lower_leg=0.4) == pytest.approx(0.4)  # should be .9
+    assert p("body", [], body=0.1, upper=0.2, head=0.9, lower=0.3, lower_leg=0.6, upper_leg=0.9) == pytest.approx(0.6)
+
+
+# The losses of a softmax
+
+
+SOFTMAX_LOSSES = ["level_cross_entropy", "leaf_cross_entropy"]
+every_softmax_loss = pytest.mark.parametrize("name", SOFTMAX_LOSSES)
+
+
+def classes_of(name: str, tree: Hierarchy) -> list[list[int]]:
+    """Return the nodes of each softmax, by walking the tree."""
+    leaves = [node for node in range(len(tree)) if is_leaf(tree, node)]
+    if name == "leaf_cross_entropy":
+        return [leaves]
+    depths = [len(node_and_above(tree, node)) - 1 for node in range(len(tree))]
+    return [
+        [node for node in range(len(tree)) if depths[node] == level or (depths[node] < level and node in leaves)]
+        for level in range(max(depths) + 1)
+    ]
+
+
+def twin_cross_entropies(
+    name: str, tree: Hierarchy, logits: Sequence[float], targets: Sequence[bool], weights: Sequence[float] | None
+) -> list[float]:
+    """Compute the terms of one pixel with plain Python numbers."""
+    deepest = max((node for node in range(len(tree)) if targets[node]), default=None)
+    terms = []
+    for nodes in classes_of(name, tree):
+        whole = 1 + sum(math.exp(logits[node]) for node in nodes)
+        if deepest is None:
+            share, weight = 1 / whole, 1.0
+        else:
+            relatives = {*node_and_above(tree, deepest), *node_and_below(tree, deepest)}
+            share = sum(math.exp(logits[node]) for node in nodes if node in relatives) / whole
+            own = [node for node in nodes if targets[node]]
+            weight = weights[own[0]] if weights is not None and own else 1.0
+        terms.append(-weight * math.log(share))
+    return terms
+
+
+@every_softmax_loss
+@given(case=cases(consistent=True))
+def test_a_cross_entropy_is_that_of_a_loop_over_pixels(name: str, case: Case) -> None:
+    valid = None if case.valid is None else case.valid if case.valid.ndim == 3 else case.valid[:, 0]
+    expected = np.zeros((len(case.logits), len(classes_of(name, case.tree)), *case.logits.shape[2:]))
+    for image, row, column in np.ndindex(*case.logits[:, 0].shape):
+        if valid is None or valid[image, row, column]:
+            pixel = (image, slice(None), row, column)
+            expected[pixel] = twin_cross_entropies(
+                name,
+                case.tree,
+                case.logits[pixel].tolist(),
+                case.targets[pixel].tolist(),
+                None if case.weights is None else case.weights.tolist(),
+            )
+    counted = case.logits[:, 0].numel() if valid is None else max(int(valid.sum()), 1)
+    means = expected.sum((0, 2, 3)) / counted
+    for reduction, value in (("none", expected), ("node", means.mean()), ("level", means.sum())):
+        torch.testing.assert_close(loss_of(name, case, reduction, valid=valid), torch.tensor(value))
+
+
+@every_softmax_loss
+@given(case=cases(consistent=True))
+def test_a_cross_entropy_is_the_log_of_the_scores_that_it_trains(name: str, case: Case) -> None:
+    scores = ACTIVATIONS[ACTIVATION_OF[name]](case.logits, case.tree)
+    terms = loss_of(name, case, "none", valid=None, positive_weights=None)
+    for level, nodes in enumerate(classes_of(name, case.tree)):
+        for node in nodes:
+            deep = len(node_and_above(case.tree, node)) - 1
+            if name == "level_cross_entropy" and deep < level:
+                continue  # a leaf from above, whose score is its share on its own level
+            there = case.targets[:, node]
+            torch.testing.assert_close(terms[:, level][there], -scores[:, node][there].log())
+
+
+@every_softmax_loss
+@settings(max_examples=10)
+@given(case=cases(consistent=True))
+def test_slopes_of_a_cross_entropy_are_those_of_small_differences(name: str, case: Case) -> None:
+    logits = case.logits.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda logits: loss_of(name, case, "level", logits=logits, valid=None), logits)
+
+
+@every_softmax_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@given(case=cases(consistent=True))
+def test_a_cross_entropy_and_its_slopes_are_finite_for_the_surest_logits(
+    name: str, dtype: torch.dtype, case: Case
+) -> None:
+    sure = (100 * case.logits.sign()).to(dtype).requires_grad_()
+    loss = loss_of(name, case, "node", logits=sure, valid=None)
+    (gradient,) = torch.autograd.grad(loss, sure)
+    assert loss.dtype == torch.float32
+    assert loss.isfinite() and gradient.isfinite().all()
+
+
+@every_softmax_loss
+@given(case=cases(consistent=True), seed=st.integers(0, 999))
+def test_void_pixels_change_nothing_in_a_cross_entropy(name: str, case: Case, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    valid = torch.from_numpy(rng.random(case.logits[:, 0].shape) < 0.5)
+    void = ~valid.unsqueeze(1).expand_as(case.logits)
+    logits = torch.where(void, torch.from_numpy(rng.uniform(-50, 50, case.logits.shape)), case.logits).requires_grad_()
+    loss = loss_of(name, case, "node", logits=logits, valid=valid)
+    assert torch.equal(loss, loss_of(name, case, "node", valid=valid))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[void] == 0).all()
+    assert valid.any() or loss == 0
+
+
+@every_softmax_loss
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"logits": (1, 8, 2, 3)}, r"Expected \(B, 9, H, W\)"),
+        ({"targets": (1, 9, 3, 2)}, r"targets are \(1, 9, 3, 2\)"),
+        ({"valid": (1, 3, 2)}, r"valid mask is \(1, 3, 2\)"),
+        ({"valid": (1, 9, 2, 3)}, r"valid mask is \(1, 9, 2, 3\)"),
+        ({"positive_weights": (8,)}, r"Expected \(9,\) positive weights"),
+    ],
+)
+def test_shapes_that_do_not_fit_a_cross_entropy_are_refused(
+    tree: Hierarchy, name: str, changes: dict[str, tuple[int, ...]], match: str
+) -> None:
+    shapes = {"logits": (1, 9, 2, 3), "targets": (1, 9, 2, 3), **changes}
+    with pytest.raises(ValueError, match=match):
+        LOSSES[name](hierarchy=tree, **{key: torch.ones(shape) for key, shape in shapes.items()})
+
+
+@every_softmax_loss
+def test_a_cross_entropy_refuses_an_unknown_reduction(tree: Hierarchy, name: str) -> None:
+    logits = torch.zeros(1, len(tree), 1, 1)
+    with pytest.raises(ValueError, match=r"'none', 'node' or 'level', not 'mean'"):
+        LOSSES[name](logits, logits, tree, reduction="mean")
+
+
+def test_every_loss_has_an_activation() -> None:
+    assert {name: ACTIVATION_OF[name] for name in LOSSES} == {
+        name: {"level_cross_entropy": "level_softmax", "leaf_cross_entropy": "leaf_softmax"}.get(name, "sigmoid")
+        for name in LOSSES
+    }

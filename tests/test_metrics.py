@@ -13,7 +13,16 @@ from PIL import Image
 
 from hierseg.decoding import decode, decode_rounding
 from hierseg.hierarchy import Hierarchy, HierarchyError
-from hierseg.metrics import PERSON_SIZES, Calibration, DatasetIoU, Evaluation, SeedIoU, ViolationRate
+from hierseg.metrics import (
+    PERSON_SIZES,
+    Calibration,
+    DatasetIoU,
+    Evaluation,
+    PhotoCounts,
+    SeedIoU,
+    ViolationRate,
+    boundary,
+)
 from tests.trees import hierarchies, label_maps, nodes_of_label, score_maps
 
 Pair = tuple[np.ndarray, np.ndarray]  # predicted labels, true labels
@@ -444,3 +453,118 @@ def test_sizes_add_up_to_the_whole(data: st.DataObject) -> None:
     parts = evaluation.by_size.values()
     np.testing.assert_array_equal(sum(part.confusion for part in parts), evaluation.dataset.confusion)
     assert sum(evaluation.photos_by_size.values()) == evaluation.photos
+
+
+# Counts of each photo
+
+
+def twin_boundary(mask: np.ndarray) -> np.ndarray:
+    """Look around every pixel for one outside, as far as 2 % of the diagonal."""
+    height, width = mask.shape
+    reach = max(1, round(0.02 * (height**2 + width**2) ** 0.5))
+    near = np.zeros_like(mask)
+    for row, column in np.argwhere(mask):
+        around = [
+            (row + down, column + right) for down in range(-reach, reach + 1) for right in range(-reach, reach + 1)
+        ]
+        near[row, column] = not all(0 <= y < height and 0 <= x < width and mask[y, x] for y, x in around)
+    return near
+
+
+@given(st.integers(1, 70), st.integers(1, 90), st.integers(0, 2**31 - 1))
+def test_a_boundary_is_that_of_a_loop_over_neighbours(height: int, width: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    mask = np.ones((height, width), bool)
+    for _ in range(random.integers(0, 4)):
+        row, column = random.integers(height), random.integers(width)
+        mask[row : row + 5, column : column + 9] ^= True
+    assert np.array_equal(boundary(mask), twin_boundary(mask))
+
+
+def test_a_boundary_reaches_two_hundredths_of_the_diagonal_into_its_mask() -> None:
+    mask = np.zeros((300, 400), bool)  # the diagonal is 500
+    mask[50:250, 100:300] = True
+    inner = np.zeros_like(mask)
+    inner[60:240, 110:290] = True
+    assert np.array_equal(boundary(mask), mask & ~inner)
+    assert boundary(np.ones((300, 400), bool)).sum() == 300 * 400 - 280 * 380  # beyond the edge all is outside
+
+
+@given(st.data())
+def test_counts_of_a_photo_are_those_of_a_loop_over_pixels(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    truth = data.draw(label_maps(tree))
+    scores = data.draw(score_maps(tree))
+    decoded = {
+        "any": data.draw(score_maps(tree)) > 0.5,
+        "path": tree.node_masks(data.draw(label_maps(tree, void=False))),
+    }
+    counts = PhotoCounts(tree)
+    counts.add(scores, decoded, truth)
+    found = {key: values[0].tolist() for key, values in counts.arrays().items()}
+
+    target = np.stack(
+        [[[node in nodes_of_label(tree, label) for label in row] for row in truth] for node in range(len(tree))]
+    )
+    places = [pixel for pixel in np.ndindex(truth.shape) if truth[pixel] != tree.void]
+    assert found["pixels"] == truth.size
+    broken = [
+        sum(
+            parent >= 0 and scores[(node, *at)] > 0.5 >= scores[(parent, *at)]
+            for node, parent in enumerate(tree.parents)
+        )
+        for at in np.ndindex(truth.shape)
+    ]
+    assert found["broken"] == [sum(map(bool, broken)), sum(broken)]
+    errors = [
+        sum((float(scores[(node, *at)]) - target[(node, *at)]) ** 2 for at in places for node in nodes) / len(nodes)
+        for nodes in tree.levels.values()
+    ]
+    assert found["squared_error"] == pytest.approx(errors, rel=1e-4)
+
+    def per_node(masks: np.ndarray) -> list[int]:
+        return [sum(int(masks[(node, *at)]) for at in places) for node in range(len(tree))]
+
+    def background(*several: np.ndarray) -> int:
+        return sum(not any(masks[(node, *at)] for masks in several for node in range(len(tree))) for at in places)
+
+    near = np.stack([twin_boundary(mask) for mask in target])
+    assert found["truth"] == [*per_node(target), background(target)]
+    assert found["boundary"] == per_node(near)
+    for name, masks in {**decoded, "seed": scores > 0.5}.items():
+        both = [*per_node(masks & target), background(masks, target)]
+        for kind, these in (("positives", masks), ("negatives", target)):
+            expected = np.array([*per_node(these), background(these)]) - both
+            assert found[f"{name}/false_{kind}"] == expected.tolist()
+        right = sum(all(masks[(node, *at)] == target[(node, *at)] for node in range(len(tree))) for at in places)
+        assert found[f"{name}/right"] == right
+    for name, masks in decoded.items():
+        called = np.stack([twin_boundary(mask) for mask in masks])
+        assert found[f"{name}/boundary_false_positives"] == per_node(called & ~near)
+        assert found[f"{name}/boundary_false_negatives"] == per_node(near & ~called)
+
+
+def test_counts_are_kept_photo_by_photo_and_of_small_types(tree: Hierarchy) -> None:
+    counts = PhotoCounts(tree)
+    assert counts.arrays() == {}
+    for rows in ("head -", "torso torso, - ?"):
+        truth = labels(tree, rows)
+        masks = tree.node_masks(truth)
+        counts.add(masks.astype(np.float32), {"path": masks}, truth)
+    arrays = counts.arrays()
+    assert arrays["path/right"].tolist() == [2, 3]
+    assert arrays["truth"][:, [tree.index("head"), tree.index("torso"), -1]].tolist() == [[1, 0, 1], [0, 2, 1]]
+    assert {key: str(values.dtype) for key, values in arrays.items() if values.dtype != np.uint32} == {
+        "squared_error": "float32"
+    }
+
+
+def test_counts_of_masks_of_another_size_are_refused(tree: Hierarchy) -> None:
+    truth = labels(tree, "head -")
+    masks = tree.node_masks(truth)
+    counts = PhotoCounts(tree)
+    with pytest.raises(ValueError, match=r"masks are \(9, 2, 1\) but the truth makes \(9, 1, 2\)"):
+        counts.add(masks.astype(np.float32), {"path": masks.reshape(9, 2, 1)}, truth)
+    with pytest.raises(ValueError, match=r"masks are \(8, 1, 2\) but"):
+        counts.add(masks[1:].astype(np.float32), {}, truth)
+    assert counts.arrays() == {}

@@ -55,7 +55,9 @@ def test_missing_keys_take_the_defaults() -> None:
 
 
 def test_an_unknown_key_is_refused_and_the_known_ones_listed() -> None:
-    with pytest.raises(ModelError, match=r"has no inputsize; it has architecture, classes, encoder, input_size"):
+    with pytest.raises(
+        ModelError, match=r"has no inputsize; it has activation, architecture, classes, encoder, input_size"
+    ):
         ModelSpec.from_dict({"inputsize": 320})
 
 

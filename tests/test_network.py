@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import torch
 from torch import nn
 
 from hierseg import checkpoint
+from hierseg.activations import ACTIVATIONS
 from hierseg.checkpoint import Card, CheckpointError
 from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec
+from hierseg.model import ModelSpec, normalize
 from hierseg.network import EXPORTED, OnnxNetwork, TorchNetwork, open_network
 from hierseg.predictor import Predictor
 from tests.networks import head_of, warmed_up
@@ -32,8 +34,10 @@ SPECS = {
     "padding like TensorFlow's": ModelSpec(
         "Segformer", "tu-tf_efficientnet_lite0", input_size=64, options={"decoder_segmentation_channels": 16}
     ),
-    "a U-Net": ModelSpec("Unet", ENCODER, input_size=64, options={"decoder_channels": [8, 8, 8, 8, 8]}),
-    "FPN": ModelSpec("FPN", ENCODER, input_size=64),
+    "a U-Net with a softmax over leaves": ModelSpec(
+        "Unet", ENCODER, input_size=64, options={"decoder_channels": [8, 8, 8, 8, 8]}, activation="leaf_softmax"
+    ),
+    "FPN with a softmax a level": ModelSpec("FPN", ENCODER, input_size=64, activation="level_softmax"),
 }
 SHAPES = [(1, 32, 32), (2, 64, 96), (1, 96, 64), (3, 32, 160)]
 
@@ -77,6 +81,31 @@ def test_an_exported_network_gives_what_pytorch_gives(exported: Path, shape: tup
     assert (scores.shape, scores.dtype) == ((shape[0], 9, *shape[1:]), np.float32)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-5)
     assert expected.std() > 0.05
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_scores_are_those_of_the_checkpoints_activation_and_tree(activation: str, tmp_path: Path) -> None:
+    leaf = {"name": "bird", "label": 3}
+    tree = Hierarchy.from_dict(
+        {
+            "levels": ["all", "some"],
+            "tree": [
+                leaf,
+                {"name": "cat", "children": [{"name": "tabby", "label": 1}, {"name": "tortoiseshell", "label": 2}]},
+            ],
+        }
+    )
+    spec = dataclasses.replace(SPECS["SegFormer's decoder"], classes=len(tree), activation=activation)
+    path = tmp_path / "net.safetensors"
+    checkpoint.save(path, trained(spec), Card(spec, tree, "Net"))
+    canvas = pictures(1, 32, 64)
+    with torch.inference_mode():
+        photo = torch.from_numpy(canvas).permute(0, 3, 1, 2)
+        expected = ACTIVATIONS[activation](checkpoint.load(path)[0](normalize(photo, spec)), tree)
+    np.testing.assert_allclose(open_network(path)(canvas), expected.numpy(), atol=1e-6)
+    export(path)
+    assert isinstance(open_network(path), OnnxNetwork)
+    np.testing.assert_allclose(open_network(path)(canvas), expected.numpy(), atol=2e-5)
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())

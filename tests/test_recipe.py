@@ -69,6 +69,15 @@ def test_the_seed_recipe_is_the_seeds_set_up() -> None:
     assert (recipe.loss, recipe.reduction, recipe.epochs) == ("focal_tree_min", "node", 40)
 
 
+def test_the_grids_recipe_treats_all_losses_alike() -> None:
+    recipe = Recipe.from_yaml(CONFIGS / "grid.yaml")
+    assert recipe.node_weights() is None
+    assert recipe.threshold_photos == 0  # train.sweep chooses them, for every decoding
+    assert recipe.optimizer.schedule == "one_cycle"
+    # So little of the weights before training is left in the average that is measured.
+    assert recipe.ema_decay ** (recipe.epochs * 2826 // recipe.batch_size) < 1e-3
+
+
 def test_what_is_not_said_is_the_default(tmp_path: Path) -> None:
     assert Recipe.from_yaml(write(tmp_path, {"loss": "bce"})) == Recipe(loss="bce")
 
@@ -130,6 +139,7 @@ def test_positive_weights_lie_at_their_nodes(tmp_path: Path) -> None:
         ("optimizer.lr", 0, "optimizer.lr"),
         ("optimizer.encoder_lr", -1e-3, "optimizer.encoder_lr"),
         ("model.classes", 8, "model.classes"),
+        ("model.activation", 3, "model: activation"),
         ("model.mean", [0.5, 0.5], "model: mean"),
         ("positive_weights", ["head"], "positive_weights"),
         ("positive_weights.head", "much", "positive_weights.head"),
@@ -142,6 +152,25 @@ def test_a_fault_is_refused_with_file_and_key(key: str, value: Any, named: str, 
         Recipe.from_yaml(path)
     assert str(path) in str(caught.value)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "wanted"),
+    [
+        ("bce", "leaf_softmax", "sigmoid"),
+        ("level_cross_entropy", "sigmoid", "level_softmax"),
+        ("leaf_cross_entropy", "level_softmax", "leaf_softmax"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_activation_is_refused(
+    loss: str, activation: str, wanted: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, {**SMALL, "loss": loss, "model": {**SMALL["model"], "activation": activation}})
+    with pytest.raises(
+        RecipeError, match=f"the loss {loss} is for scores of the activation {wanted}; .* {activation}"
+    ) as caught:
+        Recipe.from_yaml(path)
+    assert str(path) in str(caught.value)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line of training: `python -m train prepare | fit | evaluate | export | report | convert-seed`."""
+"""The command line of training: `python -m train prepare | fit | sweep | evaluate | export | report | convert-seed`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from hierseg import checkpoint
 from hierseg.checkpoint import CheckpointError
 from hierseg.hierarchy import HierarchyError
+from hierseg.losses import LOSSES
 from hierseg.model import ModelError
 from train.convert_seed import ConversionError, convert
 from train.dataset import DataError
@@ -18,6 +19,7 @@ from train.recipe import Recipe, RecipeError
 from train.report import ReportError, fill
 
 _DATA = "HIERSEG_DATA"
+_GRID = Path("train/configs/grid.yaml")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,6 +45,18 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--fresh", action="store_true", help="start again although the folder holds a run")
     fit.add_argument("--stop-after", type=int, metavar="STEP", help="save the state and stop after this step")
     fit.set_defaults(run=_fit)
+
+    grid = commands.add_parser("sweep", help="train and measure every loss with every seed, skipping what is done")
+    names = list(LOSSES)
+    grid.add_argument(
+        "--losses", nargs="+", choices=names, default=names, metavar="LOSS", help=f"default: {' '.join(names)}"
+    )
+    grid.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
+    grid.add_argument("--recipe", type=Path, default=_GRID, help="what all runs share (default: %(default)s)")
+    grid.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
+    grid.add_argument("--runs", type=Path, default=Path("runs/grid"), help="the runs' folders (default: %(default)s)")
+    grid.add_argument("--out", type=Path, default=Path("train/results/grid"), help="results (default: %(default)s)")
+    grid.set_defaults(run=_sweep)
 
     evaluate = commands.add_parser("evaluate", help="measure checkpoints on annotated photos")
     evaluate.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
@@ -90,6 +104,16 @@ def _fit(options: argparse.Namespace) -> None:
     try:
         print(fit_stages(recipes, options.data, folder, fresh=options.fresh, stop_after=options.stop_after))
     except TrainingError as error:
+        sys.exit(f"error: {error}")
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from train.sweep import SweepError, sweep  # heavy: only when it is asked for
+
+    recipe = Recipe.from_yaml(options.recipe)
+    try:
+        sweep(recipe, options.losses, options.seeds, options.data, options.runs, options.out)
+    except SweepError as error:
         sys.exit(f"error: {error}")
 
 

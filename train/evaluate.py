@@ -48,7 +48,7 @@ def evaluate(
         All measures.
     """
     evaluation = Evaluation(card.hierarchy)
-    network = TorchNetwork(model.eval(), card.spec)
+    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
     for example in tqdm(examples, unit="photo", disable=not progress):
         prediction = segment(network, card, example.photo, input_size, flip, second_look)
         evaluation.add(prediction.scores, prediction.labels, example.label_map)
@@ -63,7 +63,7 @@ def choose_threshold(
     Use training photos: a threshold chosen on the photos that are reported would flatter the report.
     """
     meters = {threshold: DatasetIoU(card.hierarchy) for threshold in thresholds}
-    network = TorchNetwork(model.eval(), card.spec)
+    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
     for example in examples:
         prediction = segment(network, card, example.photo)
         for threshold, meter in meters.items():
@@ -83,7 +83,7 @@ def false_people(model: nn.Module, card: Card, examples: Iterable[Example]) -> d
         `photos`: squares of at least 96 pixels a side, which were looked at; `somebody`: share of them in which more
         than 1 % of the pixels are called a person; `pixels`: mean share of pixels that are. None where there is none.
     """
-    network = TorchNetwork(model.eval(), card.spec)
+    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
     background = card.hierarchy.background
     squares = (largest_square_beside_people(example, background) for example in examples)
     shares = [

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hierseg import _torchvision, checkpoint  # noqa: F401  # before smp and timm
+from hierseg.activations import ACTIVATIONS
+from hierseg.checkpoint import Card
 from hierseg.image import STRIDE
-from hierseg.model import ModelSpec, normalize
+from hierseg.model import normalize
 from hierseg.network import EXPORTED
 
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder  # isort: skip
@@ -46,7 +48,7 @@ def export(path: Path) -> Path:
         # This exporter is called old, but the new one needs two more packages and cannot pad on one side.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            FromPixels(simplified(model), card.spec).eval(),
+            FromPixels(simplified(model), card).eval(),
             (torch.zeros(1, 2 * STRIDE, 3 * STRIDE, 3, dtype=torch.uint8),),
             buffer,  # type: ignore[arg-type]  # files are taken too
             dynamo=False,
@@ -77,18 +79,18 @@ def simplified(model: nn.Module) -> nn.Module:
 
 
 class FromPixels(nn.Module):
-    """A network with its normalisation before and its sigmoid after it."""
+    """A network with its normalisation before and its activation after it."""
 
-    def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
-        """Wrap a network of this spec."""
+    def __init__(self, model: nn.Module, card: Card) -> None:
+        """Wrap a network with this card."""
         super().__init__()
         self.model = model
-        self._spec = spec
+        self._card = card
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return scores (B, N, H, W) of RGB bytes (B, H, W, 3)."""
-        logits: Tensor = self.model(normalize(pictures.permute(0, 3, 1, 2), self._spec))
-        return logits.sigmoid()
+        logits = self.model(normalize(pictures.permute(0, 3, 1, 2), self._card.spec))
+        return ACTIVATIONS[self._card.spec.activation](logits, self._card.hierarchy)
 
 
 class FusedSegformerDecoder(nn.Module):

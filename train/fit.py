@@ -55,7 +55,15 @@ from train.recipe import Optimizer, Recipe
 _SEAL = hashlib.sha256().digest_size  # bytes of checksum behind a state
 STATES = ("state.pt", "state.previous.pt")  # the newest first
 FILES = ("recipe.json", *STATES, "best.safetensors", "last.safetensors", "log.jsonl")
-TITLES = {"bce": "BCE", "focal": "Focal", "tree_min": "Tree-Min", "focal_tree_min": "Focal-Tree-Min"}
+TITLES = {
+    "bce": "BCE",
+    "focal": "Focal",
+    "tree_min": "Tree-Min",
+    "focal_tree_min": "Focal-Tree-Min",
+    "seed_focal_tree_min": "Focal-Tree-Min of the seed",
+    "level_cross_entropy": "Softmax a level",
+    "leaf_cross_entropy": "Softmax over leaves",
+}
 
 
 class TrainingError(RuntimeError):

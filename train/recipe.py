@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from hierseg.hierarchy import Hierarchy, HierarchyError
-from hierseg.losses import LOSSES
+from hierseg.losses import ACTIVATION_OF, LOSSES
 from hierseg.model import ModelSpec
 
 
@@ -159,10 +159,23 @@ class Recipe:
         recipes = []
         for number, stage in enumerate(stages, 1):
             source = str(path) if "stages" not in content else f"{path}: stage {number}"
-            recipe: Recipe = _build(Recipe, _merged(common, stage), source)
-            recipe.check(source)
-            recipes.append(recipe)
+            recipes.append(Recipe.from_dict(_merged(common, stage), source))
         return recipes
+
+    @staticmethod
+    def from_dict(content: Any, source: str) -> Recipe:
+        """Build a recipe from plain values, such as `to_dict` returns.
+
+        Args:
+            content: The values.
+            source: What to call them in messages.
+
+        Raises:
+            RecipeError: A key or value is wrong.
+        """
+        recipe: Recipe = _build(Recipe, content, source)
+        recipe.check(source)
+        return recipe
 
     def check(self, source: str) -> None:
         """Check what types alone cannot.
@@ -172,6 +185,11 @@ class Recipe:
         """
         if self.loss not in LOSSES:
             raise RecipeError(f"{source}: there is no loss {self.loss!r}; there are {', '.join(LOSSES)}.")
+        if self.model.activation != (wanted := ACTIVATION_OF[self.loss]):
+            raise RecipeError(
+                f"{source}: the loss {self.loss} is for scores of the activation {wanted}; model.activation is "
+                f"{self.model.activation}."
+            )
         if self.crop.size % 32 or self.crop.size < 32:
             raise RecipeError(f"{source}: crop.size must be a multiple of 32, not {self.crop.size}.")
         if not 0 < self.crop.scale[0] <= self.crop.scale[1]:

@@ -1,0 +1,151 @@
+"""The activations against plain loops, and what each promises of the scores of any tree."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hierseg.activations import ACTIVATIONS
+from hierseg.hierarchy import Hierarchy
+from hierseg.model import ModelError, ModelSpec
+from tests.server import REPOSITORY
+from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below, shuffled_siblings
+
+every_activation = pytest.mark.parametrize("name", list(ACTIVATIONS))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Hierarchy, Tensor]:
+    """Draw a tree and logits for it, (2, N, 2, 3), in float64."""
+    tree = draw(hierarchies())
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
+    return tree, 4 * torch.randn(2, len(tree), 2, 3, generator=generator, dtype=torch.float64)
+
+
+def shown(tree: Hierarchy, depth: int) -> list[int]:
+    """Return what a level shows: the nodes of its depth and the leaves above."""
+    depths = [len(node_and_above(tree, node)) - 1 for node in range(len(tree))]
+    return [
+        node for node in range(len(tree)) if depths[node] == depth or (depths[node] < depth and is_leaf(tree, node))
+    ]
+
+
+def twin_score(name: str, tree: Hierarchy, logits: list[float], node: int) -> float:
+    """Compute one node's score of one pixel with plain Python numbers."""
+    if name == "sigmoid":
+        return 1 / (1 + math.exp(-logits[node]))
+    if name == "level_softmax":
+        level = shown(tree, len(node_and_above(tree, node)) - 1)
+        return math.exp(logits[node]) / (1 + sum(math.exp(logits[member]) for member in level))
+    leaves = [leaf for leaf in range(len(tree)) if is_leaf(tree, leaf)]
+    own = [leaf for leaf in leaves if leaf in node_and_below(tree, node)]
+    return sum(math.exp(logits[leaf]) for leaf in own) / (1 + sum(math.exp(logits[leaf]) for leaf in leaves))
+
+
+@every_activation
+@given(case=cases())
+def test_scores_are_those_of_a_loop_over_pixels(name: str, case: tuple[Hierarchy, Tensor]) -> None:
+    tree, logits = case
+    scores = ACTIVATIONS[name](logits, tree)
+    expected = torch.empty_like(logits)
+    for image, node, row, column in torch.cartesian_prod(*(torch.arange(side) for side in logits.shape)).tolist():
+        expected[image, node, row, column] = twin_score(name, tree, logits[image, :, row, column].tolist(), node)
+    torch.testing.assert_close(scores, expected)
+
+
+@every_activation
+@settings(max_examples=10)
+@given(case=cases())
+def test_gradients_are_those_of_small_differences(name: str, case: tuple[Hierarchy, Tensor]) -> None:
+    tree, logits = case
+    # Small logits, as the bound at 1 has no slope where a sum comes near to it.
+    pixel = logits[:1, :, :1, :1].clamp(-3, 3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda values: ACTIVATIONS[name](values, tree), pixel)
+
+
+@given(cases())
+def test_what_a_level_of_equally_deep_leaves_leaves_of_1_is_background(case: tuple[Hierarchy, Tensor]) -> None:
+    tree, logits = case
+    scores = ACTIVATIONS["level_softmax"](logits, tree)
+    for depth, members in enumerate(tree.levels.values()):
+        if all(tree.depths[node] == depth for node in members):
+            background = 1 / (1 + logits[:, list(members)].exp().sum(1))
+            torch.testing.assert_close(scores[:, list(members)].sum(1) + background, torch.ones_like(background))
+
+
+@given(cases())
+def test_a_parent_of_a_leaf_softmax_is_the_sum_of_its_children_and_roots_leave_the_rest_to_background(
+    case: tuple[Hierarchy, Tensor],
+) -> None:
+    tree, logits = case
+    scores = ACTIVATIONS["leaf_softmax"](logits, tree)
+    for node, children in enumerate(tree.children):
+        if children:
+            torch.testing.assert_close(scores[:, node], scores[:, list(children)].sum(1))
+    background = 1 / (1 + logits[:, list(tree.leaves)].exp().sum(1))
+    torch.testing.assert_close(scores[:, list(tree.roots)].sum(1), 1 - background)
+
+
+@given(case=cases(), dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_scores_of_a_leaf_softmax_never_rise_on_the_way_down(
+    case: tuple[Hierarchy, Tensor], dtype: torch.dtype
+) -> None:
+    tree, logits = case
+    scores = ACTIVATIONS["leaf_softmax"]((10 * logits).to(dtype), tree)
+    for node, parent in enumerate(tree.parents):
+        if parent >= 0:
+            assert (scores[:, node] <= scores[:, parent]).all()
+
+
+@given(cases(), st.integers(0, 999))
+def test_a_leaf_softmax_does_not_look_at_inner_nodes(case: tuple[Hierarchy, Tensor], seed: int) -> None:
+    tree, logits = case
+    other = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed), dtype=logits.dtype)
+    other[:, list(tree.leaves)] = logits[:, list(tree.leaves)]
+    assert torch.equal(ACTIVATIONS["leaf_softmax"](other, tree), ACTIVATIONS["leaf_softmax"](logits, tree))
+
+
+@every_activation
+@given(case=cases(), dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_scores_lie_between_0_and_1_for_the_surest_logits_too(
+    name: str, case: tuple[Hierarchy, Tensor], dtype: torch.dtype
+) -> None:
+    tree, logits = case
+    for factor in (1, 1000):
+        scores = ACTIVATIONS[name]((factor * logits).to(dtype), tree)
+        assert scores.dtype == dtype
+        assert ((scores >= 0) & (scores <= 1)).all()
+
+
+@every_activation
+@given(data=st.data())
+def test_the_order_of_siblings_changes_nothing(name: str, data: st.DataObject) -> None:
+    tree, logits = data.draw(cases())
+    shuffled = data.draw(shuffled_siblings(tree))
+    order = [tree.nodes.index(node) for node in shuffled.nodes]
+    torch.testing.assert_close(ACTIVATIONS[name](logits[:, order], shuffled), ACTIVATIONS[name](logits, tree)[:, order])
+
+
+def test_an_activation_that_there_is_not_is_refused_with_those_there_are() -> None:
+    for wrong in ("softmax", 3, ["sigmoid"]):
+        with pytest.raises(ModelError, match=r"must be sigmoid, level_softmax, leaf_softmax, not "):
+            ModelSpec(activation=wrong)  # type: ignore[arg-type]
+
+
+def test_a_spec_that_is_older_than_activations_means_the_sigmoid() -> None:
+    values = ModelSpec().to_dict()
+    del values["activation"]
+    assert ModelSpec.from_dict(values).activation == "sigmoid"
+
+
+def test_naming_an_activation_does_not_import_pytorch() -> None:
+    program = "import sys, hierseg.activations; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

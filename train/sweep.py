@@ -1,0 +1,262 @@
+"""The loss comparison: `python -m train sweep` trains and measures every loss with every seed, skipping what is done.
+
+All runs have one recipe but for loss, activation and seed, so they take as many steps. A run is measured with the
+average of weights after its last epoch, one pass a photo, with every decoding; thresholds are chosen on training
+photos. Of each run the results folder gets LOSS-SEED.json, its figures, and LOSS-SEED.npz, counts of each photo, from
+which `train.statistics` makes those figures again, and intervals. Neither names a photo, a folder or a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from torch import nn
+from tqdm import tqdm
+
+from hierseg import checkpoint
+from hierseg.checkpoint import Card
+from hierseg.decoding import Scores, best_paths
+from hierseg.hierarchy import BoolMask, Hierarchy
+from hierseg.losses import ACTIVATION_OF
+from hierseg.metrics import Calibration, PhotoCounts
+from hierseg.network import TorchNetwork
+from hierseg.predictor import segment
+from train.dataset import Example, load_examples, read_ids, split_hash
+from train.fit import TrainingError, fit
+from train.recipe import Recipe, RecipeError
+from train.statistics import figures, write_table
+
+THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+THRESHOLD_PHOTOS = 120  # of the training list, its first
+
+
+class SweepError(RuntimeError):
+    """The grid cannot go on, or a part of it failed. The message names what and says what to do."""
+
+
+def sweep(recipe: Recipe, losses: Sequence[str], seeds: Sequence[int], data: Path, runs: Path, out: Path) -> None:
+    """Train and measure what has no result yet; a run that was stopped goes on where it was.
+
+    Args:
+        recipe: What all runs share.
+        losses: Names in `hierseg.losses`.
+        seeds: Seeds; the first is done for every loss before the second.
+        data: The data folder.
+        runs: Folder of the runs' own folders.
+        out: Folder of the results.
+
+    Raises:
+        SweepError: A result is there, but of another recipe or other photos. Or a run could not be trained, which is
+            said after all others have been.
+        DataError: The data have faults.
+    """
+    tree = recipe.tree()
+    ids = {split: read_ids(data, split) for split in ("train", "val")}
+    plans = {
+        f"{loss}-{seed}": dataclasses.replace(
+            recipe, loss=loss, seed=seed, model=dataclasses.replace(recipe.model, activation=ACTIVATION_OF[loss])
+        )
+        for seed in seeds
+        for loss in losses
+    }
+    of_data = {"photos": len(ids["val"]), **{f"{split}_ids_sha256": split_hash(ids[split]) for split in ids}}
+    protocol = {"flip": False, "second_look": False, "threshold_photos": THRESHOLD_PHOTOS}
+    headers = {name: {"recipe": plan.to_dict(), "data": of_data, "protocol": protocol} for name, plan in plans.items()}
+    left = [name for name, header in headers.items() if not _is_done(out / name, header)]
+    print(f"{len(plans) - len(left)} of {len(plans)} runs are done.")
+    if not left:
+        return
+    validation = load_examples(data, ids["val"], tree)
+    for_threshold = load_examples(data, ids["train"][:THRESHOLD_PHOTOS], tree)
+    failed = []
+    for name in left:
+        print(f"{name}:", flush=True)
+        try:
+            fit(plans[name], data, runs / name)
+        except TrainingError as error:
+            print(f"error: {error}", flush=True)
+            failed.append(name)
+            continue
+        model, card = checkpoint.load(runs / name / "last.safetensors")
+        thresholds = choose_thresholds(model, card, for_threshold)
+        counts, calibration = measure(model, card, validation, thresholds)
+        result = {**headers[name], "thresholds": thresholds, **summary(counts.arrays(), calibration, tree)}
+        write_table(out / f"{name}.npz", counts.arrays())
+        # Last, as it says that the run is done.
+        checkpoint.write_atomically(out / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
+    if failed:
+        raise SweepError(f"{', '.join(failed)} could not be trained; the reasons stand above.")
+
+
+def summary(table: Mapping[str, Any], calibration: Calibration, tree: Hierarchy) -> dict[str, Any]:
+    """Return the figures of a run as plain values, ready for JSON: None where there was nothing to measure.
+
+    Args:
+        table: Counts of each photo.
+        calibration: Of the decoding "path".
+        tree: The tree.
+
+    Returns:
+        `figures`: see `statistics.figures`; `calibration_error` by level, over all pixels and those called person, and
+        `reliability`: for each level and each bin of confidence pixels, mean confidence and share of right pixels.
+    """
+    errors = {
+        kind: calibration.levels(person_only) for kind, person_only in (("all_pixels", False), ("person_pixels", True))
+    }
+    reliability = {}
+    for level, bins in zip(tree.levels, calibration.bins.sum(axis=1), strict=True):
+        reliability[level] = [
+            [int(pixels), _rounded(confidence / pixels), _rounded(right / pixels)] if pixels else [0, None, None]
+            for pixels, confidence, right in bins.tolist()
+        ]
+    return {
+        "figures": {key: _rounded(float(value[0])) for key, value in figures(table, tree).items()},
+        "calibration_error": {
+            kind: {level: _rounded(value) for level, value in levels.items()} for kind, levels in errors.items()
+        },
+        "reliability": reliability,
+    }
+
+
+def measure(
+    model: nn.Module, card: Card, examples: Iterable[Example], thresholds: Mapping[str, float]
+) -> tuple[PhotoCounts, Calibration]:
+    """Run a network once on each photo and count what every decoding makes of it, at the photo's own resolution.
+
+    Args:
+        model: The network.
+        card: Its spec and tree.
+        examples: Annotated photos.
+        thresholds: Of each decoding.
+
+    Returns:
+        Counts of each photo; and the calibration of the decoding "path", whose thresholded masks are one path a pixel.
+    """
+    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
+    counts, calibration = PhotoCounts(card.hierarchy), Calibration(card.hierarchy)
+    for example in tqdm(examples, unit="photo", mininterval=5):
+        scores = segment(network, card, example.photo, flip=False, second_look=False).scores
+        masks = {name: DECODINGS[name](scores, card.hierarchy) > threshold for name, threshold in thresholds.items()}
+        counts.add(scores, masks, example.label_map)
+        labels = np.full(example.label_map.shape, card.hierarchy.background, np.uint8)
+        for label, mask in zip(card.hierarchy.labels, masks["path"], strict=True):  # the deepest node comes last
+            labels[mask] = label
+        calibration.add(scores, labels, example.label_map)
+    return counts, calibration
+
+
+def choose_thresholds(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[str, float]:
+    """Return for each decoding which of `THRESHOLDS` has the highest data-set IoU, mean over levels.
+
+    Args:
+        model: The network.
+        card: Its spec and tree.
+        examples: Annotated photos, of the training list: thresholds chosen on those reported would flatter the report.
+
+    Returns:
+        The thresholds; 0.5 for the decodings that have no choice.
+    """
+    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
+    meters = {(name, threshold): NodeIoU(card.hierarchy) for name in CHOSEN for threshold in THRESHOLDS}
+    for example in tqdm(examples, unit="photo", mininterval=5):
+        scores = segment(network, card, example.photo, flip=False, second_look=False).scores
+        strengths = {name: DECODINGS[name](scores, card.hierarchy) for name in CHOSEN}
+        target = np.ascontiguousarray(card.hierarchy.node_masks(example.label_map))
+        counted = card.hierarchy.valid_mask(example.label_map)
+        for (name, threshold), meter in meters.items():
+            meter.add((strengths[name] > threshold) & counted, target)
+    return {
+        name: max(THRESHOLDS, key=lambda threshold: meters[name, threshold].mean()) if name in CHOSEN else 0.5
+        for name in DECODINGS
+    }
+
+
+class NodeIoU:
+    """Data-set IoU of masks that may break the tree, and no more."""
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        """Start with no photo."""
+        self.hierarchy = hierarchy
+        self._both = np.zeros(len(hierarchy))
+        self._either = np.zeros(len(hierarchy))
+
+    def add(self, masks: BoolMask, target: BoolMask) -> None:
+        """Add one photo: masks and true masks, without void, bool (N, H, W)."""
+        self._both += np.count_nonzero(masks & target, (1, 2))
+        self._either += np.count_nonzero(masks | target, (1, 2))
+
+    def mean(self) -> float:
+        """Return the mean over levels of the mean over their nodes; one that is nowhere has 0."""
+        ious = self._both / np.maximum(self._either, 1)
+        return float(np.mean([ious[list(nodes)].mean() for nodes in self.hierarchy.levels.values()]))
+
+
+def node_strengths(scores: Scores, hierarchy: Hierarchy) -> Scores:
+    """Cut each node by itself. It can break the tree."""
+    return scores
+
+
+def path_strengths(scores: Scores, hierarchy: Hierarchy) -> Scores:
+    """Give the nodes of each pixel's best path its mean score, and all others none, as `decoding.decode` does."""
+    best = best_paths(scores, hierarchy)
+    return _along(best.leaves, hierarchy) * best.confidence
+
+
+def flat_strengths(scores: Scores, hierarchy: Hierarchy) -> Scores:
+    """Give each pixel the leaf of highest score, or background, whose score is what the best root leaves of 1."""
+    leaves = np.array(hierarchy.leaves, np.uint8)
+    of_leaves = scores[leaves]
+    somebody = of_leaves.max(axis=0) > 1 - scores[list(hierarchy.roots)].max(axis=0)
+    return _along(leaves[of_leaves.argmax(axis=0)], hierarchy) * somebody
+
+
+Decoding = Callable[[Scores, Hierarchy], Scores]
+# Node scores to strengths, both float32 (N, H, W); a node is on where its strength is above the decoding's threshold.
+DECODINGS: dict[str, Decoding] = {
+    "nodes": node_strengths,
+    "path": path_strengths,
+    "flat": flat_strengths,
+}
+CHOSEN = ("nodes", "path")  # those that have a threshold to choose
+
+
+def _along(nodes: Any, hierarchy: Hierarchy) -> Scores:
+    """Return 1 on each pixel's node and all above it, else 0: float32 (N, H, W) of node indices (H, W)."""
+    table = np.zeros((len(hierarchy), 256), np.uint8)
+    table[:, : len(hierarchy)] = hierarchy.ancestors.T
+    return np.stack([cv2.LUT(nodes, row) for row in table]).astype(np.float32)
+
+
+def _is_done(stem: Path, header: Mapping[str, Any]) -> bool:
+    """Tell whether a run has its result; one that was made otherwise is an error.
+
+    Recipes are compared as they are read today, so results outlive a new key that has its default.
+    """
+    path = Path(f"{stem}.json")
+    if not path.is_file() or not Path(f"{stem}.npz").is_file():
+        return False
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found["recipe"] = Recipe.from_dict(found["recipe"], str(path)).to_dict()
+        other = [
+            f"{part}.{key}" for part in header for key in header[part] if found[part].get(key) != header[part][key]
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
+        raise SweepError(f"{path} is damaged ({error}). Delete it to have that run measured again.") from error
+    if other:
+        raise SweepError(
+            f"{path} was made with another {', '.join(other)}. Delete it and its run to make them again, or choose "
+            "another --out and --runs."
+        )
+    return True
+
+
+def _rounded(value: float) -> float | None:
+    """Six digits are more than any figure is sure of; JSON has no nan."""
+    return None if np.isnan(value) else round(value, 6)
