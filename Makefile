@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check check-viewer format clean
+.PHONY: demo test stress check check-viewer format clean
 
 demo: .venv/.demo  ## serve the page
 	$(BIN)/python app.py
 
 test: .venv/.dev  ## run every test
 	$(BIN)/python -m pytest
+
+stress: .venv/.dev  ## load, soak and kills: about ten minutes
+	$(BIN)/python -m pytest -n0 tests/stress/soak.py tests/stress/training.py
 
 check: .venv/.dev check-viewer  ## lint, format, types
 	$(BIN)/ruff check .
