@@ -7,6 +7,9 @@ from hierseg.web.cleaning import private_folder
 
 # Before the page is imported, and with it Gradio, which asks once.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# It would keep the last 10,000 requests, and count them anew at each that is refused.
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 os.environ["GRADIO_TEMP_DIR"] = private_folder()
 
 from hierseg.web.page import build_page, load_predictors, serve

@@ -44,8 +44,8 @@ def cleaning(
 
     Args:
         folder: Where Gradio writes. Everything in it is deleted.
-        kept: For how many seconds a file or an unfetched answer is kept.
-        every: How many seconds are between two sweeps.
+        kept: For how many seconds a file is kept.
+        every: How many seconds are between two sweeps. An answer that nobody fetches is kept from one to the next.
 
     Returns:
         What FastAPI takes as `lifespan`.
@@ -79,36 +79,36 @@ def sweep(folder: Path, before: float) -> None:
 
 
 async def _clean(app: App, folder: Path, kept: float, every: float) -> None:
-    idle: dict[str, float] = {}  # sessions with nothing in the queue, and since when
+    idle: set[str] = set()
     while True:
         await asyncio.sleep(every)
-        now = time.time()
-        sweep(folder, now - kept)
-        idle = _forget_sessions(app, idle, now, kept)
+        sweep(folder, time.time() - kept)
+        idle = _forget_sessions(app, idle)
 
 
-def _forget_sessions(app: App, idle: dict[str, float], now: float, kept: float) -> dict[str, float]:
-    """Drop answers that nobody has fetched for a time, and lists of files that are deleted here instead.
+def _forget_sessions(app: App, idle: set[str]) -> set[str]:
+    """Drop answers that nobody has fetched since the last sweep, and Gradio's lists of files, which are deleted here.
 
     Args:
         app: The server.
         idle: What the last call returned.
-        now: The time in seconds since 1970.
-        kept: For how many seconds a session is kept after its last photo.
 
     Returns:
-        Sessions with nothing in the queue, and since when.
+        Sessions that have nothing in the queue and were not yet idle at the last call.
     """
     blocks = app.get_blocks()
     for paths in blocks.temp_file_sets:
         paths.clear()
     queue = blocks._queue
-    at_work = {event.session_hash for event in queue.event_ids_to_events.values()}
-    idle = {session: idle.get(session, now) for session in queue.pending_messages_per_session if session not in at_work}
-    for session in [session for session, since in idle.items() if now - since >= kept]:
-        queue.pending_messages_per_session.pop(session, None)
-        queue.pending_event_ids_session.pop(session, None)
-        app.state_holder.session_data.pop(session, None)
-        app.state_holder.time_last_used.pop(session, None)
-        del idle[session]
-    return idle
+    now_idle = set(queue.pending_messages_per_session) - {
+        event.session_hash for event in queue.event_ids_to_events.values()
+    }
+    for session in now_idle & idle:  # a visitor who is still there gets a new one with the next photo
+        for held in (
+            queue.pending_messages_per_session,
+            queue.pending_event_ids_session,
+            app.state_holder.session_data,
+            app.state_holder.time_last_used,
+        ):
+            held.pop(session, None)
+    return now_idle - idle

@@ -8,15 +8,17 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
+import anyio.to_thread
 import gradio as gr
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from gradio.data_classes import ImageData
+from gradio.routes import App
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
@@ -59,6 +61,7 @@ differences, figures = client.predict(handle_file("photo.jpg"), level="parts", t
 assistants find both as MCP tools under `/gradio_api/mcp/`.
 """
 MOST_WAITING = 64  # photos in the queue
+MOST_THREADS = 8  # five may be at photos; each that has worked once keeps memory, and many would keep much
 MOST_SESSIONS = 64  # visitors of whom Gradio keeps something; who comes back after more than these is not missed
 SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "sequence.js", "viewer.js")  # run as one, in this order
 WORKING = "(photo) => photo ? { working: 'Taking the photo apart …' } : null"
@@ -158,7 +161,14 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
         # `change` of the photo fires for uploads, paste, webcam, examples and the cross that takes a photo away.
         for changed in (photo.change, truth.change):
             changed(fn=None, inputs=photo, outputs=viewer, js=WORKING, api_visibility="private")
-            changed(actions.show, [photo, truth], viewer, api_visibility="private", show_progress="minimal")
+            changed(
+                actions.show,
+                [photo, truth],
+                viewer,
+                api_visibility="private",
+                show_progress="minimal",
+                concurrency_id="show",
+            )
 
         with gr.Row(visible=False):  # the API's own inputs and outputs; the page answers these choices in the browser
             level = gr.Dropdown(list(tree.level_names), value=tree.level_names[-1], label="level")
@@ -229,7 +239,7 @@ def launch_options(folder: Path) -> dict[str, Any]:
         "app_kwargs": {
             "openapi_url": None,
             "middleware": [Middleware(Guard)],
-            "lifespan": cleaning(folder),
+            "lifespan": _lifespan(folder),
             "exception_handlers": {RequestValidationError: _refuse_body},
         },
     }
@@ -251,6 +261,18 @@ def serve(page: gr.Blocks, folder: Path) -> NoReturn:
     shutil.rmtree(folder, ignore_errors=True)
     sys.stdout.flush()
     os._exit(0)  # Gradio's threads would wait for every browser that is still connected
+
+
+def _lifespan(folder: Path) -> Callable[[App], contextlib.AbstractAsyncContextManager[None]]:
+    """Return what FastAPI takes as `lifespan`: few threads, and what visitors send is forgotten."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
+        async with cleaning(folder)(app):
+            yield
+
+    return lifespan
 
 
 async def _refuse_body(_: Request, __: Exception) -> JSONResponse:
