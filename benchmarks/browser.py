@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.photo import photo_of
-from benchmarks.server import Server
+from benchmarks.server import serving
 from benchmarks.timing import Row
 
 _RADIO = "#viewer input[name=hierseg-{}][value={}]"
@@ -46,7 +46,7 @@ def rows(rounds: int, folder: Path) -> list[Row]:
     file = folder / "browser.jpg"
     file.write_bytes(photo_of(1))
     found = []
-    with Server() as server, sync_playwright() as playwright:
+    with serving() as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
         for width, height, ratio in ((1280, 900, 1), (390, 844, 3)):
             page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=ratio)

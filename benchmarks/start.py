@@ -13,7 +13,7 @@ from pathlib import Path
 from gradio_client import Client, handle_file
 
 from benchmarks.photo import photo_of
-from benchmarks.server import Server
+from benchmarks.server import serving
 from benchmarks.timing import Row
 
 _IMPORTS = {
@@ -28,7 +28,7 @@ def rows(rounds: int) -> list[Row]:
     seconds = {name: _import_seconds(statement, max(3, rounds // 4)) for name, statement in _IMPORTS.items()}
     floor = seconds["torch and gradio alone"]
     found = [Row(f"importing {name}", f"{value:.1f} s, {value / floor:.2f}x") for name, value in seconds.items()]
-    with Server() as server, tempfile.TemporaryDirectory() as folder:
+    with serving() as server, tempfile.TemporaryDirectory() as folder:
         asked = time.perf_counter()
         urllib.request.urlopen(server.address, timeout=60).read()
         found += [

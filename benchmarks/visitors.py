@@ -11,7 +11,7 @@ from threading import Barrier
 from gradio_client import Client, handle_file
 
 from benchmarks.photo import photo_of
-from benchmarks.server import Server
+from benchmarks.server import serving
 from benchmarks.timing import Row
 
 CROWDS = (1, 4, 16, 64)
@@ -24,7 +24,7 @@ def rows(folder: Path) -> list[Row]:
     file.write_bytes(photo_of(0.5))
     found = []
     throughput: dict[int, float] = {}
-    with Server() as server:
+    with serving() as server:
         for crowd in CROWDS:
             each = max(2, PHOTOS // crowd)
             clients = [Client(server.address, verbose=False, download_files=str(folder)) for _ in range(crowd)]
