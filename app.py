@@ -12,11 +12,12 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 os.environ["GRADIO_TEMP_DIR"] = private_folder()
 
+from hierseg.web import report
 from hierseg.web.page import build_page, load_predictors, serve
 
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
 
-demo = build_page(load_predictors(), EXAMPLES)
+demo = build_page(load_predictors(), EXAMPLES, report.read())
 
 if __name__ == "__main__":
     serve(demo, Path(os.environ["GRADIO_TEMP_DIR"]))

@@ -28,11 +28,12 @@ PATTERNS = (
     "checkpoints/README.md",
     "examples/*.jpg",
     "examples/README.md",
+    "reports/losses*",
     "docs/page.*",
 )
 NEEDED = ("README.md", "LICENSE", "app.py", "requirements.txt", "pre-requirements.txt", "hierseg/web/viewer.js")
 LARGEST = 25_000_000  # bytes of a file
-_TEXT = {".py", ".md", ".txt", ".yaml", ".js", ".css", ".html", ""}
+_TEXT = {".py", ".md", ".json", ".svg", ".txt", ".yaml", ".js", ".css", ".html", ""}
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bgh[pousr]_[A-Za-z0-9]{30,}")
 
 

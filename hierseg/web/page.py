@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import os
 import shutil
 import signal
@@ -32,6 +33,7 @@ from hierseg.web.actions import Actions
 from hierseg.web.blocks import GuardedBlocks
 from hierseg.web.cleaning import cleaning
 from hierseg.web.guard import LARGEST_PHOTO, Guard
+from hierseg.web.report import Report
 
 TITLE = "hierseg"
 HEADING = """
@@ -91,12 +93,13 @@ def load_predictors(folder: Path | None = None) -> dict[str, Predictor]:
     return predictors
 
 
-def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.Blocks:
+def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report: Report | None = None) -> gr.Blocks:
     """Build the page.
 
     Args:
         predictors: Checkpoints by name; all of one tree.
         examples: Photos that a visitor can click.
+        report: How the losses compare: a page of its own at /losses, quoted where two checkpoints are compared.
 
     Returns:
         The page, ready to launch with `launch_options`.
@@ -144,7 +147,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
             with gr.Column(scale=4, min_width=320):
                 viewer = gr.HTML(
                     value=None,
-                    html_template=_own_file("viewer.html"),
+                    html_template=_own_file("viewer.html").replace("<!-- finding -->", _quoted(report)),
                     css_template=_own_file("viewer.css"),
                     js_on_load="".join(_own_file(name) for name in SCRIPTS),
                     server_functions=[segment_frame, segment_file],
@@ -193,7 +196,19 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path]) -> gr.
                 [gr.Image(format="jpeg", label="differences"), gr.JSON(label="figures")],
                 api_name="compare",
             )
+    if report:
+        with page.route("How the losses compare", "/losses", show_in_navbar=False):
+            gr.HTML(f'<a href="./">← {TITLE}</a>', padding=False)
+            gr.Markdown(report.text, elem_id="report")
     return page
+
+
+def _quoted(report: Report | None) -> str:
+    """Return what the viewer says below two checkpoints that are compared."""
+    if not report:
+        return ""
+    link = '<a href="losses" target="_blank" rel="noopener">How the losses compare</a>'
+    return f'<p class="finding">{html.escape(report.finding)} {link}</p>'
 
 
 def _thumbnail(example: Path) -> dict[str, str]:

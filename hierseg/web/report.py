@@ -1,0 +1,46 @@
+"""The comparison of the losses, `reports/losses.md`, as a page beside the viewer's, and its answer in a sentence."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "reports"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows of the comparison.
+
+    Attributes:
+        finding: Its answer.
+        text: Markdown that needs no other file.
+    """
+
+    finding: str
+    text: str
+
+
+def read(folder: Path = FOLDER) -> Report | None:
+    """Read the report that `python -m train report --losses` wrote.
+
+    Args:
+        folder: Where.
+
+    Returns:
+        The report, or None where it is not, as in an installation without the repository.
+    """
+    text, answer = folder / "losses.md", folder / "losses.json"
+    if not text.is_file() or not answer.is_file():
+        return None
+    plots = re.sub(r"\(([\w-]+\.svg)\)", lambda match: f"({_data_url(folder / match[1])})", text.read_text("utf-8"))
+    finding = json.loads(answer.read_text("utf-8"))["finding"]
+    # Links to other files of the repository lead nowhere here; their words stay.
+    return Report(finding, re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", plots))
+
+
+def _data_url(plot: Path) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(plot.read_bytes()).decode()}"

@@ -1,0 +1,96 @@
+"""Tests of hierseg.web.report: the comparison of the losses on the page, in a real browser where there is one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from hierseg.web import report
+from tests.server import running_page, small_page
+
+FINDING = "One loss has 1 point more than the other, & <that> is shown."
+TEXT = """# Which loss?
+
+As in [the recipe](../train/configs/grid.yaml). | a | b |
+
+![Points](losses-points.svg)
+"""
+PLOT = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><rect width="40" height="30"/></svg>'
+
+pytestmark = pytest.mark.xdist_group("page")
+
+
+def written(folder: Path) -> Path:
+    """Write a report and return its folder."""
+    folder.mkdir()
+    (folder / "losses.md").write_text(TEXT)
+    (folder / "losses.json").write_text(json.dumps({"finding": FINDING}))
+    (folder / "losses-points.svg").write_text(PLOT)
+    return folder
+
+
+def test_the_text_needs_no_other_file(tmp_path: Path) -> None:
+    found = report.read(written(tmp_path / "reports"))
+    assert found is not None and found.finding == FINDING
+    (url,) = re.findall(r"\]\(([^)]*)\)", found.text)
+    assert base64.b64decode(url.removeprefix("data:image/svg+xml;base64,")).decode() == PLOT
+    assert "As in the recipe." in found.text
+
+
+@pytest.mark.parametrize("missing", ["losses.md", "losses.json"])
+def test_without_a_report_there_is_none(tmp_path: Path, missing: str) -> None:
+    folder = written(tmp_path / "reports")
+    (folder / missing).unlink()
+    assert report.read(folder) is None
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[str]:
+    """The page with that report."""
+    folder = small_page(tmp_path_factory.mktemp("site"), tiny_checkpoint)
+    written(folder / "reports")
+    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
+        yield url
+
+
+def test_views_that_compare_quote_the_finding_and_lead_to_the_report(browser: Browser, site: str) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(120_000)
+    page.goto(site)
+    page.locator("#examples button").first.click()
+    quoted = page.locator("#viewer .finding")
+    page.locator("#viewer canvas[data-view=single]").first.wait_for()
+    for view, shown in (("slider", True), ("breaks", False), ("both", True), ("single", False), ("differences", True)):
+        page.locator(f"#viewer input[name=hierseg-view][value={view}]").check(force=True)
+        expect(quoted).to_be_visible(visible=shown)
+    expect(quoted).to_contain_text(FINDING)
+    with page.expect_popup() as opened:
+        quoted.get_by_role("link").click()
+    of_report = opened.value
+    of_report.set_default_timeout(120_000)
+    plot = of_report.get_by_role("img", name="Points")
+    plot.wait_for()
+    assert plot.evaluate("image => image.naturalWidth") == 40
+    expect(of_report.get_by_role("heading", name="Which loss?")).to_be_visible()
+    of_report.get_by_text("← hierseg").click()
+    expect(of_report.locator("#examples button").first).to_be_visible(timeout=120_000)
+    page.close()
+    of_report.close()
+
+
+def test_without_a_report_nothing_is_quoted(browser: Browser, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    folder = small_page(tmp_path / "site", tiny_checkpoint)
+    with running_page(tmp_path / "uploads", folder) as url:
+        page = browser.new_page()
+        page.goto(url, timeout=120_000)
+        page.locator("#viewer canvas").first.wait_for(state="attached", timeout=120_000)
+        assert page.locator(".finding").count() == 0
+        answer = page.goto(f"{url}/losses")
+        assert answer is not None and answer.status == 404
+        page.close()
