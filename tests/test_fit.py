@@ -38,7 +38,7 @@ from train.__main__ import main
 from train.dataset import load_examples, read_ids, split_hash
 from train.evaluate import THRESHOLDS, evaluate, false_people, table
 from train.fit import Batches, TrainingError, fit, fit_stages
-from train.recipe import Crop, Optimizer, Recipe
+from train.recipe import Crop, Optimizer, Recipe, Triplet
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEED_RECIPE = REPOSITORY / "train" / "configs" / "seed_resnet101.yaml"
@@ -218,6 +218,65 @@ def test_a_run_with_dropout_goes_on_exactly_too(recipe: Recipe, data: Path, tmp_
     fit(recipe, data, tmp_path / "parts", stop_after=1)
     fit(recipe, data, tmp_path / "parts")
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def triplet(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, triplet=Triplet(channels=8, pixels=20), threshold_photos=0, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def triplet_run(triplet: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with the tree-triplet loss that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("triplet")
+    fit(triplet, data, folder)
+    return folder
+
+
+@pytest.mark.parametrize("stop", [1, STEPS + 1])
+def test_a_run_with_triplets_goes_on_exactly_too(
+    stop: int, triplet: Recipe, data: Path, triplet_run: Path, tmp_path: Path
+) -> None:
+    fit(triplet, data, tmp_path, stop_after=stop)
+    torch.manual_seed(stop)  # another process's random numbers
+    fit(triplet, data, tmp_path)
+    assert_same_run(tmp_path, triplet_run)
+
+
+def test_the_projection_head_is_trained_and_kept_in_the_state_but_in_no_checkpoint(
+    triplet: Recipe, data: Path, run: Path, triplet_run: Path, tmp_path: Path
+) -> None:
+    fit(triplet, data, tmp_path, stop_after=1)
+    before, after = read_state(tmp_path)["head"], read_state(triplet_run)["head"]
+    assert len(before) == 4
+    assert all(not torch.equal(before[name], tensor) for name, tensor in after.items())
+    assert "head" not in read_state(run)
+    assert read_state(triplet_run)["model"].keys() == read_state(run)["model"].keys()
+    for name in ("best.safetensors", "last.safetensors"):
+        first, second = (checkpoint.load(folder / name)[0].state_dict() for folder in (triplet_run, run))
+        assert first.keys() == second.keys()
+
+
+def test_the_triplets_weight_rises_from_nothing_and_a_run_without_knows_nothing_of_them(
+    triplet: Recipe, data: Path, triplet_run: Path, tmp_path: Path
+) -> None:
+    without = dataclasses.replace(triplet, triplet=None)
+    fit(without, data, tmp_path / "without", stop_after=1)
+    fit(triplet, data, tmp_path / "with", stop_after=1)
+    first, second = (read_state(tmp_path / name)["model"] for name in ("with", "without"))
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], msg=name)  # the same start, and nothing added yet
+    fit(without, data, tmp_path / "without")
+    ended, other = (read_state(folder)["model"] for folder in (triplet_run, tmp_path / "without"))
+    assert any(not torch.allclose(tensor, other[name], rtol=1e-2) for name, tensor in ended.items())
+    assert "triplet" not in json.loads((tmp_path / "without" / "recipe.json").read_text(encoding="utf-8"))
+
+
+def test_a_checkpoint_names_the_triplets_it_was_trained_with(triplet_run: Path, triplet: Recipe) -> None:
+    card = checkpoint.read_card(triplet_run / "best.safetensors")
+    assert (card.title, card.record["recipe"]) == ("bce_triplet", triplet.to_dict())
+    named = dataclasses.replace(triplet, loss="focal_tree_min")
+    assert train.fit._title(named) == "Focal-Tree-Min + triplet"
 
 
 def test_a_finished_run_is_left_as_it_is(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from hierseg.hierarchy import Hierarchy
-from train.recipe import Recipe, RecipeError
+from train.recipe import Recipe, RecipeError, Triplet
 
 CONFIGS = Path(__file__).resolve().parent.parent / "train" / "configs"
 SMALL: dict[str, Any] = {
@@ -20,6 +20,7 @@ SMALL: dict[str, Any] = {
     "crop": {"size": 64, "scale": [0.5, 1]},
     "optimizer": {"name": "adam", "lr": 0.01},
     "positive_weights": {"head": 2, "low_hand": 3.5},
+    "triplet": {"weight": 1},
 }
 
 
@@ -96,6 +97,13 @@ def test_to_dict_goes_through_yaml_and_back(path: Path | None, tmp_path: Path) -
         assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
 
 
+def test_triplets_are_off_unless_named_and_then_have_the_papers_values(tmp_path: Path) -> None:
+    assert "triplet" not in Recipe(loss="bce").to_dict()  # so that older runs go on
+    recipe = Recipe.from_yaml(write(tmp_path, {"loss": "bce", "triplet": {}}))
+    assert recipe.triplet == Triplet(weight=0.5, pixels=200, channels=256)
+    assert Recipe.from_yaml(write(tmp_path, {"loss": "bce", "triplet": None})) == Recipe(loss="bce")
+
+
 def test_positive_weights_lie_at_their_nodes(tmp_path: Path) -> None:
     tree = Hierarchy.default()
     weights = Recipe.from_yaml(write(tmp_path, SMALL)).node_weights()
@@ -141,6 +149,12 @@ def test_positive_weights_lie_at_their_nodes(tmp_path: Path) -> None:
         ("model.classes", 8, "model.classes"),
         ("model.activation", 3, "model: activation"),
         ("model.mean", [0.5, 0.5], "model: mean"),
+        ("triplet", 0.5, "triplet"),
+        ("triplet.margin", 0.1, "triplet: unknown key 'margin'"),
+        ("triplet.pixels", 2.5, "triplet: pixels"),
+        ("triplet.pixels", 0, "triplet.pixels"),
+        ("triplet.channels", -1, "triplet.channels"),
+        ("triplet.weight", -0.5, "triplet.weight"),
         ("positive_weights", ["head"], "positive_weights"),
         ("positive_weights.head", "much", "positive_weights.head"),
         ("positive_weights.tail", 2.0, "positive_weights: There is no node 'tail'"),
@@ -207,7 +221,8 @@ def test_classes_follow_the_tree_that_the_recipe_names(tmp_path: Path) -> None:
 
 
 def test_a_stage_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
-    stages = [{"epochs": 3}, {"crop": {"size": 96}, "optimizer": {"lr": 0.5}, "positive_weights": {"torso": 2}}]
+    changes = {"crop": {"size": 96}, "optimizer": {"lr": 0.5}, "positive_weights": {"torso": 2}}
+    stages = [{"epochs": 3}, {**changes, "triplet": {"pixels": 9}}]
     first, second = Recipe.stages_from_yaml(write(tmp_path, {**SMALL, "stages": stages}))
     alone = Recipe.from_yaml(write(tmp_path, SMALL))
     assert first == dataclasses.replace(alone, epochs=3)
@@ -216,6 +231,7 @@ def test_a_stage_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         crop=dataclasses.replace(alone.crop, size=96),
         optimizer=dataclasses.replace(alone.optimizer, lr=0.5),
         positive_weights={"torso": 2.0},  # data, so replaced as a whole
+        triplet=Triplet(weight=1, pixels=9),
     )
 
 

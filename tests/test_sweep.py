@@ -26,6 +26,7 @@ from hierseg.checkpoint import Card
 from hierseg.decoding import decode
 from hierseg.hierarchy import Hierarchy
 from hierseg.losses import ACTIVATION_OF
+from hierseg.losses import LOSSES as ALL_LOSSES
 from hierseg.model import ModelSpec
 from tests.data import VOID, write_dataset
 from tests.networks import head_of, warmed_up
@@ -34,9 +35,9 @@ from train.__main__ import main
 from train.dataset import Example, load_examples, read_ids
 from train.evaluate import evaluate
 from train.fit import TrainingError
-from train.recipe import Crop, Optimizer, Recipe
+from train.recipe import ROWS, Crop, Optimizer, Recipe, Triplet
 from train.statistics import figures, read_table
-from train.sweep import DECODINGS, THRESHOLDS, SweepError, choose_thresholds, measure, sweep
+from train.sweep import DECODINGS, THRESHOLDS, SweepError, choose_thresholds, measure, plan, sweep
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOSSES = ["focal_tree_min", "leaf_cross_entropy"]
@@ -122,6 +123,29 @@ def test_runs_differ_in_loss_activation_and_seed_alone(grid: Path, recipe: Recip
         expected = dataclasses.replace(recipe, loss=loss, seed=int(seed), model=model).to_dict()
         assert read(grid, name)["recipe"] == expected
         assert json.loads((grid / "runs" / name / "recipe.json").read_text(encoding="utf-8")) == expected
+
+
+def test_every_loss_is_a_row_and_one_row_has_triplets(recipe: Recipe) -> None:
+    plans = {row: plan(dataclasses.replace(recipe, triplet=Triplet(pixels=3)), row, seed=4) for row in ROWS}
+    assert set(plans) - set(ALL_LOSSES) == {"focal_tree_min_triplet"}
+    for row, own in plans.items():
+        own.check(row)
+        assert own.seed == 4
+        assert (own.loss, own.triplet) == ((row, None) if row in ALL_LOSSES else ("focal_tree_min", Triplet()))
+    assert plans["focal_tree_min"] == dataclasses.replace(plans["focal_tree_min_triplet"], triplet=None)
+
+
+def test_the_row_with_triplets_is_trained_with_them_and_says_so(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    row = "focal_tree_min_triplet"
+    short = dataclasses.replace(recipe, epochs=1)
+    sweep(short, [row], [0], data, tmp_path / "runs", tmp_path / "out")
+    assert read(tmp_path, f"{row}-0")["recipe"]["triplet"] == {"weight": 0.5, "pixels": 200, "channels": 256}
+    assert "head" in torch.load(tmp_path / "runs" / f"{row}-0" / "state.pt", weights_only=True)
+    # Under the name of the row without, it is a result of another recipe.
+    for ending in ("json", "npz"):
+        (tmp_path / "out" / f"{row}-0.{ending}").rename(tmp_path / "out" / f"focal_tree_min-0.{ending}")
+    with pytest.raises(SweepError, match=r"made with another recipe\.triplet\."):
+        sweep(short, ["focal_tree_min"], [0], data, tmp_path / "runs", tmp_path / "out")
 
 
 def test_results_name_no_folder_of_this_machine(grid: Path, data: Path) -> None:

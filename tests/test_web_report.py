@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, expect
 from hierseg.web import report
 from tests.server import running_page, small_page
 
-FINDING = "One loss has 1 point more than the other, & <that> is shown."
+QUOTE = "One loss has 1 point more than the other, & <that> is shown."
 TEXT = """# Which loss?
 
 As in [the recipe](../train/configs/grid.yaml). | a | b |
@@ -30,14 +30,14 @@ def written(folder: Path) -> Path:
     """Write a report and return its folder."""
     folder.mkdir()
     (folder / "losses.md").write_text(TEXT)
-    (folder / "losses.json").write_text(json.dumps({"finding": FINDING}))
+    (folder / "losses.json").write_text(json.dumps({"quote": QUOTE}))
     (folder / "losses-points.svg").write_text(PLOT)
     return folder
 
 
 def test_the_text_needs_no_other_file(tmp_path: Path) -> None:
     found = report.read(written(tmp_path / "reports"))
-    assert found is not None and found.finding == FINDING
+    assert found is not None and found.quote == QUOTE
     (url,) = re.findall(r"\]\(([^)]*)\)", found.text)
     assert base64.b64decode(url.removeprefix("data:image/svg+xml;base64,")).decode() == PLOT
     assert "As in the recipe." in found.text
@@ -59,17 +59,17 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Ite
         yield url
 
 
-def test_views_that_compare_quote_the_finding_and_lead_to_the_report(browser: Browser, site: str) -> None:
+def test_views_that_compare_quote_it_and_lead_to_the_report(browser: Browser, site: str) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(120_000)
     page.goto(site)
     page.locator("#examples button").first.click()
-    quoted = page.locator("#viewer .finding")
+    quoted = page.locator("#viewer .quote")
     page.locator("#viewer canvas[data-view=single]").first.wait_for()
     for view, shown in (("slider", True), ("breaks", False), ("both", True), ("single", False), ("differences", True)):
         page.locator(f"#viewer input[name=hierseg-view][value={view}]").check(force=True)
         expect(quoted).to_be_visible(visible=shown)
-    expect(quoted).to_contain_text(FINDING)
+    expect(quoted).to_contain_text(QUOTE)
     with page.expect_popup() as opened:
         quoted.get_by_role("link").click()
     of_report = opened.value
@@ -90,7 +90,7 @@ def test_without_a_report_nothing_is_quoted(browser: Browser, tmp_path: Path, ti
         page = browser.new_page()
         page.goto(url, timeout=120_000)
         page.locator("#viewer canvas").first.wait_for(state="attached", timeout=120_000)
-        assert page.locator(".finding").count() == 0
+        assert page.locator(".quote").count() == 0
         answer = page.goto(f"{url}/losses")
         assert answer is not None and answer.status == 404
         page.close()

@@ -7,19 +7,20 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from hierseg import checkpoint
 from hierseg.checkpoint import CheckpointError
 from hierseg.hierarchy import HierarchyError
-from hierseg.losses import LOSSES
 from hierseg.model import ModelError
 from train.convert_seed import ConversionError, convert
 from train.dataset import DataError
-from train.recipe import Recipe, RecipeError
+from train.recipe import ROWS, Recipe, RecipeError
 from train.report import ReportError, fill
 
 _DATA = "HIERSEG_DATA"
 _GRID = Path("train/configs/grid.yaml")
+_RESULTS = Path("train/results/grid")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.set_defaults(run=_fit)
 
     grid = commands.add_parser("sweep", help="train and measure every loss with every seed, skipping what is done")
-    names = list(LOSSES)
+    names = list(ROWS)
     grid.add_argument(
         "--losses", nargs="+", choices=names, default=names, metavar="LOSS", help=f"default: {' '.join(names)}"
     )
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--recipe", type=Path, default=_GRID, help="what all runs share (default: %(default)s)")
     grid.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
     grid.add_argument("--runs", type=Path, default=Path("runs/grid"), help="the runs' folders (default: %(default)s)")
-    grid.add_argument("--out", type=Path, default=Path("train/results/grid"), help="results (default: %(default)s)")
+    grid.add_argument("--out", type=Path, default=_RESULTS, help="results (default: %(default)s)")
     grid.set_defaults(run=_sweep)
 
     evaluate = commands.add_parser("evaluate", help="measure checkpoints on annotated photos")
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--threshold", type=float, help="decoding threshold (default: the checkpoint's)")
     evaluate.add_argument("--no-flip", action="store_true", help="without the mean over the mirror image")
     evaluate.add_argument("--no-second-look", action="store_true", help="without looking again at small people")
+    evaluate.add_argument(
+        "--seed-protocol", action="store_true", help="instead, as the seed measured: 224 px squares, one pass, its IoU"
+    )
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
     evaluate.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
     evaluate.set_defaults(run=_evaluate)
@@ -83,9 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--split", default="seed", help="id lists: seed (default) or official")
     prepare.set_defaults(run=_prepare)
 
-    report = commands.add_parser("report", help="set the tables of an evaluation into Markdown files, between marks")
-    report.add_argument("texts", type=Path, nargs="+", metavar="TEXT", help="for instance README.md")
+    report = commands.add_parser("report", help="set tables into Markdown files, or write the loss comparison's report")
+    report.add_argument("texts", type=Path, nargs="*", metavar="TEXT", help="with marks, for instance README.md")
     report.add_argument("--figures", type=Path, default=Path("checkpoints/evaluation.json"), help="of evaluate --json")
+    report.add_argument("--losses", action="store_true", help="write losses.md, its plots and its main finding")
+    report.add_argument("--results", type=Path, default=_RESULTS, help="of sweep (default: %(default)s)")
+    report.add_argument("--out", type=Path, default=Path("reports"), help="for --losses (default: %(default)s)")
     report.set_defaults(run=_report)
 
     convert = commands.add_parser("convert-seed", help="make a checkpoint of one of the seed's published .pt files")
@@ -118,6 +125,27 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    figures = _by_the_seeds_protocol(options) if options.seed_protocol else _at_photo_resolution(options)
+    if options.json:
+        checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+def _by_the_seeds_protocol(options: argparse.Namespace) -> dict[str, Any]:
+    from train.dataset import load_examples, read_ids, split_hash
+    from train.seed_protocol import measure
+
+    figures = {}
+    for name in options.checkpoints:
+        model, card = checkpoint.load(checkpoint.find(name))
+        ids = read_ids(options.data, options.split)[: options.photos]
+        found = measure(model, card, load_examples(options.data, ids, card.hierarchy))
+        levels = ", ".join(f"{level} {iou:.4f}" for level, iou in found["levels"].items())
+        print(f"{card.title}, {len(ids)} photos, the seed's protocol: {levels}")
+        figures[name] = {**found, "split": options.split, "ids_sha256": split_hash(ids)}
+    return figures
+
+
+def _at_photo_resolution(options: argparse.Namespace) -> dict[str, Any]:
     from train.dataset import load_examples, read_ids, split_hash
     from train.evaluate import evaluate, false_people, table
 
@@ -143,11 +171,21 @@ def _evaluate(options: argparse.Namespace) -> None:
         figures[name] = summary  # as it was asked for: two runs both have a best.safetensors
         if options.record:
             checkpoint.save(path, model, checkpoint.with_record(own_card, figures=summary))
-    if options.json:
-        checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+    return figures
 
 
 def _report(options: argparse.Namespace) -> None:
+    if not options.texts and not options.losses:
+        raise ReportError("There is nothing to do: name a TEXT, or give --losses.")
+    if options.losses:
+        from train.loss_report import write  # heavy: only when it is asked for
+
+        write(options.results, options.out)
+    if options.texts:
+        _fill(options)
+
+
+def _fill(options: argparse.Namespace) -> None:
     try:
         figures = json.loads(options.figures.read_text(encoding="utf-8"))
         texts = {path: path.read_text(encoding="utf-8") for path in options.texts}

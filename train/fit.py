@@ -4,7 +4,8 @@ The same command runs on a CPU, on one GPU and, under `accelerate launch`, on ma
 from the recipe's seed and the step, so a run that was stopped goes on exactly where it was. A run's folder holds
 
     recipe.json         the recipe with every default filled in
-    state.pt            weights, average, optimiser and step, with a checksum; read without unpickling objects
+    state.pt            weights, average, optimiser and step, with a checksum; read without unpickling objects. With a
+                        tree-triplet loss also its projection head, which no checkpoint holds
     state.previous.pt   the state before: a run goes on from it where the newest is damaged
     best.safetensors    averaged weights of the best validation so far
     last.safetensors    averaged weights of the newest validation
@@ -46,24 +47,16 @@ from hierseg.hierarchy import Hierarchy, UInt8Map
 from hierseg.image import Photo
 from hierseg.losses import LOSSES
 from hierseg.model import build, normalize
+from hierseg.triplet import WithTriplet, rising
 from train.augment import Augmenter, paste_people
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.distributed import share_batch_norm
 from train.evaluate import choose_threshold, evaluate
-from train.recipe import Optimizer, Recipe
+from train.recipe import TITLES, Optimizer, Recipe
 
 _SEAL = hashlib.sha256().digest_size  # bytes of checksum behind a state
 STATES = ("state.pt", "state.previous.pt")  # the newest first
 FILES = ("recipe.json", *STATES, "best.safetensors", "last.safetensors", "log.jsonl")
-TITLES = {
-    "bce": "BCE",
-    "focal": "Focal",
-    "tree_min": "Tree-Min",
-    "focal_tree_min": "Focal-Tree-Min",
-    "seed_focal_tree_min": "Focal-Tree-Min of the seed",
-    "level_cross_entropy": "Softmax a level",
-    "leaf_cross_entropy": "Softmax over leaves",
-}
 
 
 class TrainingError(RuntimeError):
@@ -85,6 +78,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
 
     Raises:
         TrainingError: The folder holds a run of another recipe or only damaged states, or the loss is not a number.
+        ModelError: The network cannot be built, or not with a tree-triplet loss.
         DataError: The data have faults.
     """
     AcceleratorState._reset_state()  # else a second run in one process could not have another precision
@@ -113,7 +107,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     card = checkpoint.Card(
         spec=recipe.model,
         hierarchy=tree,
-        title=TITLES.get(recipe.loss, recipe.loss),
+        title=_title(recipe),
         record={
             "loss": recipe.loss,
             **_origin(recipe),
@@ -126,7 +120,9 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         },
     )
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
-    optimizer = _optimizer(model, recipe.optimizer)
+    # Behind the network's weights, so that those are the same with it and without.
+    triplet = recipe.triplet and WithTriplet(model, tree, recipe.triplet.channels, recipe.triplet.pixels)
+    optimizer = _optimizer(model, recipe.optimizer, triplet.head if triplet else None)
     scheduler = LambdaLR(optimizer, _schedule(recipe.optimizer, total_steps))
 
     state = _read_state(run)
@@ -134,6 +130,8 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     if state is not None:
         step, best = state["step"], state["best"]
         model.load_state_dict(state["model"])
+        if triplet:
+            triplet.head.load_state_dict(state["head"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
@@ -149,7 +147,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     if accelerator.num_processes > 1:
         share_batch_norm(model)
     # The scheduler is left out: prepared, it would step once per process.
-    prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    prepared, optimizer, loader = accelerator.prepare(triplet or model, optimizer, loader)
     average.to(accelerator.device)
     objective = Objective(recipe, tree, accelerator.device)
     accelerator.init_trackers("curves")
@@ -161,7 +159,8 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
                 {
                     "step": step,
                     "best": best,
-                    "model": accelerator.unwrap_model(prepared, keep_torch_compile=False).state_dict(),
+                    "model": model.state_dict(),
+                    **({"head": triplet.head.state_dict()} if triplet else {}),
                     "average": average.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "scheduler": scheduler.state_dict(),
@@ -173,16 +172,23 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     )
     running: list[float] = []
     started = time.monotonic()
-    _train_mode(prepared, recipe)
+    _train_mode(model, recipe)
     for photos, label_maps in loader:
-        torch.manual_seed((recipe.seed << 32) + step)  # dropout, on every device, without a state to keep
+        seed = (recipe.seed << 32) + step
+        torch.manual_seed(seed)  # dropout, on every device, without a state to keep
+        extra: Tensor | float = 0.0
         with accelerator.autocast():
-            logits = prepared(normalize(photos, recipe.model).contiguous(memory_format=torch.channels_last))
+            images = normalize(photos, recipe.model).contiguous(memory_format=torch.channels_last)
+            if recipe.triplet:
+                logits, extra = prepared(images, label_maps, seed)
+                extra = extra * recipe.triplet.weight * rising(step / total_steps)
+            else:
+                logits = prepared(images)
         # Each process's mean counts as much as it has valid pixels: together that is the mean over the whole batch.
         valid = (label_maps != tree.void).sum().float()
-        loss = objective(logits, label_maps) * valid / accelerator.reduce(valid, "mean").clamp(min=1)
+        loss = objective(logits, label_maps) * valid / accelerator.reduce(valid, "mean").clamp(min=1) + extra
         accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        norm = accelerator.clip_grad_norm_((triplet or model).parameters(), 1.0)
         running.append(accelerator.reduce(loss.detach(), "mean").item())
         if not math.isfinite(running[-1] + float(norm)):  # before the weights take it in
             kept = run / f"batch-{step + 1}.npz"
@@ -218,7 +224,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
                     checkpoint.save(run / "best.safetensors", average.module, card)
             save_state()
             accelerator.wait_for_everyone()
-            _train_mode(prepared, recipe)
+            _train_mode(model, recipe)
         if step == stop_after:
             save_state()
             break
@@ -382,6 +388,11 @@ def _initial_model(recipe: Recipe) -> nn.Module:
     return model.to(memory_format=torch.channels_last)
 
 
+def _title(recipe: Recipe) -> str:
+    row = f"{recipe.loss}_triplet" if recipe.triplet else recipe.loss
+    return TITLES.get(row, row)
+
+
 def _origin(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe and, under `started_from`, that of the weights it starts from; no folder of this machine."""
     if not recipe.start_from:
@@ -433,13 +444,13 @@ def _forward_in_float32(convolution: nn.Conv2d, features: Tensor) -> Tensor:
 def _train_mode(model: nn.Module, recipe: Recipe) -> None:
     model.train()
     if recipe.optimizer.encoder_lr == 0:  # frozen: its batch norm must not drift either
-        getattr(model, "module", model).encoder.eval()
+        model.get_submodule("encoder").eval()
 
 
-def _optimizer(model: nn.Module, plan: Optimizer) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, plan: Optimizer, head: nn.Module | None = None) -> torch.optim.Optimizer:
     """Group parameters by learning rate and by whether weight decay acts on them; freeze what does not move."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in [*model.named_parameters(), *(head.named_parameters() if head else ())]:
         lr = plan.encoder_lr if name.startswith("encoder.") else plan.lr
         if lr == 0:
             parameter.requires_grad_(False)

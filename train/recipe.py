@@ -80,6 +80,21 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Triplet:
+    """The tree-triplet loss beside the loss, see `hierseg.triplet`.
+
+    Attributes:
+        weight: Its factor at the end of the run; it rises from 0 by half a cosine.
+        pixels: How many pixels of each label a step draws at most.
+        channels: Of the embeddings.
+    """
+
+    weight: float = 0.5
+    pixels: int = 200
+    channels: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """One training run.
 
@@ -88,6 +103,7 @@ class Recipe:
         gamma: Focusing exponent of the focal losses.
         reduction: "node" or "level", see `hierseg.losses`.
         positive_weights: Factor on positive pixels of rare nodes, by node name; 1 for the rest.
+        triplet: The tree-triplet loss beside it; None for none.
         hierarchy: YAML file of the tree; None for the default tree.
         model: The network and its input when it is used.
         pretrained: Start from ImageNet weights in the encoder.
@@ -109,6 +125,7 @@ class Recipe:
     gamma: float = 2.0
     reduction: Literal["node", "level"] = "node"
     positive_weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    triplet: Triplet | None = None
     hierarchy: str | None = None
     model: ModelSpec = dataclasses.field(default_factory=ModelSpec)
     pretrained: bool = True
@@ -140,8 +157,8 @@ class Recipe:
     def stages_from_yaml(path: str | Path) -> list[Recipe]:
         """Read a recipe that may have stages.
 
-        Under the key `stages` stands a list with what is different in each; within crop, augment, optimizer and model,
-        keys that are not named stay. Each stage but the first starts from the weights of the one before.
+        Under the key `stages` stands a list with what is different in each; within crop, augment, optimizer, triplet
+        and model, keys that are not named stay. Each stage but the first starts from the weights of the one before.
 
         Raises:
             RecipeError: The file cannot be read, or a key or value is wrong.
@@ -198,7 +215,12 @@ class Recipe:
             raise RecipeError(f"{source}: epochs and batch_size must be at least 1.")
         if self.optimizer.lr <= 0:
             raise RecipeError(f"{source}: optimizer.lr must be above 0, not {self.optimizer.lr}.")
-        for key, value in {"gamma": self.gamma, "optimizer.encoder_lr": self.optimizer.encoder_lr}.items():
+        least_0 = {"gamma": self.gamma, "optimizer.encoder_lr": self.optimizer.encoder_lr}
+        if self.triplet:
+            if min(self.triplet.pixels, self.triplet.channels) < 1:
+                raise RecipeError(f"{source}: triplet.pixels and triplet.channels must be at least 1.")
+            least_0["triplet.weight"] = self.triplet.weight
+        for key, value in least_0.items():
             if value < 0:
                 raise RecipeError(f"{source}: {key} must be at least 0, not {value}.")
         self._check_shares(source)
@@ -239,7 +261,28 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for YAML and JSON, from which the same recipe is read."""
-        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+        values: dict[str, Any] = _plain(dataclasses.asdict(self))
+        if self.triplet is None:
+            del values["triplet"]  # so that runs that are older than this key go on
+        return values
+
+
+# The rows of the loss comparison by name: what each does to the recipe that all share.
+ROWS: dict[str, dict[str, Any]] = {
+    **{loss: {"loss": loss, "triplet": None} for loss in LOSSES},
+    "focal_tree_min_triplet": {"loss": "focal_tree_min", "triplet": Triplet()},
+}
+
+TITLES = {
+    "bce": "BCE",
+    "focal": "Focal",
+    "tree_min": "Tree-Min",
+    "focal_tree_min": "Focal-Tree-Min",
+    "focal_tree_min_triplet": "Focal-Tree-Min + triplet",
+    "seed_focal_tree_min": "Focal-Tree-Min of the seed",
+    "level_cross_entropy": "Softmax a level",
+    "leaf_cross_entropy": "Softmax over leaves",
+}
 
 
 def _merged(common: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:

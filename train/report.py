@@ -7,7 +7,7 @@ that name, made from what `train evaluate --json` wrote.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Figures = Mapping[str, Mapping[str, Any]]  # of each checkpoint, by its name
@@ -99,10 +99,10 @@ def calibration(figures: Figures) -> str:
 def tree(figures: Figures) -> str:
     """Return a row for each checkpoint: the share of pixels that break the tree, before and after decoding."""
     rows = [
-        [name, *(_percent(summary["violations"][kind]) for kind in ("raw", "decoded"))]
+        [name, *(percent(summary["violations"][kind]) for kind in ("raw", "decoded"))]
         for name, summary in figures.items()
     ]
-    return _markdown(["checkpoint", "raw scores rounded at 0.5", "decoded"], rows)
+    return markdown(["checkpoint", "raw scores rounded at 0.5", "decoded"], rows)
 
 
 def nobody(figures: Figures) -> str:
@@ -111,11 +111,11 @@ def nobody(figures: Figures) -> str:
         [
             name,
             f"{summary['nobody']['photos']}",
-            *(_percent(summary["nobody"][kind]) for kind in ("somebody", "pixels")),
+            *(percent(summary["nobody"][kind]) for kind in ("somebody", "pixels")),
         ]
         for name, summary in figures.items()
     ]
-    return _markdown(["checkpoint", "squares without people", "somebody found", "pixels called a person"], rows)
+    return markdown(["checkpoint", "squares without people", "somebody found", "pixels called a person"], rows)
 
 
 _Column = Callable[[Mapping[str, Any]], Mapping[str, float | None]]
@@ -135,17 +135,20 @@ def _table(title: str, figures: Figures, kinds: Mapping[str, _Column]) -> str:
         f"{kind}, {name}": column(summary) for kind, column in kinds.items() for name, summary in figures.items()
     }
     keys = list(next(iter(columns.values())))
-    rows = [[key, *(_short(values.get(key)) for values in columns.values())] for key in keys]
-    return _markdown([title, *columns], rows)
+    rows = [[key, *(short(values.get(key)) for values in columns.values())] for key in keys]
+    return markdown([title, *columns], rows)
 
 
-def _short(value: float | None) -> str:
+def short(value: float | None) -> str:
+    """Write a figure between 0 and 1 with three digits, without the 0; nothing for None."""
     return "" if value is None else f"{value:.3f}".removeprefix("0")
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Write a share in percent; nothing for None."""
     return "" if value is None else f"{value:.3%}"
 
 
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out a table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))

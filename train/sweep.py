@@ -1,9 +1,10 @@
 """The loss comparison: `python -m train sweep` trains and measures every loss with every seed, skipping what is done.
 
-All runs have one recipe but for loss, activation and seed, so they take as many steps. A run is measured with the
-average of weights after its last epoch, one pass a photo, with every decoding; thresholds are chosen on training
-photos. Of each run the results folder gets LOSS-SEED.json, its figures, and LOSS-SEED.npz, counts of each photo, from
-which `train.statistics` makes those figures again, and intervals. Neither names a photo, a folder or a time.
+All runs have one recipe but for loss (with the tree-triplet loss or without), activation and seed, so they take as many
+steps. A run is measured with the average of weights after its last epoch, one pass a photo, with every decoding;
+thresholds are chosen on training photos. Of each run the results folder gets ROW-SEED.json, its figures, and
+ROW-SEED.npz, counts of each photo, from which `train.statistics` makes those figures again, and intervals. Neither
+names a photo, a folder or a time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from hierseg.network import TorchNetwork
 from hierseg.predictor import segment
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.fit import TrainingError, fit
-from train.recipe import Recipe, RecipeError
+from train.recipe import ROWS, Recipe, RecipeError
 from train.statistics import figures, write_table
 
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
@@ -40,13 +41,13 @@ class SweepError(RuntimeError):
     """The grid cannot go on, or a part of it failed. The message names what and says what to do."""
 
 
-def sweep(recipe: Recipe, losses: Sequence[str], seeds: Sequence[int], data: Path, runs: Path, out: Path) -> None:
+def sweep(recipe: Recipe, rows: Sequence[str], seeds: Sequence[int], data: Path, runs: Path, out: Path) -> None:
     """Train and measure what has no result yet; a run that was stopped goes on where it was.
 
     Args:
         recipe: What all runs share.
-        losses: Names in `hierseg.losses`.
-        seeds: Seeds; the first is done for every loss before the second.
+        rows: Names in `recipe.ROWS`: those in `hierseg.losses` and focal_tree_min_triplet.
+        seeds: Seeds; the first is done for every row before the second.
         data: The data folder.
         runs: Folder of the runs' own folders.
         out: Folder of the results.
@@ -58,16 +59,10 @@ def sweep(recipe: Recipe, losses: Sequence[str], seeds: Sequence[int], data: Pat
     """
     tree = recipe.tree()
     ids = {split: read_ids(data, split) for split in ("train", "val")}
-    plans = {
-        f"{loss}-{seed}": dataclasses.replace(
-            recipe, loss=loss, seed=seed, model=dataclasses.replace(recipe.model, activation=ACTIVATION_OF[loss])
-        )
-        for seed in seeds
-        for loss in losses
-    }
+    plans = {f"{row}-{seed}": plan(recipe, row, seed) for seed in seeds for row in rows}
     of_data = {"photos": len(ids["val"]), **{f"{split}_ids_sha256": split_hash(ids[split]) for split in ids}}
     protocol = {"flip": False, "second_look": False, "threshold_photos": THRESHOLD_PHOTOS}
-    headers = {name: {"recipe": plan.to_dict(), "data": of_data, "protocol": protocol} for name, plan in plans.items()}
+    headers = {name: {"recipe": own.to_dict(), "data": of_data, "protocol": protocol} for name, own in plans.items()}
     left = [name for name, header in headers.items() if not _is_done(out / name, header)]
     print(f"{len(plans) - len(left)} of {len(plans)} runs are done.")
     if not left:
@@ -92,6 +87,14 @@ def sweep(recipe: Recipe, losses: Sequence[str], seeds: Sequence[int], data: Pat
         checkpoint.write_atomically(out / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
     if failed:
         raise SweepError(f"{', '.join(failed)} could not be trained; the reasons stand above.")
+
+
+def plan(recipe: Recipe, row: str, seed: int) -> Recipe:
+    """Return the recipe of one run: that which all share, with a row's loss and what it needs, and a seed."""
+    activation = ACTIVATION_OF[ROWS[row]["loss"]]
+    return dataclasses.replace(
+        recipe, **ROWS[row], seed=seed, model=dataclasses.replace(recipe.model, activation=activation)
+    )
 
 
 def summary(table: Mapping[str, Any], calibration: Calibration, tree: Hierarchy) -> dict[str, Any]:
@@ -245,7 +248,10 @@ def _is_done(stem: Path, header: Mapping[str, Any]) -> bool:
         found = json.loads(path.read_text(encoding="utf-8"))
         found["recipe"] = Recipe.from_dict(found["recipe"], str(path)).to_dict()
         other = [
-            f"{part}.{key}" for part in header for key in header[part] if found[part].get(key) != header[part][key]
+            f"{part}.{key}"
+            for part in header
+            for key in header[part] | found[part]
+            if found[part].get(key) != header[part].get(key)
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecipeError) as error:
         raise SweepError(f"{path} is damaged ({error}). Delete it to have that run measured again.") from error

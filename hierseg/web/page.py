@@ -147,7 +147,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
             with gr.Column(scale=4, min_width=320):
                 viewer = gr.HTML(
                     value=None,
-                    html_template=_own_file("viewer.html").replace("<!-- finding -->", _quoted(report)),
+                    html_template=_own_file("viewer.html").replace("<!-- quote -->", _quoted(report)),
                     css_template=_own_file("viewer.css"),
                     js_on_load="".join(_own_file(name) for name in SCRIPTS),
                     server_functions=[segment_frame, segment_file],
@@ -208,7 +208,7 @@ def _quoted(report: Report | None) -> str:
     if not report:
         return ""
     link = '<a href="losses" target="_blank" rel="noopener">How the losses compare</a>'
-    return f'<p class="finding">{html.escape(report.finding)} {link}</p>'
+    return f'<p class="quote">{html.escape(report.quote)} {link}</p>'
 
 
 def _thumbnail(example: Path) -> dict[str, str]:

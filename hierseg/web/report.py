@@ -1,4 +1,4 @@
-"""The comparison of the losses, `reports/losses.md`, as a page beside the viewer's, and its answer in a sentence."""
+"""The comparison of the losses, `reports/losses.md`, as a page beside the viewer's, and a sentence of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Report:
     """What the page shows of the comparison.
 
     Attributes:
-        finding: Its answer.
+        quote: A sentence of it on the losses of the page's checkpoints.
         text: Markdown that needs no other file.
     """
 
-    finding: str
+    quote: str
     text: str
 
 
@@ -37,9 +37,9 @@ def read(folder: Path = FOLDER) -> Report | None:
     if not text.is_file() or not answer.is_file():
         return None
     plots = re.sub(r"\(([\w-]+\.svg)\)", lambda match: f"({_data_url(folder / match[1])})", text.read_text("utf-8"))
-    finding = json.loads(answer.read_text("utf-8"))["finding"]
+    quote = json.loads(answer.read_text("utf-8"))["quote"]
     # Links to other files of the repository lead nowhere here; their words stay.
-    return Report(finding, re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", plots))
+    return Report(quote, re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", plots))
 
 
 def _data_url(plot: Path) -> str:

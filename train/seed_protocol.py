@@ -1,0 +1,94 @@
+"""The seed's own way to measure, so that the figures it published can stand beside ours: `evaluate --seed-protocol`.
+
+Photos and masks are padded with zeros, scaled so that their shorter side has 224 pixels, and cut to the square in the
+middle. The padding is meant to make a square, but its numbers are handed over in a wrong order: of a wide photo it goes
+below and to the right instead of above and below, of a tall one above and to the left. What the square then cuts off is
+part of the photo: an eighth of one of 500 x 375 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from hierseg.checkpoint import Card
+from hierseg.decoding import best_paths, decode_rounding
+from hierseg.hierarchy import UInt8Map
+from hierseg.image import Photo
+from hierseg.metrics import SeedIoU
+from hierseg.network import TorchNetwork
+from train.dataset import Example
+
+SIDE = 224
+
+
+def measure(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[str, Any]:
+    """Measure a network as the seed measured its own.
+
+    The network sees the square once. Of each pixel the scores on its best path stay and are rounded at 0.5, all others
+    are 0; see `SeedIoU` for the rest.
+
+    Args:
+        model: The network.
+        card: Its spec and tree.
+        examples: Annotated photos.
+
+    Returns:
+        `photos`, and the mean IoU of `levels` and `nodes` by name.
+    """
+    tree, meter, photos = card.hierarchy, SeedIoU(card.hierarchy), 0
+    network = TorchNetwork(model.eval(), card.spec, hierarchy=tree)
+    for example in tqdm(examples, unit="photo", mininterval=5):
+        photo, label_map = square(example.photo, example.label_map)
+        (scores,) = network(photo[None])
+        on_path = np.moveaxis(tree.ancestors[best_paths(scores, tree).leaves], -1, 0)
+        meter.add(decode_rounding(scores, tree) & on_path, label_map)
+        photos += 1
+    return {
+        "photos": photos,
+        "levels": meter.levels(),
+        "nodes": dict(zip(tree.nodes, meter.nodes().tolist(), strict=True)),
+    }
+
+
+def square(photo: Photo, label_map: UInt8Map) -> tuple[Photo, UInt8Map]:
+    """Prepare a photo as the seed does.
+
+    The photo is scaled with antialiasing, as its library does since 2023; masks take the nearest pixel.
+
+    Args:
+        photo: RGB, uint8 (H, W, 3).
+        label_map: Labels, uint8 (H, W).
+
+    Returns:
+        The same of 224 px a side. Padding is 0, which is black, and in the seed's label maps background.
+    """
+    colors = _scaled(_padded(torch.tensor(photo).permute(2, 0, 1)), mode="bilinear", antialias=True)
+    labels = _scaled(_padded(torch.tensor(label_map)[None]), mode="nearest")
+    return _middle(colors).permute(1, 2, 0).numpy(), _middle(labels)[0].numpy()
+
+
+def _padded(channels: Tensor) -> Tensor:
+    """Pad (C, H, W) with what would make a square if it came in the right order."""
+    height, width = channels.shape[1:]
+    side = max(height, width)
+    beside, above = (side - width) // 2, (side - height) // 2
+    return functional.pad(channels, (beside, above, beside, above))  # it wants left, right, top, bottom
+
+
+def _scaled(channels: Tensor, **how: Any) -> Tensor:
+    height, width = channels.shape[1:]
+    short = min(height, width)
+    size = (SIDE * height // short, SIDE * width // short)
+    return functional.interpolate(channels[None].float(), size, **how)[0].round().to(torch.uint8)
+
+
+def _middle(channels: Tensor) -> Tensor:
+    top, left = (round((side - SIDE) / 2) for side in channels.shape[1:])
+    return channels[:, top : top + SIDE, left : left + SIDE]
