@@ -186,16 +186,19 @@ class Letterbox:
         height, width = self.photo
         first, last, _ = rows.indices(height)
         count = max(0, last - first)
+        if not count:
+            return np.empty((len(content), 0, width), np.float32)
         # Pixel centres: row y of the photo lies at (y + 0.5) * scale - 0.5 of the content.
         at = (np.arange(first, first + count) + 0.5) * (content.shape[1] / height) - 0.5
         at = at.clip(0, content.shape[1] - 1)
         above = at.astype(np.intp)
         below = np.minimum(above + 1, content.shape[1] - 1)
-        weight = (at - above).astype(np.float32)[:, None]
-        tall = content[:, above]
-        tall += (content[:, below] - tall) * weight
-        if not count:
-            return np.empty((len(content), 0, width), np.float32)
+        # Each row is a mean of two; a product with mostly zeros takes less time than fetching them.
+        top, row = above[0], np.arange(count)
+        share = np.zeros((count, below[-1] + 1 - top), np.float32)
+        share[row, above - top] = 1 - (at - above)
+        share[row, below - top] += at - above
+        tall = share @ content[:, top : below[-1] + 1]
         # All channels as one picture: along its columns nothing changes.
         wide = cv2.resize(tall.reshape(-1, content.shape[2]), (width, len(content) * count))
         return np.asarray(wide, np.float32).reshape(len(content), count, width)

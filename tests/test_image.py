@@ -870,7 +870,7 @@ def test_a_ramp_comes_back_where_it_was(height: int, width: int, size: int) -> N
     assert np.abs(error).max() < 1.2  # each of the three roundings to bytes costs up to a half
     half_a_pixel_off = 120 / np.array(box.content)
     assert (np.abs(error[..., :2].mean((0, 1))) < 0.4 * half_a_pixel_off).all()
-    assert np.abs(error[..., 2]).max() < 1e-9
+    assert np.abs(error[..., 2]).max() < 1e-4  # float32 of 77
 
 
 photo_sides = st.integers(1, 90)
