@@ -11,7 +11,7 @@ test: .venv/.dev  ## run every test
 	$(BIN)/python -m pytest
 
 stress: .venv/.dev  ## load, soak and kills: about ten minutes
-	$(BIN)/python -m pytest -n0 tests/stress/soak.py tests/stress/training.py
+	$(BIN)/python -m pytest -n0 -s tests/stress/soak.py tests/stress/training.py
 
 check: .venv/.dev check-viewer  ## lint, format, types
 	$(BIN)/ruff check .

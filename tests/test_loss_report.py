@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,23 @@ def test_fewer_broken_trees_are_moot_where_masks_are_no_better(tmp_path: Path) -
     assert broken.verdict == "Shown better in 1 and worse in 0 of 2 comparisons."
     assert "no higher IoU is shown: for masks, decoding makes it moot" in broken.reasons[0]
     assert "moot" not in broken.reasons[1]
+
+
+def test_what_focus_does_to_probabilities_is_told_of_the_right_losses(grid: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(grid, tmp_path / "grid"))
+    for path in folder.glob("focal-*.npz"):
+        with np.load(path) as content:
+            table = dict(content)
+        table["squared_error"] *= 2
+        write_table(path, table)
+    comparison = read(folder)
+    key = "brier/parts"
+    more = np.mean([run.values[key][0] / 2 for run in comparison.runs["focal"].values()])
+    *_, first, second = findings(comparison)[1].reasons
+    assert first.startswith("Focal against BCE") and f"Brier +{more:.4f}".replace("0.", ".") in first
+    assert ": shown." in first and second.startswith("Focal-Tree-Min against Tree-Min")
+    errors = (f"{comparison.over_seeds(row, 'ece/parts').estimate:.4f}".removeprefix("0") for row in ("focal", "bce"))
+    assert f"ECE is {' instead of '.join(errors)}." in first
 
 
 # The tables

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hierseg.hierarchy import Hierarchy
 from hierseg.metrics import Evaluation, PhotoCounts, SeedIoU
 from tests.trees import hierarchies, label_maps, node_and_above, nodes_of_label, score_maps
-from train.statistics import Interval, figures, over_seeds, paired_bootstrap, read_table, write_table
+from train.loss_report import Comparison, Difference, Run
+from train.statistics import Interval, drawings, figures, over_seeds, read_table, write_table
 
 Photo = tuple[np.ndarray, np.ndarray, np.ndarray]  # node scores, decoded labels, true labels
 
@@ -226,10 +227,26 @@ def runs_of(tree: Hierarchy, seeds: range, right: float, photos: int = 40) -> li
     return tables
 
 
+def compared(tree: Hierarchy, *losses: list[dict[str, np.ndarray]], resamples: int) -> Callable[[str], Difference]:
+    """Return what a figure of two losses differs by, each of some runs with the same seeds."""
+    weights = drawings(len(losses[0][0]["truth"]), resamples)
+    rows = {
+        row: {seed: Run({}, table, figures(table, tree, weights)) for seed, table in enumerate(tables)}
+        for row, tables in zip(("first", "second"), losses, strict=True)
+    }
+
+    def difference(key: str) -> Difference:
+        found = Comparison(tree, rows).difference("first", "second", key)
+        assert found
+        return found
+
+    return difference
+
+
 def test_a_bootstrap_is_that_of_a_loop_over_drawings(tree: Hierarchy) -> None:
-    first, second = runs_of(tree, range(2), 0.8), runs_of(tree, range(2, 5), 0.7)
-    found = paired_bootstrap(first, second, tree, resamples=50, seed=3)
-    times = np.random.default_rng(3).multinomial(40, [1 / 40] * 40, 50)
+    first, second = runs_of(tree, range(2), 0.8), runs_of(tree, range(2, 4), 0.7)
+    found = compared(tree, first, second, resamples=50)
+    times = np.random.default_rng(0).multinomial(40, [1 / 40] * 40, 50)
 
     def mean(tables: list[dict[str, np.ndarray]], drawn: list[int], key: str) -> float:
         values = []
@@ -239,18 +256,22 @@ def test_a_bootstrap_is_that_of_a_loop_over_drawings(tree: Hierarchy) -> None:
         return sum(values) / len(values)
 
     for key in ("path/iou/parts", "seed/photo_iou/body", "path/tree_distance"):
-        drawings = [np.repeat(range(40), row).tolist() for row in [np.ones(40, int), *times]]
-        estimate, *others = (mean(first, drawn, key) - mean(second, drawn, key) for drawn in drawings)
+        draws = [np.repeat(range(40), row).tolist() for row in [np.ones(40, int), *times]]
+        estimate, *others = (mean(first, drawn, key) - mean(second, drawn, key) for drawn in draws)
         expected = (estimate, *np.quantile(others, [0.025, 0.975]))
-        assert (found[key].estimate, found[key].low, found[key].high) == pytest.approx(expected)
+        interval = found(key).photos
+        assert (interval.estimate, interval.low, interval.high) == pytest.approx(expected)
 
 
 def test_a_loss_does_not_differ_from_itself_and_a_better_one_does(tree: Hierarchy) -> None:
     runs, better = runs_of(tree, range(3), 0.6), runs_of(tree, range(3), 0.9)
-    for key, interval in paired_bootstrap(runs, runs, tree, resamples=20).items():
+    of_itself = compared(tree, runs, runs, resamples=20)
+    for key in figures(runs[0], tree):
+        interval = of_itself(key).photos
         assert interval == Interval(0.0, 0.0, 0.0) or np.isnan(interval.estimate), key
-    found = paired_bootstrap(better, runs, tree, resamples=200)["path/iou/parts"]
-    assert 0.1 < found.low < found.estimate < found.high
+    found = compared(tree, better, runs, resamples=200)("path/iou/parts")
+    assert 0.1 < found.photos.low < found.photos.estimate < found.photos.high
+    assert 0.1 < found.seeds.low < found.seeds.estimate < found.seeds.high
 
 
 def test_drawing_the_same_photos_for_both_makes_the_interval_of_a_difference_narrow(tree: Hierarchy) -> None:
@@ -267,15 +288,8 @@ def test_drawing_the_same_photos_for_both_makes_the_interval_of_a_difference_nar
             photos.append((tree.node_masks(labels).astype(np.float32), labels, truth))
     tables = table_of(tree, first), table_of(tree, second)
     key = "path/iou/body"
-    paired = paired_bootstrap(tables[:1], tables[1:], tree)[key]
+    paired = compared(tree, [tables[0]], [tables[1]], resamples=2000)(key).photos
     weights = np.random.default_rng(1).multinomial(60, [1 / 60] * 60, (2, 2000)).astype(float)
     apart = figures(tables[0], tree, weights[0])[key] - figures(tables[1], tree, weights[1])[key]
     low, high = np.quantile(apart, [0.025, 0.975])
     assert paired.high - paired.low < 0.5 * (high - low)
-
-
-def test_tables_of_other_photos_are_refused(tree: Hierarchy) -> None:
-    table: dict[str, Any] = runs_of(tree, range(1), 0.5)[0]
-    other = {**table, "truth": table["truth"][::-1]}
-    with pytest.raises(ValueError, match="not of the same photos"):
-        paired_bootstrap([table], [other], tree)

@@ -327,7 +327,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     """Return the findings; which way each falls follows from the intervals alone."""
     found = [
         _iou_finding(comparison, "At equal focus, is IoU higher with the tree?", _TREE),
-        _iou_finding(comparison, "With or without the tree, is IoU higher with focus?", _FOCUS),
+        _focus_finding(comparison),
         _broken_finding(comparison),
         _iou_finding(comparison, "Is the exact loss better than the seed's faulty one?", [_EXACT]),
         _iou_finding(comparison, "Is a plain softmax over leaves better than the sigmoid losses?", _LEAVES),
@@ -344,6 +344,22 @@ def _iou_finding(comparison: Comparison, question: str, pairs: Iterable[Pair]) -
         reasons.append(_in_points(_against(pair), differences) if differences else _not_there(comparison, pair))
         signs += [each.sign for each in differences.values()]
     return Finding(question, _verdict(signs), reasons)
+
+
+def _focus_finding(comparison: Comparison) -> Finding:
+    """Tell whether focus changes masks, and what it does to scores that are read as probabilities."""
+    found = _iou_finding(comparison, "With or without the tree, is IoU higher with focus?", _FOCUS)
+    finest = list(comparison.tree.levels)[-1]
+    reasons = list(found.reasons)
+    for pair in _FOCUS:
+        brier = comparison.difference(*pair, f"brier/{finest}")
+        if brier:
+            errors = (_fine(comparison.over_seeds(row, f"ece/{finest}").estimate) for row in pair)
+            reasons.append(
+                f"{_against(pair)}, scores as probabilities at {finest}: Brier {_signed(brier.photos.estimate)}, less "
+                f"is better; {_intervals(brier, _signed)}: {brier.verdict}. ECE is {' instead of '.join(errors)}."
+            )
+    return Finding(found.question, found.verdict, reasons)
 
 
 def _broken_finding(comparison: Comparison) -> Finding:
@@ -621,6 +637,10 @@ def _points(value: float) -> str:
 
 def _percent_points(value: float) -> str:
     return f"{100 * value:+.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("0.", ".")
 
 
 def _fine(value: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,43 +146,12 @@ def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
-def paired_bootstrap(
-    first: Sequence[Table],
-    second: Sequence[Table],
-    hierarchy: Hierarchy,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> dict[str, Interval]:
-    """Return by how much the figures of one loss exceed those of another, and how much of that the photos make.
-
-    Photos are drawn with replacement, the same for every run; a loss has the mean over its runs. The interval lies
-    between percentiles (Efron and Tibshirani, 1993): it tells how other photos, not how other seeds, would turn out.
-
-    Args:
-        first: The tables of the runs of one loss, one a seed.
-        second: Those of the other.
-        hierarchy: The tree.
-        resamples: How often to draw.
-        seed: Of the drawing.
-        confidence: Share of the drawings inside the interval.
-
-    Returns:
-        For each figure that both have the difference, first less second.
-
-    Raises:
-        ValueError: The tables are not of the same photos.
-    """
-    truth = first[0]["truth"]
-    if not all(np.array_equal(table["truth"], truth) for table in (*first, *second)):
-        raise ValueError("The tables are not of the same photos.")
-    weights = drawings(len(truth), resamples, seed)
-    of_first, of_second = (_mean_figures(tables, hierarchy, weights) for tables in (first, second))
-    return {key: over_drawings(of_first[key] - of_second[key], confidence) for key in of_first if key in of_second}
-
-
 def drawings(photos: int, resamples: int = 2000, seed: int = 0) -> Values:
-    """Return how often each photo counts, shape (1 + resamples, photos): first as they are, then drawn anew."""
+    """Return how often each photo counts, shape (1 + resamples, photos): first as they are, then drawn anew.
+
+    Figures of two runs under the same drawings, subtracted, are a paired bootstrap (Efron and Tibshirani, 1993): their
+    percentiles tell how other photos, not how other seeds, would turn out.
+    """
     drawn = np.random.default_rng(seed).multinomial(photos, np.full(photos, 1 / photos), resamples)
     return np.concatenate([np.ones((1, photos)), drawn])
 
@@ -204,11 +173,6 @@ def _sums(counts: Table, weights: Values) -> dict[str, Values]:
     widths = [1 if values.ndim == 1 else values.shape[1] for values in counts.values()]
     parts = np.split(weights @ np.column_stack(list(counts.values())), np.cumsum(widths)[:-1], axis=1)
     return {key: part.reshape(len(weights), *counts[key].shape[1:]) for key, part in zip(counts, parts, strict=True)}
-
-
-def _mean_figures(tables: Iterable[Table], hierarchy: Hierarchy, weights: Values) -> dict[str, Values]:
-    runs = [figures(table, hierarchy, weights) for table in tables]
-    return {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
 
 
 def person_sizes(table: Table, hierarchy: Hierarchy) -> dict[str, npt.NDArray[np.bool_]]:

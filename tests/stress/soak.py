@@ -245,9 +245,10 @@ def test_two_thousand_requests_are_answered_rightly_and_leave_nothing_behind(ser
         return server.use()
 
     uses = [ask_many(WARM_UP)]
+    print(f"{WARM_UP} requests: {uses[0]}", flush=True)
     while sum(asked.values()) < REQUESTS:
         uses.append(ask_many(min(WARM_UP, REQUESTS - sum(asked.values()))))
-        print(f"{sum(asked.values())} requests: {uses[-1]}")
+        print(f"{sum(asked.values())} requests: {uses[-1]}", flush=True)
     assert +wrong == Counter()
     assert set(asked) == {kind.__qualname__ for kind in (*GOOD, *BAD)}
     assert uses[-1].memory < 1.03 * uses[0].memory, uses
@@ -289,9 +290,11 @@ def test_thousands_of_tiny_requests_are_answered_and_cost_no_memory(server: Serv
             return connection.getresponse().status == expected[path]
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        assert all(pool.map(right, range(WARM_UP)))
+        # 64 requests at once leave holes in the heap, as many after two thousand as after ten.
+        assert all(pool.map(right, range(REQUESTS)))
         before = server.use()
         assert all(pool.map(right, range(5 * REQUESTS // 2)))
-        assert server.use().memory < 1.03 * before.memory
+        # What is free goes back to the system with the next sweep.
+        _until(lambda: server.use().memory < 1.03 * before.memory, server)
     with Visitor(server.url) as one:
         assert _shown(one, 1)
