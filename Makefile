@@ -10,7 +10,7 @@ demo: .venv/.demo  ## serve the page
 test: .venv/.dev  ## run every test
 	$(BIN)/python -m pytest
 
-stress: .venv/.dev  ## load, soak and kills: about ten minutes
+stress: .venv/.dev  ## load, soak and kills: about six minutes
 	$(BIN)/python -m pytest -n0 -s tests/stress/soak.py tests/stress/training.py
 
 check: .venv/.dev check-viewer  ## lint, format, types

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import ctypes
 import os
 import shutil
 import tempfile
@@ -13,6 +12,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hierseg.web import memory
 
 if TYPE_CHECKING:
     from gradio.routes import App
@@ -85,7 +86,7 @@ async def _clean(app: App, folder: Path, kept: float, every: float) -> None:
         await asyncio.sleep(every)
         sweep(folder, time.time() - kept)
         idle = _forget_sessions(app, idle)
-        _return_memory()
+        memory.return_free()
 
 
 def _forget_sessions(app: App, idle: set[str]) -> set[str]:
@@ -114,9 +115,3 @@ def _forget_sessions(app: App, idle: set[str]) -> set[str]:
         ):
             held.pop(session, None)
     return now_idle - idle
-
-
-def _return_memory() -> None:
-    """Hand free memory back to the system. glibc, on its own, keeps what lies below anything still in use."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # other C libraries have no such function
-        ctypes.CDLL(None).malloc_trim(0)

@@ -28,7 +28,7 @@ from hierseg.checkpoint import CheckpointError
 from hierseg.image import open_photo
 from hierseg.predictor import Predictor
 from hierseg.visualize import readable
-from hierseg.web import payload
+from hierseg.web import memory, payload
 from hierseg.web.actions import Actions
 from hierseg.web.blocks import GuardedBlocks
 from hierseg.web.cleaning import cleaning
@@ -268,6 +268,7 @@ def serve(page: gr.Blocks, folder: Path) -> NoReturn:
         folder: Where Gradio writes, see `cleaning.private_folder`.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    memory.prepare()
     with contextlib.suppress(KeyboardInterrupt):
         page.launch(**launch_options(folder), prevent_thread_lock=True)
         while page.is_running:

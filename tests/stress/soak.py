@@ -290,11 +290,11 @@ def test_thousands_of_tiny_requests_are_answered_and_cost_no_memory(server: Serv
             return connection.getresponse().status == expected[path]
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        # 64 requests at once leave holes in the heap, as many after two thousand as after ten.
+        # 64 at once need a larger heap than one; it has its size after many.
         assert all(pool.map(right, range(REQUESTS)))
         before = server.use()
         assert all(pool.map(right, range(5 * REQUESTS // 2)))
-        # What is free goes back to the system with the next sweep.
+        # What is garbage and what is free go with the next sweep.
         _until(lambda: server.use().memory < 1.03 * before.memory, server)
     with Visitor(server.url) as one:
         assert _shown(one, 1)
