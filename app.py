@@ -15,7 +15,8 @@ os.environ["GRADIO_TEMP_DIR"] = private_folder()
 from hierseg.web import report
 from hierseg.web.page import build_page, load_predictors, serve
 
-EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
+# The one of whom every part is seen comes first: the page opens with it.
+EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"), key=lambda path: (path.stem != "camera", path))
 
 demo = build_page(load_predictors(), EXAMPLES, report.read())
 

@@ -63,6 +63,12 @@ def nobody(page: Page) -> None:
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
 
 
+def empty(page: Page) -> None:
+    opened(page, "camera.jpg")
+    page.get_by_label("Remove Image").click()
+    page.locator("#viewer .viewer[data-state=empty]").wait_for()
+
+
 def truth(page: Page) -> None:
     opened(page, "camera.jpg")
     choose(page, "view", "both")
@@ -89,7 +95,8 @@ def clip(page: Page) -> None:
 
 
 STATES: dict[str, Callable[[Page], None]] = {
-    "empty": lambda page: None,
+    "example": lambda page: page.locator("#viewer .viewer[data-state=example]").wait_for(),
+    "empty": empty,
     "parts": parts,
     "slider": view("slider"),
     "side-by-side": view("both"),

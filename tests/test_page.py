@@ -153,7 +153,17 @@ def test_result_is_beside_the_photo_on_a_desktop_and_below_it_on_a_phone(page: P
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_the_page_opens_with_an_example_and_says_that_it_is_one(page: Page) -> None:
+    page.locator("#viewer .viewer[data-state=example]").wait_for()
+    expect(page.locator("#viewer .message")).to_have_text("An example. Drop a photo of your own.")
+    assert page.locator("#viewer .tree").is_visible()
+    assert page.locator("#viewer .live").is_visible()
+
+
 def test_an_empty_page_says_what_to_do(page: Page) -> None:
+    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    page.get_by_label("Remove Image").click()
     expect(page.locator("#viewer .message")).to_contain_text("Drop a photo of people")
     assert page.locator("#viewer .tree").is_hidden()
     assert page.locator("#viewer .live").is_visible()

@@ -219,6 +219,20 @@ def test_masks_of_a_large_photo_have_its_size_and_smooth_edges(
     np.testing.assert_array_equal(mask(tmp_path / "ftm" / "head.png") == 255, head)
 
 
+def test_the_example_that_the_page_opens_with_is_a_photo_like_any_other(page: Page, tmp_path: Path) -> None:
+    page.locator("#viewer .viewer[data-state=example]").wait_for()
+    labels = Predictor("ftm").predict(open_photo(REPOSITORY / "examples" / "camera.jpg"))
+    for level in ("parts", "body"):
+        choose(page, "level", level)
+        np.testing.assert_array_equal(mask(saved(page, "mask", tmp_path)), labels.at_level(level))
+    assert page.locator("#viewer .viewer[data-state=example]").is_visible()
+    choose(page, "view", "differences")
+    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    assert page.locator("#viewer .stage canvas[data-level=body][data-view=differences]").is_visible()
+    expect(page.locator("#viewer .message")).to_have_text("")
+
+
 def test_the_saved_figures_are_the_librarys(
     viewer: Page, predictions: dict[str, Prediction], tmp_path: Path, tree: Hierarchy
 ) -> None:

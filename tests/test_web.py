@@ -92,6 +92,25 @@ def _look(scores: npt.NDArray[np.float32]) -> Look:
     return Look(Window(0, 0, height, width), letterbox, scores)
 
 
+def test_an_example_is_what_a_visitor_would_get_of_it_and_marked(tiny_checkpoint: Path) -> None:
+    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
+    photo = REPOSITORY / "examples" / "camera.jpg"
+    example, sent = actions.example(photo), actions.show(str(photo), None)
+    assert example and sent
+    assert example["example"] and not sent["example"]
+    assert {key for key in sent if example[key] != sent[key]} == {"example", "note"}
+
+
+def test_a_page_whose_example_cannot_be_taken_apart_opens_without(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
+    (tmp_path / "words.jpg").write_text("no photo")
+    assert actions.example(tmp_path / "words.jpg") is None
+    monkeypatch.setattr(actions, "_predict", lambda _: 1 / 0)  # as a card that only requests may use
+    assert actions.example(REPOSITORY / "examples" / "camera.jpg") is None
+
+
 def test_maps_tell_where_the_raw_scores_break_the_tree(scene: dict[str, Any]) -> None:
     np.testing.assert_array_equal(payload.maps(scene["prediction"])[-1], scene["prediction"].violations())
 

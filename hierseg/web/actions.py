@@ -10,6 +10,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import anyio.to_thread
@@ -32,6 +33,7 @@ from hierseg.web.gpu import on_gpu
 _LARGEST_FRAME = 2_000_000  # characters of a live frame's data URL
 _LARGEST_FILE = 20_000_000  # of a whole photo's: 15 MB, as for uploads
 _MOST_WAITING = 32  # whole photos
+EXAMPLE = "An example. Drop a photo of your own."
 _FAULTS = (PhotoError, LabelMapError, HierarchyError, ValueError)  # with a sentence for whoever caused them
 _log = logging.getLogger(__name__)
 Arguments = ParamSpec("Arguments")
@@ -79,6 +81,19 @@ class Actions:
         predictions = self._run(shown)
         note = "This photo is animated; its first picture is shown." if is_animated(photo) else ""
         return payload.scene(shown, self.predictors, predictions, labels, note, size)
+
+    def example(self, photo: Path) -> dict[str, Any] | None:
+        """Return what the viewer shows before a visitor has sent a photo; None where that cannot be made.
+
+        A card that only requests may use, as on a ZeroGPU Space, cannot make it; the page does without.
+        """
+        try:
+            shown, size = _to_show(open_photo(photo))
+            predictions = self._predict(shown)
+        except Exception:
+            _log.exception("the example could not be taken apart")
+            return None
+        return payload.scene(shown, self.predictors, predictions, note=EXAMPLE, original=size, example=True)
 
     @_answered
     def segment_frame(self, frame: str) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
 
     Args:
         predictors: Checkpoints by name; all of one tree.
-        examples: Photos that a visitor can click.
+        examples: Photos that a visitor can click; the first is taken apart when the page opens.
         report: How the losses compare: a page of its own at /losses, quoted where two checkpoints are compared.
 
     Returns:
@@ -146,7 +146,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
                     )
             with gr.Column(scale=4, min_width=320):
                 viewer = gr.HTML(
-                    value=None,
+                    value=actions.example(examples[0]) if examples else None,
                     html_template=_own_file("viewer.html").replace("<!-- quote -->", _quoted(report)),
                     css_template=_own_file("viewer.css"),
                     js_on_load="".join(_own_file(name) for name in SCRIPTS),

@@ -49,6 +49,7 @@ def scene(
     truth: UInt8Map | None = None,
     note: str = "",
     original: tuple[int, int] | None = None,
+    example: bool = False,
 ) -> dict[str, Any]:
     """Return what makes the viewer show a photo and the masks of every checkpoint.
 
@@ -59,6 +60,7 @@ def scene(
         truth: Labels that are right, uint8, of the size of `shown`; None if nobody knows.
         note: A sentence about the photo to show with it.
         original: Height and width of the photo as it was sent, the size of saved masks; None for that of `shown`.
+        example: Whether it stands there before a visitor has sent one.
 
     Returns:
         Values for JSON; `scene.js` names the keys.
@@ -70,6 +72,7 @@ def scene(
     return {
         "version": __version__,
         "note": note,
+        "example": example,
         "original": [width, height],
         "photo": data_url(shown.convert("RGB"), "JPEG", quality=90),
         "tree": tree.to_dict(),

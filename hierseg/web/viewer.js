@@ -1,7 +1,7 @@
 // The viewer: what a visitor chose, the controls that say so, and one canvas that shows it.
 // Runs, after the other scripts, as the body of gr.HTML's js_on_load, which hands in `element`, `props`, `watch` and
-// `server`. props.value is null before the first photo, {working} while one is on its way, {message} when it was refused,
-// and else a scene. After the one inference, everything is answered here.
+// `server`. props.value is null where there is no photo, {working} while one is on its way, {message} when it was refused,
+// and else a scene: at first that of an example. After the one inference, everything is answered here.
 
 const VIEWS = {
   single: "One",
@@ -267,7 +267,8 @@ function redraw() {
   if (!scene) return;
   const viewer = find(".viewer");
   viewer.dataset.view = choice.view;
-  viewer.dataset.state = "ready"; // before the stage is measured: it is not laid out in other states
+  const state = scene.example ? "example" : "ready";
+  viewer.dataset.state = state; // before the stage is measured: it is not laid out in other states
   for (const kind of Object.keys(choice))
     for (const input of viewer.querySelectorAll(`[name=hierseg-${kind}]`)) input.checked = input.value === choice[kind];
   const draws = panelsOf(choice.view);
@@ -289,7 +290,7 @@ function redraw() {
   for (const kind of Object.keys(choice)) canvas.dataset[kind] = choice[kind];
   const somebody = modelsShown().some((model) => foundBy(model).some((node) => node !== NOBODY));
   const nobody = "No person found in this photo. Try one in which people are larger, or move the person threshold down.";
-  show("ready", somebody ? scene.note : nobody);
+  show(state, somebody ? scene.note : nobody);
   caption();
   fillTree();
   fillSettings();
