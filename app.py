@@ -12,12 +12,13 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 os.environ["GRADIO_TEMP_DIR"] = private_folder()
 
-from hierseg.web import report
+from hierseg.web import memory, report
 from hierseg.web.page import build_page, load_predictors, serve
 
 # The one of whom every part is seen comes first: the page opens with it.
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"), key=lambda path: (path.stem != "camera", path))
 
+memory.share_one_heap()  # before there are threads
 demo = build_page(load_predictors(), EXAMPLES, report.read())
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ importing PyTorch takes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -111,12 +112,25 @@ class OnnxNetwork:
         options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
         # Threads that wait for work by spinning would take the processor from decoding.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> Scores:
         """Return node scores, see `Network`."""
         (scores,) = self._session.run(None, {"pictures": np.ascontiguousarray(pictures)})
         return np.asarray(scores)
+
+
+@functools.cache
+def _share_arena() -> None:
+    """Let all networks of a process work in the same memory: on the page they run one after the other."""
+    import onnxruntime
+
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg({}))
 
 
 def open_network(path: Path, device: str | None = None) -> Network:

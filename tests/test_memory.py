@@ -38,7 +38,7 @@ def described(code: str) -> str:
 def test_threads_share_a_heap_where_they_are_told_to(shared: bool) -> None:
     code = f"""
 if {shared}:
-    memory.prepare()
+    memory.share_one_heap()
 together = threading.Barrier(4)
 threads = [threading.Thread(target=work, args=[together]) for _ in range(3)]
 for thread in threads:
@@ -80,7 +80,7 @@ def cycle():
     return weakref.ref(node)
 
 loaded = [Node() for _ in range(1000)]
-memory.prepare()
+memory.settle()
 gc.disable()
 left = cycle()
 assert left() is not None
@@ -93,8 +93,8 @@ print(left(), any(each is loaded[0] for each in gc.get_objects()))
 def test_other_libraries_are_left_alone() -> None:
     code = """
 ctypes.CDLL = lambda name: object()
-memory.prepare()
-memory.return_free()
+memory.share_one_heap()
+memory.settle()
 print("done")
 """
     assert described(code) == "done\n"

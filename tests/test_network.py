@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,16 @@ def test_weights_trained_after_the_export_are_not_mistaken_for_it(own: Path) -> 
     _, card = checkpoint.load(own)
     checkpoint.save(own, trained(card.spec), Card(card.spec, card.hierarchy, "Net"))
     assert isinstance(open_network(own), TorchNetwork)
+
+
+def test_networks_that_run_at_once_in_the_memory_they_share_do_not_mix(exported: Path) -> None:
+    networks = [open_network(exported) for _ in range(2)]
+    asked = [(networks[number % 2], pictures(*SHAPES[number % len(SHAPES)])) for number in range(40)]
+    expected = [network(each) for network, each in asked]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: one[0](one[1]), asked))
+    for first, second in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "another's"])

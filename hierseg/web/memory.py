@@ -13,14 +13,15 @@ import gc
 _ARENA_MAX = -8  # of mallopt(3)
 
 
-def prepare() -> None:
-    """Take what is loaded as here to stay, and let threads that start from now on share one heap.
-
-    They hardly wait for it, as they wait for Python's lock.
-    """
-    gc.collect()
-    gc.freeze()  # looking for garbage takes milliseconds, not a quarter of a second
+def share_one_heap() -> None:
+    """Let threads that start from now on share one heap. They hardly wait for it, as they wait for Python's lock."""
     _call_libc("mallopt", _ARENA_MAX, 1)
+
+
+def settle() -> None:
+    """Take what is loaded as here to stay: to look for garbage then takes microseconds, not a quarter of a second."""
+    return_free()
+    gc.freeze()
 
 
 def return_free() -> None:

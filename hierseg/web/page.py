@@ -268,7 +268,7 @@ def serve(page: gr.Blocks, folder: Path) -> NoReturn:
         folder: Where Gradio writes, see `cleaning.private_folder`.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    memory.prepare()
+    memory.settle()
     with contextlib.suppress(KeyboardInterrupt):
         page.launch(**launch_options(folder), prevent_thread_lock=True)
         while page.is_running:
