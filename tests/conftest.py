@@ -107,6 +107,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iter
     page.set_default_timeout(120_000)
     page.goto(address)
     page.locator("#photo input[type=file]").first.wait_for(state="attached")
+    page.locator("#viewer .viewer[data-state=example]").wait_for()
     yield page
     page.close()
     assert complaints == []
