@@ -124,7 +124,7 @@ class OnnxNetwork:
 
 @functools.cache
 def _share_arena() -> None:
-    """Let all networks of a process work in the same memory: on the page they run one after the other."""
+    """Let all networks of a process work in the same memory: those that a photo is shown to run one after the other."""
     import onnxruntime
 
     memory = onnxruntime.OrtMemoryInfo(

@@ -19,7 +19,7 @@ def share_one_heap() -> None:
 
 
 def settle() -> None:
-    """Take what is loaded as here to stay: to look for garbage then takes microseconds, not a quarter of a second."""
+    """Take what is loaded as here to stay: to look for garbage then takes next to no time."""
     return_free()
     gc.freeze()
 
