@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -593,6 +594,26 @@ def test_every_loss_sees_the_same_crops_in_the_same_order(
     assert len(seen["bce"]) == STEPS + 1
     assert all(same(crops, seen["bce"]) for crops in seen.values())
     assert len({crop.numpy().tobytes() for batch in seen["bce"] for crop in batch}) == (STEPS + 1) * 4
+
+
+def test_gradients_of_resized_features_are_dense_and_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(2, 8, 5, 7, generator=generator, requires_grad=True)
+    weights = torch.rand(2, 24, 10, 14, generator=generator).contiguous(memory_format=torch.channels_last)
+    found, seen = [], []
+    for context in (contextlib.nullcontext(), train.fit._DenseGradients()):
+        with context:
+            resized = [nn.functional.interpolate(features * k, size=(10, 14), mode="bilinear") for k in range(3)]
+        for each in resized:
+            node = each.grad_fn
+            while "Upsample" not in node.name():
+                node = node.next_functions[0][0]
+            node.register_prehook(lambda gradients: seen.append(gradients[0]))
+        (torch.cat(resized, 1) * weights).sum().backward()
+        found.append(features.grad)
+        features.grad = None
+    torch.testing.assert_close(*found)
+    assert [each.is_contiguous(memory_format=torch.channels_last) for each in seen] == 3 * [False] + 3 * [True]
 
 
 def test_too_few_photos_for_a_batch_are_named(recipe: Recipe, data: Path, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
@@ -177,7 +178,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         seed = (recipe.seed << 32) + step
         torch.manual_seed(seed)  # dropout, on every device, without a state to keep
         extra: Tensor | float = 0.0
-        with accelerator.autocast():
+        with accelerator.autocast(), _DenseGradients():
             images = normalize(photos, recipe.model).contiguous(memory_format=torch.channels_last)
             if recipe.triplet:
                 logits, extra = prepared(images, label_maps, seed)
@@ -439,6 +440,28 @@ def _forward_in_float32(convolution: nn.Conv2d, features: Tensor) -> Tensor:
         return forward(convolution, features)
     with torch.autocast("cpu", enabled=False):
         return forward(convolution, features.float())
+
+
+class _DenseGradients(TorchFunctionMode):
+    """Stores the gradients of resized features densely, channels last.
+
+    A concatenation hands back slices, and for those PyTorch's backward pass of a bilinear resize on the CPU takes its
+    way for channels first: eight times slower, a seventh of a step of the loss comparison.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        result = function(*arguments, **(options or {}))
+        return _Dense.apply(result) if function is nn.functional.interpolate else result
+
+
+class _Dense(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, features: Tensor) -> Tensor:
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].contiguous(memory_format=torch.channels_last)
 
 
 def _train_mode(model: nn.Module, recipe: Recipe) -> None:
