@@ -80,8 +80,8 @@ def swapped(folder: Path, out: Path, first: str, second: str) -> Path:
 
 
 def cells(report: str, heading: str) -> dict[str, list[str]]:
-    """Return the rows of the first table under a heading by their first cell, the header's under ""."""
-    lines = report.partition(f"\n## {heading}\n")[2].splitlines()
+    """Return the rows of the first table under a heading, or a line, by their first cell, the header's under ""."""
+    lines = re.split(f"^(?:## )?{re.escape(heading)}", report, maxsplit=1, flags=re.MULTILINE)[1].splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     ends = next((number for number, row in enumerate(table[2:], 2) if row[1].startswith("---")), len(table) + 1)
     header, _, *rows = table[: ends - 1]
@@ -232,6 +232,20 @@ def test_every_figure_stands_in_its_row_and_column(grid: Path, report: str) -> N
         assert float(cell) == pytest.approx(np.mean(errors), abs=6e-5)
 
 
+def test_every_level_has_its_measures(grid: Path, report: str) -> None:
+    comparison = read(grid)
+    table = cells(report, "Measures on the levels body / upper-lower / parts; ")
+    keys = {"seed's IoU": "seed/photo_iou", "boundary IoU": "path/boundary_iou", "ECE": "ece", "Brier": "brier"}
+    for row in ROWS:
+        *measures, edges = table[TITLES[row]]
+        for title, cell in zip(table[""], measures, strict=False):
+            found = [float(value) for value in cell.split(" / ")]
+            means = [comparison.over_seeds(row, f"{keys[title]}/{level}").estimate for level in comparison.tree.levels]
+            assert found == pytest.approx(means, abs=6e-4)
+        runs = [json.loads(path.read_text(encoding="utf-8")) for path in grid.glob(f"{row}-?.json")]
+        assert float(edges) == pytest.approx(np.mean([run["figures"]["broken_edges"] for run in runs]), abs=6e-3)
+
+
 def test_only_what_beats_every_other_row_is_bold(report: str) -> None:
     table = cells(report, "The losses")
     bold = {(row, title) for row in table for title, cell in zip(table[""], table[row], strict=True) if "**" in cell}
@@ -260,8 +274,9 @@ def test_the_quote_says_which_way_it_falls_and_how_sure(tmp_path: Path) -> None:
         quote(read(write_results(tmp_path / name, {"focal_tree_min": ours, "bce": theirs})))
         for name, ours, theirs in (("better", 0.8, 0.7), ("worse", 0.7, 0.8))
     )
-    assert "3 seeds each, Focal-Tree-Min has +" in better and "Focal-Tree-Min has -" in worse
-    assert "against BCE (shown), and its raw scores break the tree in " in better
+    for quoted, side in ((better, "above"), (worse, "below")):
+        assert re.search(rf"3 seeds each, Focal-Tree-Min's IoU at \w+ is \d+\.\d points {side} BCE's \(shown\)", quoted)
+    assert ", and its raw scores break the tree in " in better
     single = quote(read(write_results(tmp_path / "single", {"focal_tree_min": 0.8, "bce": 0.7}, range(1))))
     assert "one seed each" in single and "(not shown by one seed)" in single
     alone = read(write_results(tmp_path / "alone", {"bce": 0.7}))

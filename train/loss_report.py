@@ -268,6 +268,7 @@ def text(comparison: Comparison, of_seed: Mapping[str, Any]) -> str:
         ),
         "## More figures",
         _size_table(comparison),
+        _level_table(comparison),
         _decoding_table(comparison),
         _node_table(comparison),
         _image("reliability", f"Share of right pixels against confidence on the levels {levels}, for each loss"),
@@ -298,8 +299,7 @@ def finding(comparison: Comparison) -> str:
     else:
         lead = f"The tree loss is not shown to change IoU in any of {len(signs)} comparisons at equal focus"
     moved = " and ".join(
-        f"{TITLES[first]} has {_points(levels[finest].photos.estimate)} points against {TITLES[second]} "
-        f"({_surest(levels[finest])})"
+        f"{TITLES[first]} is {_apart(levels[finest].photos.estimate)} {TITLES[second]} ({_surest(levels[finest])})"
         for (first, second), levels in pairs.items()
     )
     broken = " and in ".join(f"{_broken(comparison, pair)} ({_violations(comparison, pair).verdict})" for pair in pairs)
@@ -318,8 +318,8 @@ def quote(comparison: Comparison) -> str:
     *_, (finest, last) = ious.items()
     runs = f"{last.runs} seeds each" if last.runs > 1 else "one seed each"
     return (
-        f"Trained alike, {runs}, {TITLES[pair[0]]} has {_points(last.photos.estimate)} points of IoU at {finest} "
-        f"against {TITLES[pair[1]]} ({last.verdict}), and its raw scores break the tree in {_broken(comparison, pair)}."
+        f"Trained alike, {runs}, {TITLES[pair[0]]}'s IoU at {finest} is {_apart(last.photos.estimate)} "
+        f"{TITLES[pair[1]]}'s ({last.verdict}), and its raw scores break the tree in {_broken(comparison, pair)}."
     )
 
 
@@ -505,21 +505,38 @@ def _size_table(comparison: Comparison) -> str:
     return f"IoU at {finest} by the share of the photo that its people cover:\n\n{_losses_table(comparison, columns)}"
 
 
-def _decoding_table(comparison: Comparison) -> str:
-    levels = list(comparison.tree.levels)
-    kinds = {"nodes": "each node cut by itself", "path": "best path", "flat": "best leaf"}
+def _level_table(comparison: Comparison) -> str:
     rows = [
         [
             TITLES[row],
-            *(
-                " / ".join(short(comparison.over_seeds(row, f"{kind}/iou/{level}").estimate) for level in levels)
-                for kind in kinds
-            ),
+            _of_levels(comparison, row, "seed/photo_iou"),
+            _of_levels(comparison, row, "path/boundary_iou"),
+            _of_levels(comparison, row, "ece", _fine),
+            _of_levels(comparison, row, "brier", _fine),
+            _known(comparison.over_seeds(row, "broken_edges").estimate, lambda value: f"{value:.2f}"),
         ]
         for row in comparison.runs
     ]
+    header = ["loss", "seed's IoU", "boundary IoU", "ECE", "Brier", "broken edges"]
+    levels = " / ".join(comparison.tree.levels)
     return (
-        f"IoU of {' / '.join(levels)} by decoding. Thresholds of the first two are chosen on training photos, for each "
+        f"Measures on the levels {levels}; and how many edges of the tree are broken where it is:\n\n"
+        f"{markdown(header, rows)}"
+    )
+
+
+def _of_levels(comparison: Comparison, row: str, key: str, written: Callable[[float], str] = short) -> str:
+    return " / ".join(
+        written(comparison.over_seeds(row, f"{key}/{level}").estimate) for level in comparison.tree.levels
+    )
+
+
+def _decoding_table(comparison: Comparison) -> str:
+    kinds = {"nodes": "each node cut by itself", "path": "best path", "flat": "best leaf"}
+    rows = [[TITLES[row], *(_of_levels(comparison, row, f"{kind}/iou") for kind in kinds)] for row in comparison.runs]
+    levels = " / ".join(comparison.tree.levels)
+    return (
+        f"IoU of {levels} by decoding. Thresholds of the first two are chosen on training photos, for each "
         f"run; the first alone can break the tree:\n\n{markdown(['loss', *kinds.values()], rows)}"
     )
 
@@ -633,6 +650,10 @@ def _known(value: float, written: Callable[[float], str]) -> str:
 
 def _points(value: float) -> str:
     return f"{100 * value:+.1f}"
+
+
+def _apart(value: float) -> str:
+    return f"{abs(100 * value):.1f} points {'below' if value < 0 else 'above'}"
 
 
 def _percent_points(value: float) -> str:
