@@ -239,7 +239,7 @@ def text(comparison: Comparison, of_seed: Mapping[str, Any]) -> str:
         comparison: The runs.
         of_seed: Figures by the seed's own protocol, by name; may be empty.
     """
-    there = "{} of {} runs are there.".format(*comparison.counts)
+    there = ("{} of {} runs are there." if comparison.missing else "All {} runs are there.").format(*comparison.counts)
     if comparison.missing:
         lacking = (f"{TITLES[row]} (seed {', '.join(map(str, seeds))})" for row, seeds in comparison.missing.items())
         there += f" Not yet: {'; '.join(lacking)}."
