@@ -275,10 +275,13 @@ def test_the_quote_says_which_way_it_falls_and_how_sure(tmp_path: Path) -> None:
         for name, ours, theirs in (("better", 0.8, 0.7), ("worse", 0.7, 0.8))
     )
     for quoted, side in ((better, "above"), (worse, "below")):
-        assert re.search(rf"3 seeds each, Focal-Tree-Min's IoU at \w+ is \d+\.\d points {side} BCE's \(shown\)", quoted)
+        assert re.search(
+            rf"3 seeds each, Focal-Tree-Min's IoU at \w+ is \d+\.\d points {side} BCE's \(shown; 95 % over seeds",
+            quoted,
+        )
     assert ", and its raw scores break the tree in " in better
     single = quote(read(write_results(tmp_path / "single", {"focal_tree_min": 0.8, "bce": 0.7}, range(1))))
-    assert "one seed each" in single and "(not shown by one seed)" in single
+    assert "one seed each" in single and "(not shown by one seed; 95 % over photos" in single
     alone = read(write_results(tmp_path / "alone", {"bce": 0.7}))
     assert quote(alone) == finding(alone)
 

@@ -319,7 +319,8 @@ def quote(comparison: Comparison) -> str:
     runs = f"{last.runs} seeds each" if last.runs > 1 else "one seed each"
     return (
         f"Trained alike, {runs}, {TITLES[pair[0]]}'s IoU at {finest} is {_apart(last.photos.estimate)} "
-        f"{TITLES[pair[1]]}'s ({last.verdict}), and its raw scores break the tree in {_broken(comparison, pair)}."
+        f"{TITLES[pair[1]]}'s ({last.verdict}; {_surest(last)}), and its raw scores break the tree in "
+        f"{_broken(comparison, pair)}."
     )
 
 
