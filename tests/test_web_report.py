@@ -65,7 +65,7 @@ def test_views_that_compare_quote_it_and_lead_to_the_report(browser: Browser, si
     page.goto(site)
     page.locator("#examples button").first.click()
     quoted = page.locator("#viewer .quote")
-    page.locator("#viewer canvas[data-view=single]").first.wait_for()
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
     for view, shown in (("slider", True), ("breaks", False), ("both", True), ("single", False), ("differences", True)):
         page.locator(f"#viewer input[name=hierseg-view][value={view}]").check(force=True)
         expect(quoted).to_be_visible(visible=shown)
