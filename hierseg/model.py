@@ -99,6 +99,9 @@ def build(spec: ModelSpec) -> nn.Module:
         raise ModelError(f"The encoder {spec.encoder!r} names a hub; a network is built from installed packages only.")
     from hierseg import _torchvision  # noqa: F401  # must come before smp
 
+    if spec.encoder.startswith("tu-movenet_"):
+        from hierseg import movenet  # noqa: F401  # tells timm the encoder's name
+
     import segmentation_models_pytorch as smp  # isort: skip
 
     try:

