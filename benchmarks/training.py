@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from benchmarks.timing import Row, interleaved
 from hierseg.hierarchy import Hierarchy
 from hierseg.losses import LOSSES
 from hierseg.model import normalize
-from train.augment import Augmenter
-from train.dataset import load_examples, read_ids
-from train.fit import Batches, Crops, Objective, _initial_model, _optimizer
+from train.dataset import load_training_data
+from train.fit import Objective, Plan, _crops, _initial_model, _optimizer
 from train.recipe import Recipe
 
 _RECIPES = Path(__file__).resolve().parent.parent / "train" / "configs"
@@ -56,13 +56,12 @@ def _losses(rounds: int) -> list[Row]:
 def _loader(rounds: int, data: Path) -> list[Row]:
     recipe = Recipe.stages_from_yaml(_RECIPES / "bce.yaml")[-1]
     tree = recipe.tree()
-    examples = load_examples(data, read_ids(data, "train")[:320], tree)
-    crops = Crops(examples, Augmenter(recipe.crop, recipe.augment, tree.background, tree.void), recipe.augment.paste)
-    model = _initial_model(recipe).train()
+    photos = load_training_data(data, recipe.data, tree, validation_photos=1)
+    plan, crops = Plan(photos, recipe), _crops(photos, recipe, tree)
+    model = _initial_model(recipe, crops, plan).train()
     optimizer = _optimizer(model, recipe.optimizer)
-    objective = Objective(recipe, tree, torch.device("cpu"))
-    batches = Batches(len(examples), recipe.batch_size, 0, 10_000, recipe.seed)
-    loader = iter(DataLoader(crops, batch_sampler=batches, num_workers=1, prefetch_factor=8))
+    objective = Objective(recipe, tree, Accelerator(cpu=True))
+    loader = iter(DataLoader(crops, batch_sampler=plan.batches(0, 10_000), num_workers=1, prefetch_factor=8))
     ready = cycle([next(loader) for _ in range(4)])
 
     def step(photos: torch.Tensor, label_maps: torch.Tensor) -> None:

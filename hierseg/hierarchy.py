@@ -231,6 +231,24 @@ class Hierarchy:
         """
         return np.asarray(label_map != self.void)
 
+    def known_masks(self, label_map: UInt8Map) -> BoolMask:
+        """Tell of which nodes a label map says whether a pixel belongs to them.
+
+        The label of an inner node says all but what lies below it: "upper" is a body, not a lower body, and may be any
+        of its parts. The label of a leaf and background say all, void says nothing.
+
+        Args:
+            label_map: Integer labels, shape (..., H, W).
+
+        Returns:
+            Masks, bool, shape (..., N, H, W).
+
+        Raises:
+            HierarchyError: The map holds a number that is no label of this tree.
+        """
+        self.check_labels(label_map)
+        return np.moveaxis(self.knowledge[label_map], -1, -3)
+
     def at_level(self, label_map: UInt8Map, level: str) -> UInt8Map:
         """Turn a label map into the map of a coarser level.
 
@@ -284,6 +302,16 @@ class Hierarchy:
         table = np.zeros((256, len(self)), dtype=bool)
         for index, label in enumerate(self.labels):
             table[label] = self.ancestors[index]
+        return table
+
+    @cached_property
+    def knowledge(self) -> BoolMask:
+        """Table (256, N): of which nodes a label says whether they are on; void and unknown labels say it of none."""
+        table = np.zeros((256, len(self)), dtype=bool)
+        table[self.background] = True
+        for index, label in enumerate(self.labels):
+            table[label] = ~self.descendants[index]
+            table[label, index] = True
         return table
 
 

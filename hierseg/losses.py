@@ -86,9 +86,12 @@ def focal_tree_min(
         targets: Node masks, bool or 0/1 numbers, same shape.
         hierarchy: The tree.
         gamma: Focusing exponent, at least 0; at 0 this is `tree_min`.
-        valid: Which pixels count, bool, shape (B, H, W) for all nodes or (B, N, H, W) for each; None for all.
-        reduction: "node" is the mean over pixels, then over nodes (as the seed did); "level" is the mean over each
-            level, summed over levels (as the paper's code does); "none" returns the terms.
+        valid: What is known, bool: of which pixels, shape (B, H, W), or of which nodes of each pixel, (B, N, H, W),
+            as `Hierarchy.known_masks` gives it for labels that stop at an inner node; None for everything. What is
+            not known has no term and is left out of the minima and maxima of other terms.
+        reduction: "node" is the mean over the pixels of which a node is known, then over nodes (as the seed did);
+            "level" is the mean over each level, summed over levels (as the paper's code does); "none" returns the
+            terms.
         positive_weights: Factor on each node's positive terms, shape (N,), for nodes that are rare; None for 1.
 
     Returns:
@@ -138,15 +141,17 @@ def level_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of each level over the nodes it shows and background, for `activations.level_softmax`.
 
-    A pixel that is annotated higher in the tree than a level may be any of the level's nodes below: their shares are
-    added up. On a level a leaf from above stands for itself.
+    A pixel that is annotated higher in the tree than a level may be any of the level's nodes below: their
+    probabilities are added up. On a level a leaf from above stands for itself.
 
     Args:
         logits: Float, shape (B, N, H, W) in the tree's node order; background has the logit 0.
         targets: Node masks, bool or 0/1 numbers, same shape; on in a pixel are the nodes of one path or none.
         hierarchy: The tree.
         gamma: Taken and ignored.
-        valid: Which pixels count, bool, shape (B, H, W); None for all.
+        valid: What is known, bool: of which pixels, shape (B, H, W), or of which nodes of each pixel, (B, N, H, W);
+            None for everything. A class counts as possible where nothing that is known contradicts it, and the loss is
+            that of the possible classes' sum. A pixel of which no node is known does not count.
         reduction: "node" is the mean over pixels, then over levels; "level" is the mean over pixels, summed over
             levels; "none" returns the terms.
         positive_weights: Factor on the terms of pixels of each node, shape (N,); None for 1. Background has 1.
@@ -175,6 +180,44 @@ def leaf_cross_entropy(
     Arguments as for `level_cross_entropy`, with the leaves as the only level.
     """
     return _cross_entropy(logits, targets, hierarchy, (hierarchy.leaves,), valid, reduction, positive_weights)
+
+
+def soft_jaccard(
+    scores: Tensor, targets: Tensor, valid: Tensor, reduce_sums: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Soft Jaccard loss, a region term beside a loss of pixels (Rahman and Wang, ISVC 2016).
+
+    With scores s and targets t of a node, summed over all pixels of the batch of which the node is known,
+
+        1 - (sum(s t) + 1) / (sum(s + t - s t) + 1)
+
+    and the mean over the nodes that the batch holds.
+
+    Args:
+        scores: Node scores, float (B, N, H, W), 0 to 1.
+        targets: Node masks, bool or 0/1 numbers, same shape.
+        valid: Of which nodes of each pixel it is known whether they are on, bool, same shape.
+        reduce_sums: Adds up sums (3, N) over all processes, with a gradient; None where there is one process.
+
+    Returns:
+        A scalar, at least float32; 0 with gradients of 0 where the batch holds no node.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if not scores.shape == targets.shape == valid.shape:
+        raise ValueError(
+            f"Scores are {tuple(scores.shape)}, targets {tuple(targets.shape)} and the valid mask {tuple(valid.shape)}."
+        )
+    pixels = (0, 2, 3)
+    known = valid.to(torch.promote_types(scores.dtype, torch.float32))
+    truth = targets * known
+    sums = torch.stack([(scores * truth).sum(pixels), (scores * known).sum(pixels), truth.sum(pixels)])
+    both, found, there = sums if reduce_sums is None else reduce_sums(sums)
+    losses = 1 - (both + 1) / (found + there - both + 1)
+    held = there > 0
+    mean: Tensor = (losses * held).sum() / held.sum().clamp(min=1)
+    return mean
 
 
 LossFunction = Callable[..., Tensor]
@@ -214,14 +257,9 @@ def _loss(
     _check(logits, targets, hierarchy, positive_weights)
     if gamma < 0:
         raise ValueError(f"gamma must be at least 0, not {gamma}.")
-    if valid is not None:
-        if valid.shape == logits[:, 0].shape:
-            valid = valid.unsqueeze(1)
-        elif valid.shape != logits.shape:
-            raise ValueError(f"Logits are {tuple(logits.shape)} but the valid mask is {tuple(valid.shape)}.")
-        valid = valid.bool()
+    valid = _known(valid, logits)
     terms = _Terms.apply(logits, targets, edges, gamma, valid, positive_weights)  # type: ignore[no-untyped-call]
-    return _reduce(terms, hierarchy, valid, reduction)
+    return reduce(terms, hierarchy, reduction, None if valid is None else _counts(valid))
 
 
 def _check(logits: Tensor, targets: Tensor, hierarchy: Hierarchy, positive_weights: Tensor | None = None) -> None:
@@ -233,17 +271,37 @@ def _check(logits: Tensor, targets: Tensor, hierarchy: Hierarchy, positive_weigh
         raise ValueError(f"Expected ({len(hierarchy)},) positive weights, got {tuple(positive_weights.shape)}.")
 
 
-def _reduce(terms: Tensor, hierarchy: Hierarchy, valid: Tensor | None, reduction: Reduction) -> Tensor:
+def reduce(terms: Tensor, hierarchy: Hierarchy, reduction: Reduction, counts: Tensor | None = None) -> Tensor:
+    """Reduce the terms of a loss, as the losses do.
+
+    Args:
+        terms: What a loss gives with the reduction "none": (B, N, H, W), or (B, levels, H, W) of a cross-entropy.
+        hierarchy: The tree.
+        reduction: As for `focal_tree_min`; for terms by level, "node" is the mean over levels and "level" their sum.
+        counts: How many pixels each node's or level's terms are of, (N,), (levels,) or (1,); None for all.
+
+    Returns:
+        A scalar, or the terms with "none".
+
+    Raises:
+        ValueError: The reduction has no such name.
+    """
     if reduction == "none":
         return terms
     pixels = (0, 2, 3)
-    node_means = terms.mean(pixels) if valid is None else terms.sum(pixels) / valid.sum(pixels).clamp(min=1)
+    means = terms.mean(pixels) if counts is None else terms.sum(pixels) / counts.clamp(min=1)
     if reduction == "node":
-        return node_means.mean()
+        return means.mean()
     if reduction == "level":
+        if len(means) != len(hierarchy):
+            return means.mean() * len(means)
         depths = torch.tensor(hierarchy.depths, device=terms.device)
-        return torch.stack([node_means[depths == depth].mean() for depth in range(max(hierarchy.depths) + 1)]).sum()
+        return torch.stack([means[depths == depth].mean() for depth in range(max(hierarchy.depths) + 1)]).sum()
     raise ValueError(f"reduction must be 'none', 'node' or 'level', not {reduction!r}.")
+
+
+def _counts(valid: Tensor) -> Tensor:
+    return valid.sum((0, 2, 3))
 
 
 class _Terms(torch.autograd.Function):
@@ -263,6 +321,9 @@ class _Terms(torch.autograd.Function):
         positive = targets.bool().contiguous()
         below = logits.to(dtype, copy=True, memory_format=torch.contiguous_format)
         above = -below
+        if edges and valid is not None and valid.shape[1] > 1:
+            for values in (below, above):  # never the highest
+                values.masked_fill_(~valid, -torch.inf)
         for node, parent in reversed(edges):  # the highest of a node and all below it
             torch.maximum(below[:, parent], below[:, node], out=below[:, parent])
         for node, parent in edges:  # the highest of a node and all above it
@@ -344,35 +405,67 @@ def _cross_entropy(
 ) -> Tensor:
     """Return the cross-entropy of a softmax over background and the nodes of each level."""
     _check(logits, targets, hierarchy, positive_weights)
-    if valid is not None and valid.shape != logits[:, 0].shape:
-        raise ValueError(f"Logits are {tuple(logits.shape)} but the valid mask is {tuple(valid.shape)}.")
+    known = _known(valid, logits)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    on = targets.bool()
-    possible = _possible(on, hierarchy)
+    on = targets.bool() if known is None else targets.bool() & known
+    possible, background = _possible(on, known, hierarchy)
     columns = []
     for nodes in map(list, levels):
         shares = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, nodes]], 1).log_softmax(1)
-        true = torch.cat([~possible[:, nodes].any(1, keepdim=True), possible[:, nodes]], 1)
+        true = torch.cat([background, possible[:, nodes]], 1)
         term = -shares.masked_fill(~true, -torch.inf).logsumexp(1)
         if positive_weights is not None:
             extra = (positive_weights[nodes] - 1).to(term).view(-1, 1, 1)
             term = term * (1 + (on[:, nodes] * extra).sum(1))
         columns.append(term)
     terms = torch.stack(columns, 1)
-    if valid is not None:
-        valid = valid.bool().unsqueeze(1)
-        terms = terms.masked_fill(~valid, 0.0)
-    if reduction == "level":
-        return _reduce(terms, hierarchy, valid, "node") * len(levels)
-    return _reduce(terms, hierarchy, valid, reduction)
+    if known is None:
+        return reduce(terms, hierarchy, reduction)
+    counted = known.any(1, keepdim=True)
+    return reduce(terms.masked_fill(~counted, 0.0), hierarchy, reduction, _counts(counted))
 
 
-def _possible(on: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Return which nodes a pixel may be of, (B, N, H, W): those that are on, and all below the last that is."""
-    possible = list(on.unbind(1))
-    for node, children in enumerate(hierarchy.children):
+def _known(valid: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Return a mask of what is known, (B, 1, H, W) or (B, N, H, W)."""
+    if valid is None:
+        return None
+    if valid.shape == logits[:, 0].shape:
+        return valid.bool().unsqueeze(1)
+    if valid.shape == logits.shape:
+        return valid.bool()
+    raise ValueError(f"Logits are {tuple(logits.shape)} but the valid mask is {tuple(valid.shape)}.")
+
+
+def _possible(on: Tensor, known: Tensor | None, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
+    """Return of which nodes a pixel may be, (B, N, H, W), and whether it may be background, (B, 1, H, W).
+
+    Args:
+        on: Nodes that are known to be on, (B, N, H, W).
+        known: Nodes that are known to be on or off, (B, N, H, W), or (B, 1, H, W) for all alike; None for all.
+        hierarchy: The tree.
+    """
+    entered = list(on.unbind(1))  # nodes that are on, and those above them, of which nothing need be known
+    for node in reversed(range(len(hierarchy))):
+        if (parent := hierarchy.parents[node]) >= 0:
+            entered[parent] = entered[parent] | entered[node]
+    background = ~torch.stack([entered[root] for root in hierarchy.roots]).any(0)
+    if known is not None and known.shape[1] == on.shape[1]:
+        possible = [either | unknown for either, unknown in zip(entered, (~known).unbind(1), strict=True)]
+    else:
+        possible = list(entered)
+    for parent, children in ((-1, hierarchy.roots), *enumerate(hierarchy.children)):
+        for child in children:  # of siblings one at most is on
+            for sibling in children:
+                if sibling != child:
+                    possible[child] = possible[child] & ~entered[sibling]
+            if parent >= 0:
+                possible[child] = possible[child] & possible[parent]
+    for node in reversed(range(len(hierarchy))):  # what has no possible child is off, unless it is known to be on
+        if hierarchy.children[node]:
+            possible[node] = entered[node] | torch.stack([possible[child] for child in hierarchy.children[node]]).any(0)
+    for node, children in enumerate(hierarchy.children):  # the label stops here, and says nothing of what lies below
         if children:
-            undecided = possible[node] & ~on[:, list(children)].any(1)
+            stops = possible[node] & ~torch.stack([possible[child] for child in children]).any(0)
             for child in children:
-                possible[child] = possible[child] | undecided
-    return torch.stack(possible, 1)
+                possible[child] = possible[child] | stops
+    return torch.stack(possible, 1), background.unsqueeze(1)

@@ -1,4 +1,8 @@
-"""Streaming measures of masks against the truth: add photo after photo, then read the result."""
+"""Streaming measures of masks against the truth: add photo after photo, then read the result.
+
+A label of the truth may stop at an inner node. Then nothing is known of what lies below, and each measure counts a node
+only in pixels of which it is known whether they belong to it, see `Hierarchy.known_masks`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ PERSON_SIZES = {"under 2 %": 0.0, "2-10 %": 0.02, "over 10 %": 0.1}
 class DatasetIoU:
     """Intersection over union of pixels summed over all photos, per node and per level.
 
-    Void pixels of the truth do not count. A prediction that stops above a level counts as a miss of that level's nodes.
+    A node counts only where the truth knows of it, so void pixels never do. A prediction that stops above a level counts as a miss of that level's nodes.
     """
 
     def __init__(self, hierarchy: Hierarchy) -> None:
@@ -58,7 +62,14 @@ class DatasetIoU:
 
     def nodes(self) -> npt.NDArray[np.float64]:
         """Return the IoU of each node, shape (N,); nan for a node that is nowhere in truth or prediction."""
-        return np.array([self._iou(self.hierarchy.descendants[node]) for node in range(len(self.hierarchy))])
+        # Rows of truths that say whether a pixel is of the node: all of background's, of others as their label does.
+        known = np.append(self.hierarchy.knowledge[list(self.hierarchy.labels)], np.ones((1, len(self.hierarchy))), 0)
+        return np.array(
+            [
+                self._iou(self.hierarchy.descendants[node], rows=known[:, node].astype(bool))
+                for node in range(len(self.hierarchy))
+            ]
+        )
 
     def background(self) -> float:
         """Return the IoU of the background."""
@@ -72,10 +83,11 @@ class DatasetIoU:
             level: _mean_of_present([*nodes[list(members)], *extra]) for level, members in self.hierarchy.levels.items()
         }
 
-    def _iou(self, members: BoolMask, background: bool = False) -> float:
+    def _iou(self, members: BoolMask, background: bool = False, rows: BoolMask | None = None) -> float:
         slots = np.append(members, background)
-        inter = self.confusion[np.ix_(slots, slots)].sum()
-        union = self.confusion[slots].sum() + self.confusion[:, slots].sum() - inter
+        confusion = self.confusion if rows is None else self.confusion * rows[:, None]
+        inter = confusion[np.ix_(slots, slots)].sum()
+        union = confusion[slots].sum() + confusion[:, slots].sum() - inter
         return float(inter / union) if union else float("nan")
 
 
@@ -96,7 +108,7 @@ class SeedIoU:
 
         Args:
             masks: Scores rounded at 0.5, bool (N, H, W), see `decoding.decode_rounding`.
-            truth: Labels, uint8 (H, W); void pixels do not count.
+            truth: Labels, uint8 (H, W); a node counts only where it is known.
 
         Raises:
             ValueError: The masks are not one for each node in the size of the truth.
@@ -105,7 +117,7 @@ class SeedIoU:
         target = self.hierarchy.node_masks(truth)
         if masks.shape != target.shape:
             raise ValueError(f"The masks are {masks.shape} but the truth makes {target.shape}.")
-        counted = self.hierarchy.valid_mask(truth)
+        counted = self.hierarchy.known_masks(truth)
         inter = (masks & target & counted).sum((1, 2))
         union = ((masks | target) & counted).sum((1, 2))
         self._sums += (inter + _SMOOTHING) / (union + _SMOOTHING)
@@ -146,7 +158,8 @@ class Calibration:
 
     A pixel's confidence is the score of the node it is given on that level, or, given background, what the best root
     leaves of 1. Confidences fall into 15 equal bins; the error is the mean over pixels of the distance between a bin's
-    mean confidence and its share of right pixels (Guo et al., ICML 2017). Void pixels do not count.
+    mean confidence and its share of right pixels (Guo et al., ICML 2017). A pixel counts on a level where the truth
+    says whether it is of the node that it is given there.
 
     Attributes:
         hierarchy: The tree.
@@ -168,16 +181,27 @@ class Calibration:
             predicted: What was decoded from them, uint8 (H, W).
             truth: Labels, uint8 (H, W); may hold void.
         """
+        self.hierarchy.check_labels(truth)
         counted = self.hierarchy.valid_mask(truth)
+        labels = truth[counted]
+        # What a truth says of each node, and of background in the last column.
+        right_of, known_of = (
+            np.append(table, column[:, None], axis=1)
+            for table, column in (
+                (self.hierarchy.membership, np.arange(256) == self.hierarchy.background),
+                (self.hierarchy.knowledge, np.ones(256, bool)),
+            )
+        )
         roots = [node for node, parent in enumerate(self.hierarchy.parents) if parent < 0]
         # The last channel is the confidence in background.
         confidences = np.concatenate([scores, 1 - scores[roots].max(axis=0, keepdims=True)])[:, counted]
         person = predicted[counted] != self.hierarchy.background
         for level, bins in zip(self.hierarchy.levels, self.bins, strict=True):
             shown = self._slots[self.hierarchy.at_level(predicted, level)[counted]]
-            right = shown == self._slots[self.hierarchy.at_level(truth, level)[counted]]
-            confidence = np.take_along_axis(confidences, shown[None], axis=0)[0]
-            slot = person * _BINS + np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+            known = known_of[labels, shown]
+            right = right_of[labels, shown][known]
+            confidence = np.take_along_axis(confidences, shown[None], axis=0)[0][known]
+            slot = person[known] * _BINS + np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
             for column, weights in enumerate((None, confidence, right)):
                 bins[..., column] += np.bincount(slot, weights, 2 * _BINS).reshape(2, _BINS)
 
@@ -199,8 +223,8 @@ class PhotoCounts:
     """What every measure of a comparison is made of, photo by photo, so that photos can be drawn again.
 
     Masks may come from any decoding, also from one that breaks the tree. The scores rounded at 0.5, as in the seed's
-    measure, are counted too, as the decoding "seed". Void pixels of the truth count in `pixels` and `broken` only. Of P
-    photos, `arrays` has, with background in the last column:
+    measure, are counted too, as the decoding "seed". What the truth does not know counts in `pixels` and `broken` only,
+    and a pixel is all right where all that is known of it is. Of P photos, `arrays` has, with background in the last column:
 
         pixels          (P,)     all of the photo
         broken          (P, 2)   pixels whose rounded scores break the tree; nodes in them that are on under one off
@@ -236,27 +260,29 @@ class PhotoCounts:
         for content in (scores, *decoded.values()):
             if content.shape != target[:-1].shape:
                 raise ValueError(f"The masks are {content.shape} but the truth makes {target[:-1].shape}.")
-        counted = self.hierarchy.valid_mask(truth)
+        counted = np.append(self.hierarchy.known_masks(truth), self.hierarchy.valid_mask(truth)[None], axis=0)
         rounded = decode_rounding(scores, self.hierarchy)
         edges = [rounded[node] & ~rounded[parent] for node, parent in enumerate(self.hierarchy.parents) if parent >= 0]
-        errors = [float(((scores[node] - target[node])[counted] ** 2).sum()) for node in range(len(self.hierarchy))]
+        errors = [
+            float(((scores[node] - target[node])[counted[node]] ** 2).sum()) for node in range(len(self.hierarchy))
+        ]
         near = np.stack([boundary(mask) for mask in target[:-1]])
         row: dict[str, Any] = {
             "pixels": truth.size,
             "broken": [violations(rounded, self.hierarchy).sum(), sum(map(np.count_nonzero, edges))],
             "squared_error": [np.mean([errors[node] for node in nodes]) for nodes in self.hierarchy.levels.values()],
             "truth": _counts(target & counted),
-            "boundary": _counts(near & counted),
+            "boundary": _counts(near & counted[:-1]),
         }
         for name, masks in {"seed": rounded, **decoded}.items():
             called = _with_background(masks)
             row[f"{name}/false_positives"] = _counts(called & ~target & counted)
             row[f"{name}/false_negatives"] = _counts(target & ~called & counted)
-            row[f"{name}/right"] = np.count_nonzero((called == target).all(0) & counted)
+            row[f"{name}/right"] = np.count_nonzero(((called == target) | ~counted).all(0) & counted[-1])
             if name in decoded:
                 called = np.stack([boundary(mask) for mask in masks])
-                row[f"{name}/boundary_false_positives"] = _counts(called & ~near & counted)
-                row[f"{name}/boundary_false_negatives"] = _counts(near & ~called & counted)
+                row[f"{name}/boundary_false_positives"] = _counts(called & ~near & counted[:-1])
+                row[f"{name}/boundary_false_negatives"] = _counts(near & ~called & counted[:-1])
         self._rows.append(row)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:

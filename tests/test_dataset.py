@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from PIL import Image
 
 from hierseg.hierarchy import Hierarchy
 from tests.data import BACKGROUND, COLORS, VOID, draw_person, write_dataset, write_example, write_ids
-from train.dataset import DataError, load_examples, read_ids, read_label_map, split_hash
+from train.dataset import DataError, load_examples, load_training_data, read_ids, read_label_map, split_hash
+from train.recipe import Source
 
 
 def test_png_and_npy_masks_are_the_same(tmp_path: Path, tree: Hierarchy) -> None:
@@ -205,3 +207,71 @@ def test_real_photos_load(split: str, real_data: Path, tree: Hierarchy) -> None:
         assert example.photo.shape == (*example.label_map.shape, 3)
         assert BACKGROUND <= example.label_map.min() <= example.label_map.max() <= 6
         assert example.label_map.any()
+
+
+# Several sources
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Two folders of people and one of nobody."""
+    write_dataset(tmp_path / "people", train=5, val=3)
+    write_dataset(tmp_path / "more", train=4, val=2)
+    write_dataset(tmp_path / "nobody", train=3, val=2)
+    shutil.rmtree(tmp_path / "nobody" / "gt_masks")
+    (tmp_path / "more" / "val_id.txt").unlink()
+    return tmp_path
+
+
+SOURCES = (Source("nobody", 0.2, nobody=True), Source("people", 0.5), Source("more", 0.3))
+
+
+def test_a_recipes_sources_are_read_together(folders: Path, tree: Hierarchy) -> None:
+    found = load_training_data(folders, SOURCES, tree)
+    assert [len(examples) for examples in found.examples] == [3, 5, 4]
+    assert [example.id for example in found.annotated] == read_ids(folders / "people", "train")
+    assert [example.id for example in found.validation] == read_ids(folders / "people", "val")
+    assert [example.id for example in found.nobody] == ["val_0", "val_1"]
+    for example in [*found.examples[0], *found.nobody]:
+        assert example.label_map.shape == example.photo.shape[:2]
+        assert (example.label_map == tree.background).all()
+    few = load_training_data(folders, SOURCES, tree, validation_photos=1)
+    assert (len(few.validation), len(few.nobody)) == (1, 1)
+
+
+def test_the_record_names_every_source(folders: Path, tree: Hierarchy) -> None:
+    record = load_training_data(folders, SOURCES, tree).record
+    assert (record["train_photos"], record["val_photos"]) == (5, 3)
+    assert [(source["folder"], source["share"], source["nobody"]) for source in record["sources"]] == [
+        ("nobody", 0.2, True),
+        ("people", 0.5, False),
+        ("more", 0.3, False),
+    ]
+    for source in record["sources"]:
+        ids = read_ids(folders / source["folder"], "train")
+        assert (source["train_photos"], source["train_ids_sha256"]) == (len(ids), split_hash(ids))
+    assert "sources" not in load_training_data(folders / "people", (Source(),), tree).record
+
+
+@pytest.mark.parametrize("folder", ["people", "nobody"])
+def test_a_photo_on_both_lists_is_refused_before_any_photo_is_opened(
+    folder: str, folders: Path, tree: Hierarchy
+) -> None:
+    (folders / "people" / "JPEGImages" / "train_0.jpg").write_bytes(b"damaged")
+    write_ids(folders / folder, "val", ["val_0", "train_1", "val_1", "train_2"])
+    with pytest.raises(DataError, match=rf"Both lists of .*{folder} name train_1, train_2\. .*take it off one"):
+        load_training_data(folders, SOURCES, tree)
+
+
+def test_a_source_without_masks_that_is_not_declared_as_nobody_is_refused(folders: Path, tree: Hierarchy) -> None:
+    with pytest.raises(DataError, match=r"3 of 3 examples in .*nobody cannot be used"):
+        load_training_data(folders, (Source("people"), Source("nobody")), tree)
+
+
+def test_the_real_extra_photos_load(real_data: Path, tree: Hierarchy) -> None:
+    extra = real_data.parent / "extra"
+    if not extra.is_dir():
+        pytest.skip("the extra photos are not on this machine")
+    for folder in ("ccp", "coco", "vikram", "camvid"):
+        examples = load_examples(extra / folder, read_ids(extra / folder, "train")[::60], tree)
+        assert any(np.isin(example.label_map, [7, 8, 9]).any() for example in examples)

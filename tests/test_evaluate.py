@@ -21,7 +21,14 @@ from hierseg.network import TorchNetwork
 from hierseg.predictor import segment
 from tests.data import BACKGROUND, HEAD, VOID, write_dataset
 from train.dataset import Example, load_examples, read_ids
-from train.evaluate import choose_threshold, evaluate, false_people, largest_square_beside_people, table
+from train.evaluate import (
+    choose_threshold,
+    evaluate,
+    false_people,
+    largest_square_beside_people,
+    squares_beside_people,
+    table,
+)
 from train.report import TABLES
 
 
@@ -180,7 +187,7 @@ def test_the_threshold_is_chosen_by_all_photos_together(tree: Hierarchy) -> None
 def test_the_report_of_one_checkpoint_has_every_table(tiny_checkpoint: Path, examples: list[Example]) -> None:
     model, card = checkpoint.load(tiny_checkpoint)
     summary = evaluate(model, card, examples, progress=False).summary()
-    summary["nobody"] = false_people(model, card, examples)
+    summary["nobody"] = false_people(model, card, squares_beside_people(examples, card.hierarchy.background))
     heading, *tables = table("Tiny", summary).split("\n\n")
     assert heading == f"Tiny: {len(examples)} photos, photo resolution"
     assert tables == [make({"Tiny": summary}) for make in TABLES.values()]
@@ -234,10 +241,14 @@ def test_false_people_are_counted_beside_people_only(tree: Hierarchy) -> None:
     full = Example("full", dark, np.full_like(label_map, HEAD))
     card = Card(ModelSpec(input_size=128), tree, "Brightness")
     examples = [Example("dark", dark, label_map), Example("spotted", spotted, label_map), full]
-    found = false_people(Brightness(), card, examples)
+    found = false_people(Brightness(), card, squares_beside_people(examples, BACKGROUND))
     assert (found["photos"], found["somebody"]) == (2, 0.5)
     assert found["pixels"] == pytest.approx(40 * 40 / 119**2 / 2, rel=0.1)
-    assert false_people(Brightness(), card, [full]) == {"photos": 0, "somebody": None, "pixels": None}
+    assert false_people(Brightness(), card, squares_beside_people([full], BACKGROUND)) == {
+        "photos": 0,
+        "somebody": None,
+        "pixels": None,
+    }
 
 
 def test_figures_are_valid_json_even_where_nothing_could_be_measured(tree: Hierarchy) -> None:

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -23,12 +24,15 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from accelerate import Accelerator
 from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 import train.fit
+import train.processor
 from hierseg import checkpoint
 from hierseg.hierarchy import Hierarchy
 from hierseg.losses import LOSSES
@@ -36,10 +40,11 @@ from hierseg.model import ModelSpec
 from hierseg.predictor import Predictor
 from tests.data import write_dataset
 from train.__main__ import main
+from train.batches import Batches
 from train.dataset import load_examples, read_ids, split_hash
-from train.evaluate import THRESHOLDS, evaluate, false_people, table
-from train.fit import Batches, TrainingError, fit, fit_stages
-from train.recipe import Crop, Optimizer, Recipe, Triplet
+from train.evaluate import THRESHOLDS, evaluate, false_people, squares_beside_people, table
+from train.fit import Objective, TrainingError, fit, fit_stages
+from train.recipe import Crop, Optimizer, Recipe, Source, Triplet
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEED_RECIPE = REPOSITORY / "train" / "configs" / "seed_resnet101.yaml"
@@ -50,7 +55,6 @@ FILES = {
     "recipe.json",
     "state.pt",
     "state.previous.pt",
-    "best.safetensors",
     "last.safetensors",
     "log.jsonl",
     "tensorboard",
@@ -117,8 +121,7 @@ def same(first: Any, second: Any) -> bool:
 
 def assert_same_run(first: Path, second: Path) -> None:
     assert same(read_state(first), read_state(second))
-    for name in ("best.safetensors", "last.safetensors"):
-        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert (first / "last.safetensors").read_bytes() == (second / "last.safetensors").read_bytes()
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
@@ -139,8 +142,8 @@ def test_a_run_leaves_what_its_manual_says(run: Path, recipe: Recipe) -> None:
     assert all(f"iou/{level}".encode() in curves for level in ("body", "upper-lower", "parts"))
 
 
-def test_the_best_checkpoint_is_ready_to_use(run: Path, recipe: Recipe, data: Path, tree: Hierarchy) -> None:
-    predictor = Predictor(run / "best.safetensors")
+def test_the_checkpoint_is_ready_to_use(run: Path, recipe: Recipe, data: Path, tree: Hierarchy) -> None:
+    predictor = Predictor(run / "last.safetensors")
     assert predictor.card.threshold in THRESHOLDS
     assert (predictor.card.spec, predictor.card.hierarchy, predictor.card.title) == (recipe.model, tree, "BCE")
     record = predictor.card.record
@@ -152,11 +155,11 @@ def test_the_best_checkpoint_is_ready_to_use(run: Path, recipe: Recipe, data: Pa
     assert predictor.predict(data / "JPEGImages" / "val_1.jpg").at_level("parts").shape == (64, 96)
 
 
-def test_best_is_the_epoch_with_the_highest_iou(run: Path) -> None:
-    means = [float(np.mean(list(line["dataset_iou"]["levels"].values()))) for line in read_log(run)]
-    assert read_state(run)["best"] == max(means)
-    weights = [safetensors.torch.load_file(run / f"{name}.safetensors") for name in ("best", "last")]
-    assert same(*weights) == (means.index(max(means)) == EPOCHS - 1)
+def test_the_photos_that_draw_the_curves_choose_nothing(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
+    fit(dataclasses.replace(recipe, validation_photos=1), data, tmp_path)
+    assert figures(tmp_path) != figures(run)
+    weights = [safetensors.torch.load_file(folder / "last.safetensors") for folder in (run, tmp_path)]
+    assert same(*weights)
 
 
 def test_the_average_is_saved_and_its_vectors_are_not_rounded(run: Path) -> None:
@@ -253,9 +256,8 @@ def test_the_projection_head_is_trained_and_kept_in_the_state_but_in_no_checkpoi
     assert all(not torch.equal(before[name], tensor) for name, tensor in after.items())
     assert "head" not in read_state(run)
     assert read_state(triplet_run)["model"].keys() == read_state(run)["model"].keys()
-    for name in ("best.safetensors", "last.safetensors"):
-        first, second = (checkpoint.load(folder / name)[0].state_dict() for folder in (triplet_run, run))
-        assert first.keys() == second.keys()
+    first, second = (checkpoint.load(folder / "last.safetensors")[0].state_dict() for folder in (triplet_run, run))
+    assert first.keys() == second.keys()
 
 
 def test_the_triplets_weight_rises_from_nothing_and_a_run_without_knows_nothing_of_them(
@@ -274,7 +276,7 @@ def test_the_triplets_weight_rises_from_nothing_and_a_run_without_knows_nothing_
 
 
 def test_a_checkpoint_names_the_triplets_it_was_trained_with(triplet_run: Path, triplet: Recipe) -> None:
-    card = checkpoint.read_card(triplet_run / "best.safetensors")
+    card = checkpoint.read_card(triplet_run / "last.safetensors")
     assert (card.title, card.record["recipe"]) == ("bce_triplet", triplet.to_dict())
     named = dataclasses.replace(triplet, loss="focal_tree_min")
     assert train.fit._title(named) == "Focal-Tree-Min + triplet"
@@ -282,7 +284,7 @@ def test_a_checkpoint_names_the_triplets_it_was_trained_with(triplet_run: Path, 
 
 def test_a_finished_run_is_left_as_it_is(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
     before = {name: (run / name).read_bytes() for name in FILES - {"tensorboard"}}
-    assert fit(recipe, data, run) == run / "best.safetensors"
+    assert fit(recipe, data, run) == run / "last.safetensors"
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
@@ -316,7 +318,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_what_was_saved(
     fit(recipe, data, tmp_path, stop_after=STEPS + 1)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     with monkeypatch.context() as patch:
-        patch.setitem(LOSSES, "bce", lambda logits, *_, **__: logits.mean() * float("nan"))
+        patch.setitem(LOSSES, "bce", lambda logits, *_, **__: logits * float("nan"))
         with pytest.raises(TrainingError, match=f"Step {STEPS + 2} has the loss nan"):
             fit(recipe, data, tmp_path)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
@@ -339,7 +341,7 @@ def test_a_batch_whose_loss_is_not_a_number_is_named_and_kept(
         return normalize(photos, spec)
 
     def third_time(logits: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        return bce(logits, *arguments, **options) / (len(seen) != 3)
+        return bce(logits, *arguments, **options) + (math.inf if len(seen) == 3 else 0)
 
     monkeypatch.setattr(train.fit, "normalize", spy)
     monkeypatch.setitem(LOSSES, "bce", third_time)
@@ -351,7 +353,7 @@ def test_a_batch_whose_loss_is_not_a_number_is_named_and_kept(
         np.testing.assert_array_equal(kept["photos"], seen[2])
         assert kept["label_maps"].shape == (4, 64, 64)
     assert f"on {', '.join(ids)}. Look at them in {tmp_path / 'batch-3.npz'}" in str(stopped.value)
-    (planned,) = Batches(PHOTOS, 4, 2, 3, recipe.seed)
+    (planned,) = Batches([PHOTOS], [1.0], 4, 2, 3, recipe.seed)
     assert [(f"train_{index}", seed) for index, seed in planned] == list(zip(ids, seeds, strict=True))
 
 
@@ -434,7 +436,7 @@ def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(
     recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The root of 0 is 0, but its slope is not a number; and it comes with the step that would be saved.
-    monkeypatch.setitem(LOSSES, "bce", lambda logits, *_, **__: (logits * 0).sum().sqrt())
+    monkeypatch.setitem(LOSSES, "bce", lambda logits, *_, **__: (logits * 0).sqrt())
     with pytest.raises(TrainingError, match=r"Step 1 has the loss 0\.0 and the gradient norm nan"):
         fit(dataclasses.replace(recipe, batch_size=PHOTOS), data, tmp_path)
     assert not any((tmp_path / name).exists() for name in train.fit.STATES)
@@ -493,17 +495,17 @@ def test_another_encoder_is_refused(recipe: Recipe, data: Path, run: Path, tmp_p
         fit(other, data, tmp_path)
 
 
-def test_each_stage_starts_from_the_best_weights_of_the_one_before(
+def test_each_stage_starts_from_the_weights_of_the_one_before(
     recipe: Recipe, data: Path, run: Path, tmp_path: Path
 ) -> None:
     second = dataclasses.replace(recipe, crop=Crop(size=96), optimizer=Optimizer(lr=1e-3), epochs=1)
     whole = tmp_path / "whole"
-    assert fit_stages([recipe, second], data, whole) == whole / "stage-2" / "best.safetensors"
+    assert fit_stages([recipe, second], data, whole) == whole / "stage-2" / "last.safetensors"
     assert_same_run(whole / "stage-1", run)
-    record = checkpoint.read_card(whole / "stage-2" / "best.safetensors").record
-    assert record["started_from"]["recipe"] == checkpoint.read_card(run / "best.safetensors").record["recipe"]
+    record = checkpoint.read_card(whole / "stage-2" / "last.safetensors").record
+    assert record["started_from"]["recipe"] == checkpoint.read_card(run / "last.safetensors").record["recipe"]
     assert str(tmp_path) not in json.dumps(record)  # a checkpoint names no folder of the machine it was made on
-    by_hand = dataclasses.replace(second, start_from=str(run / "best.safetensors"))
+    by_hand = dataclasses.replace(second, start_from=str(run / "last.safetensors"))
     fit(by_hand, data, tmp_path / "by hand")
     assert same(read_state(whole / "stage-2"), read_state(tmp_path / "by hand"))
 
@@ -511,12 +513,58 @@ def test_each_stage_starts_from_the_best_weights_of_the_one_before(
     before = (whole / "stage-2" / "state.pt").read_bytes()
     fit_stages([recipe, second], data, whole)
     assert (whole / "stage-2" / "state.pt").read_bytes() == before
-    elsewhere = tmp_path / "elsewhere" / "stage-1" / "best.safetensors"
+    elsewhere = tmp_path / "elsewhere" / "stage-1" / "last.safetensors"
     elsewhere.parent.mkdir(parents=True)
-    elsewhere.write_bytes((whole / "stage-1" / "best.safetensors").read_bytes())
+    elsewhere.write_bytes((whole / "stage-1" / "last.safetensors").read_bytes())
     fit_stages([recipe, second], data, tmp_path / "elsewhere")
-    assert [path.name for path in elsewhere.parent.iterdir()] == ["best.safetensors"]
+    assert [path.name for path in elsewhere.parent.iterdir()] == ["last.safetensors"]
     assert same(read_state(tmp_path / "elsewhere" / "stage-2"), read_state(whole / "stage-2"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of people, one whose labels stop at the body, and one of nobody."""
+    folder = tmp_path_factory.mktemp("folders")
+    write_dataset(folder / "people", train=PHOTOS, val=2)
+    write_dataset(folder / "bodies", train=3, val=1)
+    write_dataset(folder / "nobody", train=3, val=2)
+    shutil.rmtree(folder / "nobody" / "gt_masks")
+    for mask in (folder / "bodies" / "gt_masks").iterdir():
+        label_map = np.array(Image.open(mask))
+        Image.fromarray(np.where(label_map > 0, 7, 0).astype(np.uint8)).save(mask)
+    return folder
+
+
+def test_a_run_on_several_sources_goes_on_exactly_and_tells_of_false_people(
+    recipe: Recipe, folders: Path, tmp_path: Path
+) -> None:
+    sources = (Source("people", 0.5), Source("bodies", 0.3), Source("nobody", 0.2, nobody=True))
+    several = dataclasses.replace(
+        recipe, data=sources, jaccard=0.5, augment=dataclasses.replace(recipe.augment, paste=0.5)
+    )
+    fit(several, folders, tmp_path / "whole")
+    for step in (2, 5):
+        fit(several, folders, tmp_path / "stopped", stop_after=step)
+    fit(several, folders, tmp_path / "stopped")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+    log = read_log(tmp_path / "whole")
+    assert read_state(tmp_path / "whole")["step"] == EPOCHS * ((PHOTOS + 3 + 3) // 4)
+    assert [line["nobody"]["photos"] for line in log] == [2] * EPOCHS
+    record = checkpoint.read_card(tmp_path / "whole" / "last.safetensors").record
+    assert [source["folder"] for source in record["data"]["sources"]] == ["people", "bodies", "nobody"]
+    assert Recipe.from_dict(record["recipe"], "record") == several
+
+
+def test_labels_that_stop_at_the_body_teach_no_part(recipe: Recipe, folders: Path, tmp_path: Path) -> None:
+    tree = recipe.tree()
+    objective = Objective(recipe, tree, Accelerator(cpu=True))
+    (example,) = load_examples(folders / "bodies", ["train_0"], tree)
+    label_maps = torch.from_numpy(example.label_map)[None]
+    logits = torch.zeros(1, len(tree), *label_maps.shape[1:]).requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(logits, label_maps), logits)
+    on_body = (label_maps == 7).expand(len(tree), *label_maps.shape[1:])
+    assert (gradient[0][on_body].view(len(tree), -1)[1:] == 0).all()
+    assert (gradient[0][on_body].view(len(tree), -1)[0] < 0).all()
 
 
 def test_stages_stop_and_go_on_exactly(recipe: Recipe, data: Path, tmp_path: Path) -> None:
@@ -531,7 +579,7 @@ def test_stages_stop_and_go_on_exactly(recipe: Recipe, data: Path, tmp_path: Pat
 
 
 def test_a_run_of_one_stage_lies_in_the_folder_itself(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
-    assert fit_stages([recipe], data, tmp_path) == tmp_path / "best.safetensors"
+    assert fit_stages([recipe], data, tmp_path) == tmp_path / "last.safetensors"
     assert_same_run(tmp_path, run)
 
 
@@ -601,7 +649,7 @@ def test_gradients_of_resized_features_are_dense_and_the_same() -> None:
     features = torch.rand(2, 8, 5, 7, generator=generator, requires_grad=True)
     weights = torch.rand(2, 24, 10, 14, generator=generator).contiguous(memory_format=torch.channels_last)
     found, seen = [], []
-    for context in (contextlib.nullcontext(), train.fit._DenseGradients()):
+    for context in (contextlib.nullcontext(), train.processor.DenseGradients()):
         with context:
             resized = [nn.functional.interpolate(features * k, size=(10, 14), mode="bilinear") for k in range(3)]
         for each in resized:
@@ -624,8 +672,8 @@ def test_too_few_photos_for_a_batch_are_named(recipe: Recipe, data: Path, tmp_pa
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 3), st.integers(0, 9))
 def test_every_photo_is_shown_once_an_epoch(photos: int, batch_size: int, epochs: int, seed: int) -> None:
     steps = photos // batch_size
-    batches = list(Batches(photos, batch_size, 0, epochs * steps, seed))
-    assert len(batches) == len(Batches(photos, batch_size, 0, epochs * steps, seed)) == epochs * steps
+    batches = list(Batches([photos], [1.0], batch_size, 0, epochs * steps, seed))
+    assert len(batches) == len(Batches([photos], [1.0], batch_size, 0, epochs * steps, seed)) == epochs * steps
     for epoch in range(epochs):
         shown = [photo for batch in batches[epoch * steps : (epoch + 1) * steps] for photo, _ in batch]
         assert len(set(shown)) == len(shown) == steps * batch_size
@@ -638,19 +686,19 @@ def test_a_plan_from_a_step_on_is_the_end_of_the_whole_plan(
 ) -> None:
     last = 3 * (photos // batch_size)
     first = draw.draw(st.integers(0, last))
-    whole = list(Batches(photos, batch_size, 0, last, seed))
-    assert list(Batches(photos, batch_size, first, last, seed)) == whole[first:]
+    whole = list(Batches([photos], [1.0], batch_size, 0, last, seed))
+    assert list(Batches([photos], [1.0], batch_size, first, last, seed)) == whole[first:]
 
 
 def test_order_and_crops_change_from_epoch_to_epoch_and_seed_to_seed() -> None:
-    plan = list(Batches(32, 8, 0, 8, seed=0))
+    plan = list(Batches([32], [1.0], 8, 0, 8, seed=0))
     assert [photo for batch in plan[:4] for photo, _ in batch] != [photo for batch in plan[4:] for photo, _ in batch]
     assert len({seed for batch in plan for _, seed in batch}) == 64
-    assert list(Batches(32, 8, 0, 8, seed=1)) != plan
+    assert list(Batches([32], [1.0], 8, 0, 8, seed=1)) != plan
 
 
 def test_processes_share_each_batch_without_overlap() -> None:
-    plan = Batches(20, 4, 0, 10, seed=0)
+    plan = Batches([20], [1.0], 4, 0, 10, seed=0)
     shares = [list(BatchSamplerShard(plan, 2, rank, split_batches=True, even_batches=False)) for rank in range(2)]
     assert [first + second for first, second in zip(*shares, strict=True)] == list(plan)
     assert all(len(share) == 2 for shard in shares for share in shard)
@@ -689,27 +737,29 @@ def test_a_killed_process_goes_on_exactly_and_its_checkpoint_is_measured(
     assert STEPS <= read_state(killed)["step"] < 20 * STEPS
 
     resumed = subprocess.run(fit_command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
-    best = killed / "best.safetensors"
-    assert resumed.stdout.splitlines()[-1] == str(best)
+    weights, copy = killed / "last.safetensors", killed / "copy.safetensors"
+    assert resumed.stdout.splitlines()[-1] == str(weights)
     fit(recipe, data, tmp_path / "undisturbed")
     assert_same_run(killed, tmp_path / "undisturbed")
     assert figures(killed) == figures(tmp_path / "undisturbed")
 
+    shutil.copyfile(weights, copy)
     measured = subprocess.run(
-        command("evaluate", best, killed / "last.safetensors", "--data", data, "--json", figures_file),
+        command("evaluate", weights, copy, "--data", data, "--json", figures_file),
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=True,
     )
     written = json.loads(figures_file.read_text(encoding="utf-8"))
-    assert list(written) == [str(best), str(killed / "last.safetensors")]
+    assert list(written) == [str(weights), str(copy)]
     for path, summary in written.items():
         model, card = checkpoint.load(path)
         ids = read_ids(data, "val")
         examples = load_examples(data, ids, card.hierarchy)
         expected = evaluate(model, card, examples, progress=False).summary()
-        expected["nobody"] = false_people(model, card, examples)
+        squares = squares_beside_people(examples, card.hierarchy.background)
+        expected["nobody"] = false_people(model, card, squares)
         protocol = summary.pop("protocol")
         assert json.dumps(summary) == json.dumps(expected)
         assert (protocol["ids_sha256"], protocol["threshold"]) == (split_hash(ids), card.threshold)

@@ -223,6 +223,27 @@ def test_only_void_pixels_are_not_valid(data: st.DataObject) -> None:
 
 
 @given(st.data())
+def test_what_is_known_of_a_pixel_is_that_of_a_loop_over_pixels(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    label_map = data.draw(label_maps(tree))
+    known = tree.known_masks(label_map)
+    assert known.shape == (len(tree), *label_map.shape)
+    for row, column in np.ndindex(label_map.shape):
+        on = nodes_of_label(tree, label_map[row, column])
+        for node in range(len(tree)):
+            below_the_label = bool(on) and node != on[0] and on[0] in node_and_above(tree, node)
+            expected = label_map[row, column] != tree.void and not below_the_label
+            assert known[node, row, column] == expected
+
+
+def test_nothing_is_known_of_the_parts_of_a_pixel_labelled_upper(tree: Hierarchy) -> None:
+    upper = np.array([[tree.labels[tree.index("upper")]]], np.uint8)
+    known = tree.known_masks(upper)[:, 0, 0]
+    unknown = {node for node, says in zip(tree.nodes, known, strict=True) if not says}
+    assert unknown == {"head", "torso", "upper_arm", "lower_arm"}
+
+
+@given(st.data())
 def test_at_level_is_that_of_a_loop_over_pixels(data: st.DataObject) -> None:
     tree = data.draw(hierarchies())
     label_map = data.draw(label_maps(tree))

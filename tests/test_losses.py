@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from hierseg.activations import ACTIVATIONS
 from hierseg.hierarchy import Hierarchy
-from hierseg.losses import ACTIVATION_OF, LOSSES, Reduction, bce, focal, focal_tree_min, tree_min
+from hierseg.losses import ACTIVATION_OF, LOSSES, Reduction, bce, focal, focal_tree_min, soft_jaccard, tree_min
 from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below, shuffled_siblings
 
 TREE_LOSSES = ["tree_min", "focal_tree_min"]
@@ -95,12 +95,19 @@ def mended_upwards(tree: Hierarchy, logits: Tensor) -> Tensor:
 
 
 def twin_term(
-    name: str, logits: Sequence[float], targets: Sequence[bool], node: int, tree: Hierarchy, gamma: float
+    name: str,
+    logits: Sequence[float],
+    targets: Sequence[bool],
+    known: Sequence[bool],
+    node: int,
+    tree: Hierarchy,
+    gamma: float,
 ) -> float:
     scores = [1 / (1 + math.exp(-logit)) for logit in logits]
     focusing = gamma if name in FOCAL_LOSSES else 0
     above = node_and_above(tree, node) if name in TREE_LOSSES else [node]
     below = node_and_below(tree, node) if name in TREE_LOSSES else [node]
+    above, below = ([relative for relative in relatives if known[relative]] for relatives in (above, below))
     if targets[node]:
         p = min(scores[relative] for relative in above)
         return (1 - p) ** focusing * -math.log(p)
@@ -108,16 +115,23 @@ def twin_term(
     return p**focusing * -math.log(1 - p)
 
 
+def known_nodes(case: Case, image: int, row: int, column: int) -> list[bool]:
+    """Return which nodes of a pixel are known."""
+    if case.valid is None:
+        return [True] * len(case.tree)
+    if case.valid.ndim == 3:
+        return [bool(case.valid[image, row, column])] * len(case.tree)
+    return list(case.valid[image, :, row, column].tolist())
+
+
 def twin_terms(name: str, case: Case) -> np.ndarray:
     terms = np.zeros(case.logits.shape)
     for image, node, row, column in np.ndindex(terms.shape):
         pixel = (image, slice(None), row, column)
-        counts = case.valid is None or bool(
-            case.valid[image, row, column] if case.valid.ndim == 3 else case.valid[image, node, row, column]
-        )
-        if counts:
+        known = known_nodes(case, image, row, column)
+        if known[node]:
             logits, targets = case.logits[pixel].tolist(), case.targets[pixel].tolist()
-            terms[image, node, row, column] = twin_term(name, logits, targets, node, case.tree, case.gamma)
+            terms[image, node, row, column] = twin_term(name, logits, targets, known, node, case.tree, case.gamma)
             if case.weights is not None and targets[node]:
                 terms[image, node, row, column] *= case.weights[node]
     return terms
@@ -504,11 +518,58 @@ def test_void_pixels_change_nothing(name: str, reduction: Reduction, case: Case,
 
 
 @every_loss
-@given(case=cases())
-def test_a_mask_of_each_node_leaves_out_the_terms_of_that_node_alone(name: str, case: Case) -> None:
-    valid = case.logits.round() % 2 == 0
-    everywhere = loss_of(name, case, "none", valid=None)
-    assert torch.equal(loss_of(name, case, "none", valid=valid), everywhere * valid)
+@given(case=cases(), seed=st.integers(0, 999))
+def test_nodes_that_are_not_known_change_nothing(name: str, case: Case, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    valid = torch.from_numpy(rng.random(case.logits.shape) < 0.6)
+    noise = torch.from_numpy(rng.uniform(-50, 50, case.logits.shape))
+    logits = torch.where(valid, case.logits, noise).requires_grad_()
+    loss = loss_of(name, case, "node", logits=logits, targets=case.targets ^ (~valid & (noise > 0)), valid=valid)
+    assert torch.equal(loss, loss_of(name, case, "node", valid=valid))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[~valid] == 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@given(case=cases(consistent=True), seed=st.integers(0, 999))
+def test_labels_that_are_all_known_give_the_loss_without_a_mask_of_nodes(
+    name: str, reduction: Reduction, case: Case, seed: int
+) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(seed).random(case.logits[:, 0].shape) < 0.7)
+    found = []
+    for valid in (pixels, pixels.unsqueeze(1).expand_as(case.logits)):
+        logits = case.logits.clone().requires_grad_()
+        loss = loss_of(name, case, reduction, logits=logits, valid=valid)
+        found += [loss, *torch.autograd.grad(loss.sum(), logits)]
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+
+
+@pytest.mark.parametrize("name", [*NODE_LOSSES, "level_cross_entropy", "leaf_cross_entropy"])
+@given(case=cases(), seed=st.integers(0, 999))
+def test_a_label_that_stops_at_a_node_teaches_nothing_of_what_lies_below(name: str, case: Case, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.array([*case.tree.labels, case.tree.background, case.tree.void], np.uint8)
+    label_map = rng.choice(labels, case.logits[:, 0].shape)
+    targets = torch.from_numpy(case.tree.node_masks(label_map))
+    valid = torch.from_numpy(case.tree.known_masks(label_map))
+    logits = case.logits.clone().requires_grad_()
+    loss = loss_of(name, case, "node", logits=logits, targets=targets, valid=valid, positive_weights=None)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    for image, row, column in np.ndindex(label_map.shape):
+        pixel = (image, slice(None), row, column)
+        label = label_map[image, row, column]
+        stop = case.tree.labels.index(label) if label in case.tree.labels else None
+        below = [] if stop is None else [node for node in node_and_below(case.tree, stop) if node != stop]
+        if label == case.tree.void:
+            assert (gradient[pixel] == 0).all()
+        elif ACTIVATION_OF[name] == "sigmoid":
+            assert (gradient[pixel][below] == 0).all()
+        elif below and name == "leaf_cross_entropy":  # their shares among each other stay as they are
+            leaves = [node for node in below if is_leaf(case.tree, node)]
+            slopes = gradient[pixel][leaves]
+            torch.testing.assert_close(slopes, case.logits[pixel][leaves].softmax(0) * slopes.sum())
 
 
 @every_loss
@@ -679,20 +740,32 @@ def classes_of(name: str, tree: Hierarchy) -> list[list[int]]:
 
 
 def twin_cross_entropies(
-    name: str, tree: Hierarchy, logits: Sequence[float], targets: Sequence[bool], weights: Sequence[float] | None
+    name: str,
+    tree: Hierarchy,
+    logits: Sequence[float],
+    targets: Sequence[bool],
+    known: Sequence[bool],
+    weights: Sequence[float] | None,
 ) -> list[float]:
     """Compute the terms of one pixel with plain Python numbers."""
-    deepest = max((node for node in range(len(tree)) if targets[node]), default=None)
+    on = [node for node in range(len(tree)) if known[node] and targets[node]]
+    leaves = [node for node in range(len(tree)) if is_leaf(tree, node)]
+    paths = [[], *(node_and_above(tree, leaf) for leaf in leaves)]
+
+    def agreeing(nodes: Sequence[int]) -> list[list[int]]:
+        return [path for path in paths if all((node in path) == targets[node] for node in nodes)]
+
+    possible = agreeing([node for node in range(len(tree)) if known[node]])
+    if not possible:  # the label stops at the deepest node that is on: off below it means that nothing is known
+        deepest = max(on, key=lambda node: len(node_and_above(tree, node)))
+        possible = [path for path in paths if deepest in path]
     terms = []
     for nodes in classes_of(name, tree):
         whole = 1 + sum(math.exp(logits[node]) for node in nodes)
-        if deepest is None:
-            share, weight = 1 / whole, 1.0
-        else:
-            relatives = {*node_and_above(tree, deepest), *node_and_below(tree, deepest)}
-            share = sum(math.exp(logits[node]) for node in nodes if node in relatives) / whole
-            own = [node for node in nodes if targets[node]]
-            weight = weights[own[0]] if weights is not None and own else 1.0
+        allowed = {next((node for node in nodes if node in path), None) for path in possible}
+        share = sum(1.0 if node is None else math.exp(logits[node]) for node in allowed) / whole
+        own = [node for node in nodes if targets[node] and known[node]]
+        weight = weights[own[0]] if weights is not None and own else 1.0
         terms.append(-weight * math.log(share))
     return terms
 
@@ -700,22 +773,24 @@ def twin_cross_entropies(
 @every_softmax_loss
 @given(case=cases(consistent=True))
 def test_a_cross_entropy_is_that_of_a_loop_over_pixels(name: str, case: Case) -> None:
-    valid = None if case.valid is None else case.valid if case.valid.ndim == 3 else case.valid[:, 0]
     expected = np.zeros((len(case.logits), len(classes_of(name, case.tree)), *case.logits.shape[2:]))
+    counted = 0
     for image, row, column in np.ndindex(*case.logits[:, 0].shape):
-        if valid is None or valid[image, row, column]:
+        known = known_nodes(case, image, row, column)
+        if any(known):
+            counted += 1
             pixel = (image, slice(None), row, column)
             expected[pixel] = twin_cross_entropies(
                 name,
                 case.tree,
                 case.logits[pixel].tolist(),
                 case.targets[pixel].tolist(),
+                known,
                 None if case.weights is None else case.weights.tolist(),
             )
-    counted = case.logits[:, 0].numel() if valid is None else max(int(valid.sum()), 1)
-    means = expected.sum((0, 2, 3)) / counted
+    means = expected.sum((0, 2, 3)) / max(counted, 1)
     for reduction, value in (("none", expected), ("node", means.mean()), ("level", means.sum())):
-        torch.testing.assert_close(loss_of(name, case, reduction, valid=valid), torch.tensor(value))
+        torch.testing.assert_close(loss_of(name, case, reduction), torch.tensor(value))
 
 
 @every_softmax_loss
@@ -774,7 +849,7 @@ def test_void_pixels_change_nothing_in_a_cross_entropy(name: str, case: Case, se
         ({"logits": (1, 8, 2, 3)}, r"Expected \(B, 9, H, W\)"),
         ({"targets": (1, 9, 3, 2)}, r"targets are \(1, 9, 3, 2\)"),
         ({"valid": (1, 3, 2)}, r"valid mask is \(1, 3, 2\)"),
-        ({"valid": (1, 9, 2, 3)}, r"valid mask is \(1, 9, 2, 3\)"),
+        ({"valid": (1, 9, 3, 2)}, r"valid mask is \(1, 9, 3, 2\)"),
         ({"positive_weights": (8,)}, r"Expected \(9,\) positive weights"),
     ],
 )
@@ -798,3 +873,59 @@ def test_every_loss_has_an_activation() -> None:
         name: {"level_cross_entropy": "level_softmax", "leaf_cross_entropy": "leaf_softmax"}.get(name, "sigmoid")
         for name in LOSSES
     }
+
+
+# The region term
+
+
+@given(case=cases(), seed=st.integers(0, 999))
+def test_soft_jaccard_is_that_of_a_loop_over_pixels(case: Case, seed: int) -> None:
+    known = torch.from_numpy(np.random.default_rng(seed).random(case.logits.shape) < 0.7)
+    scores, targets = case.logits.sigmoid(), case.targets
+    losses = []
+    for node in range(len(case.tree)):
+        there = [
+            (float(scores[at]), bool(targets[at]))
+            for pixel in np.ndindex(case.logits[:, 0].shape)
+            if known[at := (pixel[0], node, *pixel[1:])]
+        ]
+        if any(target for _, target in there):
+            both = sum(score * target for score, target in there)
+            either = sum(score + target - score * target for score, target in there)
+            losses.append(1 - (both + 1) / (either + 1))
+    expected = sum(losses) / len(losses) if losses else 0.0
+    assert float(soft_jaccard(scores, targets, known)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_soft_jaccard_of_the_truth_is_nothing_and_of_its_opposite_nearly_all(tree: Hierarchy) -> None:
+    targets = torch.rand(2, len(tree), 30, 30, generator=torch.Generator().manual_seed(0)) < 0.5
+    known = torch.ones_like(targets)
+    assert soft_jaccard(targets.float(), targets, known) == pytest.approx(0, abs=1e-6)
+    assert soft_jaccard((~targets).float(), targets, known) > 0.99
+
+
+def test_soft_jaccard_of_a_batch_without_any_node_has_gradients_of_zero(tree: Hierarchy) -> None:
+    scores = torch.rand(1, len(tree), 3, 3).requires_grad_()
+    nothing = torch.zeros(scores.shape, dtype=torch.bool)
+    loss = soft_jaccard(scores, nothing, ~nothing)
+    (gradient,) = torch.autograd.grad(loss, scores)
+    assert loss == 0
+    assert (gradient == 0).all()
+
+
+def test_soft_jaccard_adds_up_the_sums_of_all_processes(tree: Hierarchy) -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores, other = torch.rand(2, 1, len(tree), 4, 4, generator=generator)
+    targets, known = torch.rand(2, 2, len(tree), 4, 4, generator=generator) < 0.6
+    parts: list[Tensor] = []
+    soft_jaccard(other, targets[1:], known[1:], lambda sums: parts.append(sums) or sums)
+    found = soft_jaccard(scores, targets[:1], known[:1], lambda sums: sums + parts[0])
+    torch.testing.assert_close(found, soft_jaccard(torch.cat([scores, other]), targets, known))
+
+
+def test_soft_jaccard_refuses_shapes_that_differ(tree: Hierarchy) -> None:
+    scores = torch.rand(1, len(tree), 2, 3)
+    with pytest.raises(
+        ValueError, match=r"Scores are \(1, 9, 2, 3\), targets \(1, 9, 2, 3\) and the valid mask \(1, 2"
+    ):
+        soft_jaccard(scores, scores, scores[:, 0])

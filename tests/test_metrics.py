@@ -45,6 +45,16 @@ def measured(tree: Hierarchy, pairs: list[Pair]) -> DatasetIoU:
 # Brute-force twins
 
 
+def is_known(tree: Hierarchy, label: int, node: int | None) -> bool:
+    """Tell whether a label says if a pixel is of a node, or background (None)."""
+    if label == tree.void:
+        return False
+    deepest = next((index for index, own in enumerate(tree.labels) if own == label), None)
+    if node is None or deepest is None or node == deepest:
+        return True
+    return deepest not in nodes_of_label(tree, tree.labels[node])
+
+
 def twin_iou(tree: Hierarchy, pairs: list[Pair], node: int | None) -> float:
     """Count the pixels of one node, or of the background (None), photo by photo and pixel by pixel."""
 
@@ -54,7 +64,7 @@ def twin_iou(tree: Hierarchy, pairs: list[Pair], node: int | None) -> float:
     intersection = union = 0
     for predicted, truth in pairs:
         for pixel in np.ndindex(truth.shape):
-            if truth[pixel] != tree.void:
+            if is_known(tree, truth[pixel], node):
                 intersection += belongs(predicted[pixel]) and belongs(truth[pixel])
                 union += belongs(predicted[pixel]) or belongs(truth[pixel])
     return intersection / union if union else float("nan")
@@ -71,7 +81,7 @@ def twin_seed_iou(tree: Hierarchy, photos: list[Pair], node: int) -> float:
     for masks, truth in photos:
         intersection = union = 0
         for row, column in np.ndindex(truth.shape):
-            if truth[row, column] != tree.void:
+            if is_known(tree, truth[row, column], node):
                 there = node in nodes_of_label(tree, truth[row, column])
                 intersection += bool(masks[node, row, column]) and there
                 union += bool(masks[node, row, column]) or there
@@ -383,12 +393,13 @@ def twin_calibration(
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
     for scores, predicted, truth in photos:
         for pixel in np.ndindex(truth.shape):
-            if truth[pixel] == tree.void or (person_only and predicted[pixel] == tree.background):
-                continue
             node = shown(predicted[pixel])
+            if not is_known(tree, truth[pixel], node) or (person_only and node is None):
+                continue
             best_root = max(scores[root][pixel] for root in range(len(tree)) if tree.parents[root] < 0)
             confidence = scores[node][pixel] if node is not None else np.float32(1) - best_root
-            bins[min(14, int(confidence * 15))].append((confidence, node == shown(truth[pixel])))
+            true = nodes_of_label(tree, truth[pixel])
+            bins[min(14, int(confidence * 15))].append((confidence, node in true if node is not None else not true))
     pixels = sum(map(len, bins))
     if not pixels:
         return float("nan")
@@ -507,6 +518,7 @@ def test_counts_of_a_photo_are_those_of_a_loop_over_pixels(data: st.DataObject) 
         [[[node in nodes_of_label(tree, label) for label in row] for row in truth] for node in range(len(tree))]
     )
     places = [pixel for pixel in np.ndindex(truth.shape) if truth[pixel] != tree.void]
+    known = {node: [at for at in places if is_known(tree, truth[at], node)] for node in range(len(tree))}
     assert found["pixels"] == truth.size
     broken = [
         sum(
@@ -517,13 +529,14 @@ def test_counts_of_a_photo_are_those_of_a_loop_over_pixels(data: st.DataObject) 
     ]
     assert found["broken"] == [sum(map(bool, broken)), sum(broken)]
     errors = [
-        sum((float(scores[(node, *at)]) - target[(node, *at)]) ** 2 for at in places for node in nodes) / len(nodes)
+        sum((float(scores[(node, *at)]) - target[(node, *at)]) ** 2 for node in nodes for at in known[node])
+        / len(nodes)
         for nodes in tree.levels.values()
     ]
     assert found["squared_error"] == pytest.approx(errors, rel=1e-4)
 
     def per_node(masks: np.ndarray) -> list[int]:
-        return [sum(int(masks[(node, *at)]) for at in places) for node in range(len(tree))]
+        return [sum(int(masks[(node, *at)]) for at in known[node]) for node in range(len(tree))]
 
     def background(*several: np.ndarray) -> int:
         return sum(not any(masks[(node, *at)] for masks in several for node in range(len(tree))) for at in places)
@@ -536,7 +549,10 @@ def test_counts_of_a_photo_are_those_of_a_loop_over_pixels(data: st.DataObject) 
         for kind, these in (("positives", masks), ("negatives", target)):
             expected = np.array([*per_node(these), background(these)]) - both
             assert found[f"{name}/false_{kind}"] == expected.tolist()
-        right = sum(all(masks[(node, *at)] == target[(node, *at)] for node in range(len(tree))) for at in places)
+        right = sum(
+            all(masks[(node, *at)] == target[(node, *at)] for node in range(len(tree)) if at in known[node])
+            for at in places
+        )
         assert found[f"{name}/right"] == right
     for name, masks in decoded.items():
         called = np.stack([twin_boundary(mask) for mask in masks])

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from hierseg.hierarchy import Hierarchy
-from train.recipe import Recipe, RecipeError, Triplet
+from train.recipe import Recipe, RecipeError, Source, Triplet
 
 CONFIGS = Path(__file__).resolve().parent.parent / "train" / "configs"
 SMALL: dict[str, Any] = {
@@ -52,12 +52,19 @@ def test_every_config_is_a_recipe(path: Path) -> None:
         assert recipe.model.classes == len(recipe.tree())
 
 
-def test_bce_and_ftm_differ_in_the_loss_alone() -> None:
-    bce, ftm = CONFIGS / "bce.yaml", CONFIGS / "ftm.yaml"
-    pairs = list(zip(statements(bce), statements(ftm), strict=True))
-    assert [pair for pair in pairs if pair[0] != pair[1]] == [("loss: bce", "loss: focal_tree_min")]
-    stages = Recipe.stages_from_yaml(bce)
-    assert [dataclasses.replace(stage, loss="focal_tree_min") for stage in stages] == Recipe.stages_from_yaml(ftm)
+@pytest.mark.parametrize(
+    ("name", "loss", "activation"),
+    [("ftm", "focal_tree_min", "sigmoid"), ("leaf", "leaf_cross_entropy", "leaf_softmax")],
+)
+def test_the_checkpoints_recipes_differ_in_the_loss_alone(name: str, loss: str, activation: str) -> None:
+    bce, other = CONFIGS / "bce.yaml", CONFIGS / f"{name}.yaml"
+    pairs = list(zip(statements(bce), statements(other), strict=True))
+    assert [pair for pair in pairs if pair[0] != pair[1]] == [("loss: bce", f"loss: {loss}")]
+    stages = [
+        dataclasses.replace(stage, loss=loss, model=dataclasses.replace(stage.model, activation=activation))
+        for stage in Recipe.stages_from_yaml(bce)
+    ]
+    assert stages == Recipe.stages_from_yaml(other)
 
 
 def test_the_seed_recipe_is_the_seeds_set_up() -> None:
@@ -102,6 +109,21 @@ def test_triplets_are_off_unless_named_and_then_have_the_papers_values(tmp_path:
     recipe = Recipe.from_yaml(write(tmp_path, {"loss": "bce", "triplet": {}}))
     assert recipe.triplet == Triplet(weight=0.5, pixels=200, channels=256)
     assert Recipe.from_yaml(write(tmp_path, {"loss": "bce", "triplet": None})) == Recipe(loss="bce")
+
+
+def test_sources_are_read_and_the_only_one_is_the_data_folder_itself(tmp_path: Path) -> None:
+    assert "data" not in Recipe(loss="bce").to_dict()  # so that older runs go on
+    named = [{"folder": "people", "share": 3}, {"folder": "extra/nobody", "nobody": True}]
+    recipe = Recipe.from_yaml(write(tmp_path, {"loss": "bce", "data": named}))
+    assert recipe.data == (Source("people", 3.0), Source("extra/nobody", 1.0, nobody=True))
+    assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
+
+
+def test_the_activation_is_the_losss_own_unless_it_is_named(tmp_path: Path) -> None:
+    recipe = Recipe.from_yaml(write(tmp_path, {"loss": "leaf_cross_entropy"}))
+    assert recipe.model.activation == "leaf_softmax"
+    with pytest.raises(RecipeError, match="is for scores of the activation leaf_softmax"):
+        Recipe.from_yaml(write(tmp_path, {"loss": "leaf_cross_entropy", "model": {"activation": "sigmoid"}}))
 
 
 def test_positive_weights_lie_at_their_nodes(tmp_path: Path) -> None:
@@ -155,6 +177,14 @@ def test_positive_weights_lie_at_their_nodes(tmp_path: Path) -> None:
         ("triplet.pixels", 0, "triplet.pixels"),
         ("triplet.channels", -1, "triplet.channels"),
         ("triplet.weight", -0.5, "triplet.weight"),
+        ("jaccard", -0.5, "jaccard"),
+        ("data", [], "data must name"),
+        ("data", "pascal-part", "data must be a list"),
+        ("data", [{"folder": "a", "weight": 1}], "data[0]: unknown key 'weight'"),
+        ("data", [{"folder": "a"}, {"folder": "b", "share": 0}], "share in data must be above 0"),
+        ("data", [{"folder": "a"}, {"folder": "b", "share": float("nan")}], "share in data must be above 0"),
+        ("data", [{"folder": "a"}, {"folder": "a"}], "data names a folder twice"),
+        ("data", [{"folder": "a", "nobody": True}], "data must name a folder with masks"),
         ("positive_weights", ["head"], "positive_weights"),
         ("positive_weights.head", "much", "positive_weights.head"),
         ("positive_weights.tail", 2.0, "positive_weights: There is no node 'tail'"),

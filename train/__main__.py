@@ -147,7 +147,7 @@ def _by_the_seeds_protocol(options: argparse.Namespace) -> dict[str, Any]:
 
 def _at_photo_resolution(options: argparse.Namespace) -> dict[str, Any]:
     from train.dataset import load_examples, read_ids, split_hash
-    from train.evaluate import evaluate, false_people, table
+    from train.evaluate import evaluate, false_people, squares_beside_people, table
 
     figures = {}
     for name in options.checkpoints:
@@ -158,7 +158,8 @@ def _at_photo_resolution(options: argparse.Namespace) -> dict[str, Any]:
         examples = load_examples(options.data, ids, card.hierarchy)
         passes = {"flip": not options.no_flip, "second_look": not options.no_second_look}
         summary = evaluate(model, card, examples, options.input_size, **passes).summary()
-        summary["nobody"] = false_people(model, card, examples)
+        squares = squares_beside_people(examples, card.hierarchy.background)
+        summary["nobody"] = false_people(model, card, squares)
         summary["protocol"] = {
             "split": options.split,
             "ids_sha256": split_hash(ids),

@@ -95,7 +95,8 @@ class Augmenter:
         """Return top, left and side of a square, which may reach outside the photo where it is the larger."""
         height, width = label_map.shape
         side = max(8, round(random.uniform(*self.crop.scale) * max(height, width)))
-        person = np.flatnonzero(label_map != self.background) if random.random() < self.crop.near_person else ()
+        near = random.random() < self.crop.near_person
+        person = np.flatnonzero((label_map != self.background) & (label_map != self.void)) if near else ()
         if len(person):
             row, column = divmod(int(random.choice(person)), width)
             top, left = (round(at - side * random.uniform(0.2, 0.8)) for at in (row, column))

@@ -1,16 +1,21 @@
-"""The PASCAL-Person-Part folder as arrays in memory; every fault is named before training starts."""
+"""Folders of photos and masks as arrays in memory; every fault is named before training starts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from hierseg.hierarchy import Hierarchy, HierarchyError, UInt8Map
 from hierseg.image import Photo, PhotoError, open_photo
 from hierseg.label_map import LabelMapError, open_label_map
+from train.recipe import Source
 
 _NAMED = 20  # faults listed one by one in a message
 
@@ -65,13 +70,99 @@ def split_hash(ids: list[str]) -> str:
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
-def load_examples(folder: str | Path, ids: list[str], hierarchy: Hierarchy) -> list[Example]:
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on and what its curves are drawn from.
+
+    Attributes:
+        sources: The folders.
+        examples: Training photos, for each source.
+        validation: Annotated photos of the validation list.
+        nobody: Photos of validation lists that show nobody.
+        record: Counts of photos and hashes of their ids, for a checkpoint.
+    """
+
+    sources: tuple[Source, ...]
+    examples: tuple[list[Example], ...]
+    validation: list[Example]
+    nobody: list[Example]
+    record: dict[str, Any]
+
+    @property
+    def annotated(self) -> list[Example]:
+        """Training photos of the first source that has masks."""
+        return next(own for own, source in zip(self.examples, self.sources, strict=True) if not source.nobody)
+
+
+def load_training_data(
+    data: Path, sources: tuple[Source, ...], hierarchy: Hierarchy, validation_photos: int = 0
+) -> TrainingData:
+    """Open all photos that a recipe names.
+
+    Args:
+        data: What the sources' folders lie in.
+        sources: The folders. The first one that has masks has a validation list; those of nobody may have one.
+        hierarchy: The tree.
+        validation_photos: How many photos of a validation list to open; 0 for all.
+
+    Returns:
+        The photos.
+
+    Raises:
+        DataError: A list or photo is missing or faulty, or a folder's lists share an id. All sources' lists are read
+            before the first photo.
+    """
+    train_ids = [read_ids(data / source.folder, "train") for source in sources]
+    main = next(index for index, source in enumerate(sources) if not source.nobody)
+    val_ids = {
+        index: read_ids(data / source.folder, "val")
+        for index, source in enumerate(sources)
+        if index == main or (data / source.folder / "val_id.txt").is_file()
+    }
+    for index, own in val_ids.items():
+        if both := sorted(set(own) & set(train_ids[index])):
+            raise DataError(
+                f"Both lists of {data / sources[index].folder} name {', '.join(both[:_NAMED])}. A photo that is "
+                "trained on cannot validate: take it off one of them."
+            )
+
+    def load(index: int, ids: list[str]) -> list[Example]:
+        return load_examples(data / sources[index].folder, ids, hierarchy, masks=not sources[index].nobody)
+
+    several = [
+        {
+            "folder": source.folder,
+            "share": source.share,
+            "nobody": source.nobody,
+            "train_photos": len(ids),
+            "train_ids_sha256": split_hash(ids),
+        }
+        for source, ids in zip(sources, train_ids, strict=True)
+    ]
+    most = validation_photos or None
+    return TrainingData(
+        sources,
+        tuple(load(index, ids) for index, ids in enumerate(train_ids)),
+        load(main, val_ids[main][:most]),
+        [example for index, ids in val_ids.items() if sources[index].nobody for example in load(index, ids[:most])],
+        {
+            "train_photos": len(train_ids[main]),
+            "train_ids_sha256": split_hash(train_ids[main]),
+            "val_photos": len(val_ids[main]),
+            "val_ids_sha256": split_hash(val_ids[main]),
+            **({"sources": several} if len(sources) > 1 else {}),
+        },
+    )
+
+
+def load_examples(folder: str | Path, ids: Sequence[str], hierarchy: Hierarchy, masks: bool = True) -> list[Example]:
     """Open photos and masks and check every one.
 
     Args:
         folder: Holds JPEGImages/ID.jpg and gt_masks/ID.png or ID.npy.
         ids: Which.
         hierarchy: The tree whose labels the masks use.
+        masks: Whether there are masks; without, the photos show nobody, and all of each is background.
 
     Returns:
         One example an id, in their order. The whole data set takes about 2.2 GB.
@@ -80,11 +171,12 @@ def load_examples(folder: str | Path, ids: list[str], hierarchy: Hierarchy) -> l
         DataError: Something is missing, damaged, of another size, or holds an unknown label; all faults are named. Or
             the folder numbers its labels unlike the tree.
     """
-    check_numbering(folder, hierarchy)
+    if masks:
+        check_numbering(folder, hierarchy)
 
     def attempt(name: str) -> Example | str:
         try:
-            return load_example(Path(folder), name, hierarchy)
+            return load_example(Path(folder), name, hierarchy, masks)
         except (DataError, PhotoError, HierarchyError, OSError) as error:
             return f"{name}: {error}"
 
@@ -127,8 +219,8 @@ def check_numbering(folder: str | Path, hierarchy: Hierarchy) -> None:
         )
 
 
-def load_example(folder: Path, name: str, hierarchy: Hierarchy) -> Example:
-    """Open one photo and its mask.
+def load_example(folder: Path, name: str, hierarchy: Hierarchy, masks: bool = True) -> Example:
+    """Open one photo and its mask; arguments as for `load_examples`.
 
     Raises:
         DataError: The mask is missing, is not a label map, or is not the photo's size.
@@ -136,6 +228,8 @@ def load_example(folder: Path, name: str, hierarchy: Hierarchy) -> Example:
         PhotoError: The photo is missing or damaged.
     """
     photo = open_photo(folder / "JPEGImages" / f"{name}.jpg")
+    if not masks:
+        return Example(name, photo, np.broadcast_to(np.uint8(hierarchy.background), photo.shape[:2]))
     label_map = read_label_map(folder / "gt_masks" / name)
     if label_map.shape != photo.shape[:2]:
         raise DataError(f"the mask is {label_map.shape} but the photo is {photo.shape[:2]} (height, width).")

@@ -28,9 +28,9 @@ def _forward(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
         return cast(Tensor, type(norm).forward(norm, features))
     axes = (0, 2, 3)
     values = features.float()
-    mean = _MeanOverProcesses.apply(values.mean(axes))
+    mean = mean_over_processes(values.mean(axes))
     centred = values - mean.view(1, -1, 1, 1)
-    variance = _MeanOverProcesses.apply(centred.square().mean(axes))
+    variance = mean_over_processes(centred.square().mean(axes))
     _update(norm, mean.detach(), variance.detach(), values.numel() // len(mean) * torch.distributed.get_world_size())
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     normed = (centred * scale.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)).to(features.dtype)
@@ -38,6 +38,11 @@ def _forward(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
         if hasattr(norm, follower):
             normed = getattr(norm, follower)(normed)
     return normed
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes; whole numbers must come as floats."""
+    return _MeanOverProcesses.apply(values)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _MeanOverProcesses(torch.autograd.Function):

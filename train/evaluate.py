@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -71,29 +71,37 @@ def choose_threshold(
     return max(meters, key=lambda threshold: float(np.mean(list(meters[threshold].levels(False).values()))))
 
 
-def false_people(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[str, float | None]:
+def false_people(
+    model: nn.Module, card: Card, photos: Iterable[Photo], flip: bool = True, second_look: bool = True
+) -> dict[str, float | None]:
     """Measure how often somebody is found where nobody is.
 
     Args:
         model: The network.
         card: Its spec, tree and threshold.
-        examples: Annotated photos; the largest square beside the people of each is looked at as a photo of its own.
+        photos: RGB, uint8 (H, W, 3); nobody is on them.
+        flip: As for `predictor.segment`.
+        second_look: As for `predictor.segment`.
 
     Returns:
-        `photos`: squares of at least 96 pixels a side, which were looked at; `somebody`: share of them in which more
-        than 1 % of the pixels are called a person; `pixels`: mean share of pixels that are. None where there is none.
+        `photos`: how many; `somebody`: share of them in which more than 1 % of the pixels are decoded to a person;
+        `pixels`: mean share of pixels that are. None where there is none.
     """
     network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
     background = card.hierarchy.background
-    squares = (largest_square_beside_people(example, background) for example in examples)
-    shares = [
-        float((segment(network, card, square).labels != background).mean()) for square in squares if square is not None
-    ]
+    predictions = (segment(network, card, photo, flip=flip, second_look=second_look) for photo in photos)
+    shares = [float((prediction.labels != background).mean()) for prediction in predictions]
     return {
         "photos": len(shares),
         "somebody": float(np.mean(np.array(shares) > _SOMEBODY)) if shares else None,
         "pixels": float(np.mean(shares)) if shares else None,
     }
+
+
+def squares_beside_people(examples: Iterable[Example], background: int) -> Iterator[Photo]:
+    """Yield for each example the largest square that shows nobody, where it has one of at least 96 pixels a side."""
+    squares = (largest_square_beside_people(example, background) for example in examples)
+    yield from (square for square in squares if square is not None)
 
 
 def largest_square_beside_people(example: Example, background: int) -> Photo | None:

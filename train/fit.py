@@ -7,8 +7,7 @@ from the recipe's seed and the step, so a run that was stopped goes on exactly w
     state.pt            weights, average, optimiser and step, with a checksum; read without unpickling objects. With a
                         tree-triplet loss also its projection head, which no checkpoint holds
     state.previous.pt   the state before: a run goes on from it where the newest is damaged
-    best.safetensors    averaged weights of the best validation so far
-    last.safetensors    averaged weights of the newest validation
+    last.safetensors    averaged weights after the newest epoch; photos of the validation list choose nothing
     log.jsonl           a line each validation
     batch-STEP.npz      the photos, label maps and ids of a batch whose loss was not a number
     tensorboard/        curves
@@ -26,9 +25,8 @@ import pickle
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -39,25 +37,27 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.overrides import TorchFunctionMode
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hierseg import checkpoint, pretrained
-from hierseg.hierarchy import Hierarchy, UInt8Map
-from hierseg.image import Photo
-from hierseg.losses import LOSSES
+from hierseg.activations import ACTIVATIONS
+from hierseg.hierarchy import Hierarchy
+from hierseg.losses import ACTIVATION_OF, LOSSES, reduce, soft_jaccard
 from hierseg.model import build, normalize
 from hierseg.triplet import WithTriplet, rising
-from train.augment import Augmenter, paste_people
-from train.dataset import Example, load_examples, read_ids, split_hash
-from train.distributed import share_batch_norm
-from train.evaluate import choose_threshold, evaluate
+from train.augment import Augmenter
+from train.batches import Batches, Crops
+from train.dataset import Example, TrainingData, load_training_data
+from train.distributed import mean_over_processes, share_batch_norm
+from train.evaluate import choose_threshold, evaluate, false_people
+from train.processor import DenseGradients, keep_depthwise_in_float32
 from train.recipe import TITLES, Optimizer, Recipe
 
 _SEAL = hashlib.sha256().digest_size  # bytes of checksum behind a state
 STATES = ("state.pt", "state.previous.pt")  # the newest first
-FILES = ("recipe.json", *STATES, "best.safetensors", "last.safetensors", "log.jsonl")
+WEIGHTS = "last.safetensors"
+FILES = ("recipe.json", *STATES, WEIGHTS, "log.jsonl")
 
 
 class TrainingError(RuntimeError):
@@ -75,7 +75,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         stop_after: Save the state and stop after this step; None to go on to the end.
 
     Returns:
-        Path of the best checkpoint so far.
+        Path of the checkpoint.
 
     Raises:
         TrainingError: The folder holds a run of another recipe or only damaged states, or the loss is not a number.
@@ -96,29 +96,16 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         _claim(run, recipe, fresh)
     accelerator.wait_for_everyone()
 
-    train_ids, val_ids = read_ids(data, "train"), read_ids(data, "val")
-    examples = load_examples(data, train_ids, tree)
-    validation = load_examples(data, val_ids[: recipe.validation_photos or None], tree)
-    steps_per_epoch = len(examples) // recipe.batch_size
-    if not steps_per_epoch:
-        raise TrainingError(f"{len(examples)} photos do not fill one batch of {recipe.batch_size}.")
-    total_steps = recipe.epochs * steps_per_epoch
-
-    model = _initial_model(recipe)
+    photos = load_training_data(data, recipe.data, tree, recipe.validation_photos)
+    plan = Plan(photos, recipe)
+    total_steps = recipe.epochs * plan.steps_per_epoch
+    crops = _crops(photos, recipe, tree)
+    model = _initial_model(recipe, crops, plan)
     card = checkpoint.Card(
         spec=recipe.model,
         hierarchy=tree,
         title=_title(recipe),
-        record={
-            "loss": recipe.loss,
-            **_origin(recipe),
-            "data": {
-                "train_photos": len(train_ids),
-                "train_ids_sha256": split_hash(train_ids),
-                "val_photos": len(val_ids),
-                "val_ids_sha256": split_hash(val_ids),
-            },
-        },
+        record={"loss": recipe.loss, **_origin(recipe), "data": photos.record},
     )
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
     # Behind the network's weights, so that those are the same with it and without.
@@ -127,9 +114,9 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     scheduler = LambdaLR(optimizer, _schedule(recipe.optimizer, total_steps))
 
     state = _read_state(run)
-    step, best = 0, -math.inf
+    step = 0
     if state is not None:
-        step, best = state["step"], state["best"]
+        step = state["step"]
         model.load_state_dict(state["model"])
         if triplet:
             triplet.head.load_state_dict(state["head"])
@@ -137,20 +124,13 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
 
-    augmenter = Augmenter(recipe.crop, recipe.augment, tree.background, tree.void)
-    crops = Crops(examples, augmenter, recipe.augment.paste)
-    loader = DataLoader(
-        crops,
-        batch_sampler=Batches(len(examples), recipe.batch_size, step, total_steps, recipe.seed),
-        num_workers=1,
-        prefetch_factor=8,
-    )
+    loader = DataLoader(crops, batch_sampler=plan.batches(step, total_steps), num_workers=1, prefetch_factor=8)
     if accelerator.num_processes > 1:
         share_batch_norm(model)
     # The scheduler is left out: prepared, it would step once per process.
     prepared, optimizer, loader = accelerator.prepare(triplet or model, optimizer, loader)
     average.to(accelerator.device)
-    objective = Objective(recipe, tree, accelerator.device)
+    objective = Objective(recipe, tree, accelerator)
     accelerator.init_trackers("curves")
 
     def save_state() -> None:
@@ -159,7 +139,6 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
                 run,
                 {
                     "step": step,
-                    "best": best,
                     "model": model.state_dict(),
                     **({"head": triplet.head.state_dict()} if triplet else {}),
                     "average": average.state_dict(),
@@ -174,31 +153,29 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     running: list[float] = []
     started = time.monotonic()
     _train_mode(model, recipe)
-    for photos, label_maps in loader:
+    for pictures, label_maps in loader:
         seed = (recipe.seed << 32) + step
         torch.manual_seed(seed)  # dropout, on every device, without a state to keep
         extra: Tensor | float = 0.0
-        with accelerator.autocast(), _DenseGradients():
-            images = normalize(photos, recipe.model).contiguous(memory_format=torch.channels_last)
+        with accelerator.autocast(), DenseGradients():
+            images = normalize(pictures, recipe.model).contiguous(memory_format=torch.channels_last)
             if recipe.triplet:
                 logits, extra = prepared(images, label_maps, seed)
                 extra = extra * recipe.triplet.weight * rising(step / total_steps)
             else:
                 logits = prepared(images)
-        # Each process's mean counts as much as it has valid pixels: together that is the mean over the whole batch.
-        valid = (label_maps != tree.void).sum().float()
-        loss = objective(logits, label_maps) * valid / accelerator.reduce(valid, "mean").clamp(min=1) + extra
+        loss = objective(logits, label_maps) + extra
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_((triplet or model).parameters(), 1.0)
         running.append(accelerator.reduce(loss.detach(), "mean").item())
         if not math.isfinite(running[-1] + float(norm)):  # before the weights take it in
             kept = run / f"batch-{step + 1}.npz"
-            (batch,) = Batches(len(examples), recipe.batch_size, step, step + 1, recipe.seed)
+            (batch,) = plan.batches(step, step + 1)
             if accelerator.is_main_process:
-                _keep_batch(kept, crops, batch, examples)
+                _keep_batch(kept, crops, batch, plan.ids)
             raise TrainingError(
                 f"Step {step + 1} has the loss {running[-1]} and the gradient norm {float(norm)} on "
-                f"{', '.join(examples[index].id for index, _ in batch)}. Look at them in {kept}, lower the learning "
+                f"{', '.join(plan.ids[index] for index, _ in batch)}. Look at them in {kept}, lower the learning "
                 f"rate or warm up longer. {run} keeps what was saved before."
             )
         optimizer.step()
@@ -211,18 +188,13 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         if step % 20 == 0:
             accelerator.log({"loss": running[-1], "lr": scheduler.get_last_lr()[-1]}, step=step)
 
-        if step % steps_per_epoch == 0:
+        if step % plan.steps_per_epoch == 0:
             if accelerator.is_main_process:
-                # One pass a photo: what is wanted is the order of the epochs.
-                found = evaluate(average.module, card, validation, flip=False, second_look=False, progress=False)
-                summary, levels = found.summary(), found.dataset.levels(with_background=False)
-                mean = float(np.mean(list(levels.values())))
-                accelerator.log({f"iou/{name}": value for name, value in levels.items()}, step=step)
-                _log(run, step // steps_per_epoch, running[-steps_per_epoch:], summary, time.monotonic() - started)
-                checkpoint.save(run / "last.safetensors", average.module, card)
-                if mean > best:
-                    best = mean
-                    checkpoint.save(run / "best.safetensors", average.module, card)
+                found = _validate(average.module, card, photos)
+                accelerator.log({f"iou/{name}": value for name, value in found["dataset_iou"]["levels"].items()}, step)
+                epoch = step // plan.steps_per_epoch
+                _log(run, epoch, running[-plan.steps_per_epoch :], found, time.monotonic() - started)
+                checkpoint.save(run / WEIGHTS, average.module, card)
             save_state()
             accelerator.wait_for_everyone()
             _train_mode(model, recipe)
@@ -232,17 +204,17 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     progress.close()
     accelerator.end_training()
     if step >= total_steps and accelerator.is_main_process and recipe.threshold_photos:
-        _set_threshold(run / "best.safetensors", examples[: recipe.threshold_photos])
-    return run / "best.safetensors"
+        _set_threshold(run / WEIGHTS, photos.annotated[: recipe.threshold_photos])
+    return run / WEIGHTS
 
 
 def fit_stages(
     recipes: Sequence[Recipe], data: Path, run: Path, fresh: bool = False, stop_after: int | None = None
 ) -> Path:
-    """Train the stages of a recipe one after the other, each from the best weights of the one before.
+    """Train the stages of a recipe one after the other, each from the weights of the one before.
 
     A recipe of one stage has its run in the folder itself, others in stage-1, stage-2 and so on below it. A stage whose
-    folder holds a best.safetensors and no state is taken as done: so a run goes on on another machine.
+    folder holds a last.safetensors and no state is taken as done: so a run goes on on another machine.
 
     Args:
         recipes: The stages.
@@ -252,109 +224,97 @@ def fit_stages(
         stop_after: As for `fit`, a step of the stage that is going on.
 
     Returns:
-        Path of the best checkpoint of the last stage that was trained.
+        Path of the checkpoint of the last stage that was trained.
 
     Raises:
         TrainingError: As for `fit`.
         DataError: As for `fit`.
     """
-    best: Path | None = None
+    weights: Path | None = None
     for number, recipe in enumerate(recipes, 1):
         folder = run if len(recipes) == 1 else run / f"stage-{number}"
-        if best is not None:
-            recipe = dataclasses.replace(recipe, start_from=str(best))
-        best = folder / "best.safetensors"
-        if not fresh and best.is_file() and not any((folder / name).is_file() for name in STATES):
+        if weights is not None:
+            recipe = dataclasses.replace(recipe, start_from=str(weights))
+        weights = folder / WEIGHTS
+        if not fresh and weights.is_file() and not any((folder / name).is_file() for name in STATES):
             continue
         fit(recipe, data, folder, fresh, stop_after)
         if stop_after is not None and (_read_state(folder) or {}).get("step") == stop_after:
             break
-    assert best is not None
-    return best
+    assert weights is not None
+    return weights
+
+
+class Plan:
+    """Which photos a run's steps show.
+
+    Attributes:
+        ids: Of the photos of all sources, one source after another, for people to read.
+        steps_per_epoch: As many as its crops fill batches.
+    """
+
+    def __init__(self, photos: TrainingData, recipe: Recipe) -> None:
+        """Plan a recipe's steps.
+
+        Raises:
+            TrainingError: The photos do not fill one batch.
+        """
+        self.ids = [example.id for examples in photos.examples for example in examples]
+        self.steps_per_epoch = len(self.ids) // recipe.batch_size
+        if not self.steps_per_epoch:
+            raise TrainingError(f"{len(self.ids)} photos do not fill one batch of {recipe.batch_size}.")
+        self._photos = [len(examples) for examples in photos.examples]
+        self._recipe = recipe
+
+    def batches(self, first_step: int, last_step: int) -> Batches:
+        """Return the batches of steps first_step to last_step - 1."""
+        shares = [source.share for source in self._recipe.data]
+        return Batches(self._photos, shares, self._recipe.batch_size, first_step, last_step, self._recipe.seed)
 
 
 class Objective:
     """A recipe's loss on label maps."""
 
-    def __init__(self, recipe: Recipe, tree: Hierarchy, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, tree: Hierarchy, accelerator: Accelerator) -> None:
         """Prepare the recipe's loss for a device."""
         self._loss = LOSSES[recipe.loss]
+        self._activation = ACTIVATIONS[ACTIVATION_OF[recipe.loss]]
+        self._by_node = ACTIVATION_OF[recipe.loss] == "sigmoid"
         self._recipe = recipe
         self._tree = tree
-        self._membership = torch.from_numpy(tree.membership).to(device)
+        self._processes = accelerator.num_processes
+        self._membership = torch.from_numpy(tree.membership).to(accelerator.device)
+        self._knowledge = torch.from_numpy(tree.knowledge).to(accelerator.device)
         weights = recipe.node_weights()
-        self._weights = None if weights is None else weights.to(device)
+        self._weights = None if weights is None else weights.to(accelerator.device)
 
     def __call__(self, logits: Tensor, label_maps: Tensor) -> Tensor:
-        """Return the loss of logits (B, N, H, W) against label maps, uint8 (B, H, W)."""
-        targets = self._membership[label_maps.long()].permute(0, 3, 1, 2)
-        return self._loss(
+        """Return the loss of logits (B, N, H, W) against label maps, uint8 (B, H, W).
+
+        The mean of the processes' losses is the loss of the whole batch, whatever each knows of its pixels.
+        """
+        labels = label_maps.long()
+        targets, known = (table[labels].permute(0, 3, 1, 2) for table in (self._membership, self._knowledge))
+        terms = self._loss(
             logits,
             targets,
             self._tree,
             gamma=self._recipe.gamma,
-            valid=label_maps != self._tree.void,
-            reduction=self._recipe.reduction,
+            valid=known,
+            reduction="none",
             positive_weights=self._weights,
         )
+        counts = known.sum((0, 2, 3)) if self._by_node else known.any(1).sum().view(1)
+        if self._processes > 1:
+            counts = mean_over_processes(counts.float())
+        loss = reduce(terms, self._tree, self._recipe.reduction, counts)
+        if self._recipe.jaccard:
+            scores = self._activation(logits.float(), self._tree)
+            loss = loss + self._recipe.jaccard * soft_jaccard(scores, targets, known, self._reduce_sums)
+        return loss
 
-
-class Crops(Dataset[tuple[Tensor, Tensor]]):
-    """Training crops addressed by (photo, seed)."""
-
-    def __init__(self, examples: list[Example], augmenter: Augmenter, paste: float = 0.0) -> None:
-        """Serve crops of these examples; `paste` is the share that has people of another crop over it."""
-        self._examples = examples
-        self._augmenter = augmenter
-        self._paste = paste
-
-    def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return a photo, uint8 (3, size, size), and its label map, uint8 (size, size)."""
-        index, seed = address
-        photo, label_map = self._crop(index, seed)
-        random = np.random.default_rng((seed, 1))  # another stream than the crop's own
-        if random.random() < self._paste:
-            guest = self._crop(int(random.integers(len(self._examples))), int(random.integers(2**31)))
-            photo, label_map = paste_people(photo, label_map, *guest, self._augmenter.background, self._augmenter.void)
-        return torch.from_numpy(photo).permute(2, 0, 1), torch.from_numpy(label_map)
-
-    def _crop(self, index: int, seed: int) -> tuple[Photo, UInt8Map]:
-        return self._augmenter(self._examples[index].photo, self._examples[index].label_map, seed)
-
-    def __len__(self) -> int:
-        """Return how many photos there are."""
-        return len(self._examples)
-
-
-class Batches(Sampler[list[tuple[int, int]]]):
-    """The run's batches from one step to another, as addresses of `Crops`.
-
-    An epoch's order and every crop's seed follow from the run's seed and the step alone.
-    """
-
-    drop_last = True
-
-    def __init__(self, photos: int, batch_size: int, first_step: int, last_step: int, seed: int) -> None:
-        """Plan the batches of steps first_step to last_step - 1."""
-        self._photos = photos
-        self.batch_size = batch_size
-        self._steps = range(first_step, last_step)
-        self._seed = seed
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield batches of (photo, seed)."""
-        steps_per_epoch = self._photos // self.batch_size
-        for step in self._steps:
-            epoch, position = divmod(step, steps_per_epoch)
-            order = np.random.default_rng((self._seed, epoch)).permutation(self._photos)
-            first = position * self.batch_size
-            seeds = np.random.default_rng((self._seed, epoch, position)).integers(2**31, size=self.batch_size)
-            chosen = order[first : first + self.batch_size]
-            yield list(zip(chosen.tolist(), seeds.tolist(), strict=True))
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self._steps)
+    def _reduce_sums(self, sums: Tensor) -> Tensor:
+        return mean_over_processes(sums) * self._processes if self._processes > 1 else sums
 
 
 def _has_bf16() -> bool:
@@ -379,13 +339,22 @@ def _claim(run: Path, recipe: Recipe, fresh: bool) -> None:
     checkpoint.write_atomically(record, content.encode())
 
 
-def _initial_model(recipe: Recipe) -> nn.Module:
+def _crops(photos: TrainingData, recipe: Recipe, tree: Hierarchy) -> Crops:
+    examples = [example for own in photos.examples for example in own]
+    shows_people = [not source.nobody for source, own in zip(photos.sources, photos.examples, strict=True) for _ in own]
+    augmenter = Augmenter(recipe.crop, recipe.augment, tree.background, tree.void)
+    return Crops(examples, augmenter, recipe.augment.paste, np.flatnonzero(shows_people).tolist())
+
+
+def _initial_model(recipe: Recipe, crops: Crops, plan: Plan) -> nn.Module:
     model = build(recipe.model)
     if recipe.start_from:
         _start_from(model, recipe)
     elif recipe.pretrained:
-        pretrained.load_encoder(model, recipe.model)
-    _keep_depthwise_in_float32(model)
+        # Some published encoders come without the statistics that their batch norms need: those of the first crops.
+        pictures = torch.stack([crops[address][0] for batch in plan.batches(0, 4) for address in batch])
+        pretrained.load_encoder(model, recipe.model, images=normalize(pictures, recipe.model))
+    keep_depthwise_in_float32(model)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -421,47 +390,6 @@ def _start_from(model: nn.Module, recipe: Recipe) -> None:
     if not alike:
         weights = {name: tensor for name, tensor in weights.items() if name.startswith("encoder.")}
     model.load_state_dict(weights, strict=alike)
-
-
-def _keep_depthwise_in_float32(model: nn.Module) -> None:
-    """Take depthwise convolutions out of bf16 autocast on the CPU.
-
-    oneDNN's bf16 backward pass of a depthwise convolution is about five times slower than its float32 one.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            # A bound method, not a closure: deepcopy binds it anew, so the average's copy uses the average's weights.
-            module.forward = MethodType(_forward_in_float32, module)  # type: ignore[method-assign]
-
-
-def _forward_in_float32(convolution: nn.Conv2d, features: Tensor) -> Tensor:
-    forward = type(convolution).forward
-    if features.device.type != "cpu":
-        return forward(convolution, features)
-    with torch.autocast("cpu", enabled=False):
-        return forward(convolution, features.float())
-
-
-class _DenseGradients(TorchFunctionMode):
-    """Stores the gradients of resized features densely, channels last.
-
-    A concatenation hands back slices, and for those PyTorch's backward pass of a bilinear resize on the CPU takes its
-    way for channels first: eight times slower, a seventh of a step of the loss comparison.
-    """
-
-    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        result = function(*arguments, **(options or {}))
-        return _Dense.apply(result) if function is nn.functional.interpolate else result
-
-
-class _Dense(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, features: Tensor) -> Tensor:
-        return features.view_as(features)
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0].contiguous(memory_format=torch.channels_last)
 
 
 def _train_mode(model: nn.Module, recipe: Recipe) -> None:
@@ -521,7 +449,7 @@ def _write_state(run: Path, state: dict[str, Any]) -> None:
     checkpoint.write_atomically(newest, payload + hashlib.sha256(payload).digest(), keep=previous)
 
 
-def _keep_batch(path: Path, crops: Crops, batch: list[tuple[int, int]], examples: list[Example]) -> None:
+def _keep_batch(path: Path, crops: Crops, batch: list[tuple[int, int]], ids: Sequence[str]) -> None:
     """Keep a batch for a person to look at: photos (B, 3, H, W), label maps (B, H, W), the ids and the crops' seeds."""
     photos, label_maps = zip(*(crops[address] for address in batch), strict=True)
     buffer = io.BytesIO()
@@ -529,7 +457,7 @@ def _keep_batch(path: Path, crops: Crops, batch: list[tuple[int, int]], examples
         buffer,
         photos=np.stack(photos),
         label_maps=np.stack(label_maps),
-        ids=np.array([examples[index].id for index, _ in batch]),
+        ids=np.array([ids[index] for index, _ in batch]),
         seeds=np.array([seed for _, seed in batch]),
     )
     checkpoint.write_atomically(path, buffer.getvalue())
@@ -544,7 +472,18 @@ def _log(run: Path, epoch: int, losses: list[float], summary: dict[str, Any], se
     checkpoint.write_atomically(path, ("\n".join(lines) + "\n").encode())
     found = summary["dataset_iou"]["levels"]
     levels = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found.items())
-    tqdm.write(f"epoch {epoch}  loss {line['loss']:.4f}  IoU {levels}  raw {summary['violations']['raw']:.5f}")
+    nobody = f"  somebody {summary['nobody']['somebody']:.3f}" if "nobody" in summary else ""
+    raw = f"raw {summary['violations']['raw']:.5f}"
+    tqdm.write(f"epoch {epoch}  loss {line['loss']:.4f}  IoU {levels}  {raw}{nobody}")
+
+
+def _validate(model: nn.Module, card: checkpoint.Card, photos: TrainingData) -> dict[str, Any]:
+    """Measure what draws the curves, with one pass a photo: what is wanted is how the epochs compare."""
+    passes = {"flip": False, "second_look": False}
+    summary = evaluate(model, card, photos.validation, **passes, progress=False).summary()
+    if photos.nobody:
+        summary["nobody"] = false_people(model, card, (example.photo for example in photos.nobody), **passes)
+    return summary
 
 
 def _set_threshold(path: Path, examples: list[Example]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -17,6 +18,21 @@ from hierseg.model import ModelSpec
 
 class RecipeError(ValueError):
     """A recipe is wrong. The message names the file and the key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A folder of photos to train on.
+
+    Attributes:
+        folder: Below the data folder that the command names; "." is that folder itself.
+        share: Share of all crops that it gives; the shares of all sources are divided by their sum.
+        nobody: Its photos show nobody and have no masks: all of each is background.
+    """
+
+    folder: str = "."
+    share: float = 1.0
+    nobody: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,19 +119,21 @@ class Recipe:
         gamma: Focusing exponent of the focal losses.
         reduction: "node" or "level", see `hierseg.losses`.
         positive_weights: Factor on positive pixels of rare nodes, by node name; 1 for the rest.
+        jaccard: Weight of the region term beside the loss, see `hierseg.losses.soft_jaccard`; 0 for none.
         triplet: The tree-triplet loss beside it; None for none.
+        data: The folders of photos. The first one that has masks also has the validation list.
         hierarchy: YAML file of the tree; None for the default tree.
-        model: The network and its input when it is used.
-        pretrained: Start from ImageNet weights in the encoder.
+        model: The network and its input when it is used. Its activation, if it is not named, is the loss's own.
+        pretrained: Start from published weights in the encoder, see `hierseg.pretrained`.
         start_from: Checkpoint whose weights to start from instead, or only its encoder's where the decoder is another;
             None otherwise.
         crop: What is cut from the photos.
         augment: Random changes.
         optimizer: How weights move.
-        epochs: Passes over the training photos.
+        epochs: In each, as many crops are seen as there are training photos.
         batch_size: Photos a step, over all processes.
         ema_decay: Decay of the moving average of weights that is validated and saved, a step.
-        validation_photos: How many photos of the validation list choose the best epoch; 0 for all.
+        validation_photos: How many photos of the validation list draw the curves; 0 for all. They choose nothing.
         threshold_photos: How many training photos choose the decoding threshold; 0 leaves it at 0.5.
         mixed_precision: Use bfloat16 where the machine has it.
         seed: Fixes weights, order and augmentation.
@@ -125,7 +143,9 @@ class Recipe:
     gamma: float = 2.0
     reduction: Literal["node", "level"] = "node"
     positive_weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    jaccard: float = 0.0
     triplet: Triplet | None = None
+    data: tuple[Source, ...] = (Source(),)
     hierarchy: str | None = None
     model: ModelSpec = dataclasses.field(default_factory=ModelSpec)
     pretrained: bool = True
@@ -190,7 +210,7 @@ class Recipe:
         Raises:
             RecipeError: A key or value is wrong.
         """
-        recipe: Recipe = _build(Recipe, content, source)
+        recipe: Recipe = _build(Recipe, _with_activation(content), source)
         recipe.check(source)
         return recipe
 
@@ -211,11 +231,19 @@ class Recipe:
             raise RecipeError(f"{source}: crop.size must be a multiple of 32, not {self.crop.size}.")
         if not 0 < self.crop.scale[0] <= self.crop.scale[1]:
             raise RecipeError(f"{source}: crop.scale must rise from above 0, not {list(self.crop.scale)}.")
+        if not self.data:
+            raise RecipeError(f"{source}: data must name at least one folder.")
+        if len({entry.folder for entry in self.data}) < len(self.data):
+            raise RecipeError(f"{source}: data names a folder twice.")
+        if not all(0 < entry.share < math.inf for entry in self.data):
+            raise RecipeError(f"{source}: each share in data must be above 0.")
+        if all(entry.nobody for entry in self.data):
+            raise RecipeError(f"{source}: data must name a folder with masks.")
         if min(self.epochs, self.batch_size) < 1:
             raise RecipeError(f"{source}: epochs and batch_size must be at least 1.")
         if self.optimizer.lr <= 0:
             raise RecipeError(f"{source}: optimizer.lr must be above 0, not {self.optimizer.lr}.")
-        least_0 = {"gamma": self.gamma, "optimizer.encoder_lr": self.optimizer.encoder_lr}
+        least_0 = {"gamma": self.gamma, "jaccard": self.jaccard, "optimizer.encoder_lr": self.optimizer.encoder_lr}
         if self.triplet:
             if min(self.triplet.pixels, self.triplet.channels) < 1:
                 raise RecipeError(f"{source}: triplet.pixels and triplet.channels must be at least 1.")
@@ -262,8 +290,9 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for YAML and JSON, from which the same recipe is read."""
         values: dict[str, Any] = _plain(dataclasses.asdict(self))
-        if self.triplet is None:
-            del values["triplet"]  # so that runs that are older than this key go on
+        for key, default in (("triplet", None), ("jaccard", 0.0), ("data", [dataclasses.asdict(Source())])):
+            if values[key] == default:
+                del values[key]  # so that runs that are older than this key go on
         return values
 
 
@@ -283,6 +312,16 @@ TITLES = {
     "level_cross_entropy": "Softmax a level",
     "leaf_cross_entropy": "Softmax over leaves",
 }
+
+
+def _with_activation(content: Any) -> Any:
+    """Return a recipe's values with the activation that its loss is for, unless they name one."""
+    if not isinstance(content, Mapping) or content.get("loss") not in ACTIVATION_OF:
+        return content
+    model = content.get("model", {})
+    if not isinstance(model, Mapping) or "activation" in model:
+        return content
+    return {**content, "model": {**model, "activation": ACTIVATION_OF[content["loss"]]}}
 
 
 def _merged(common: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
@@ -323,6 +362,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if value not in arguments:
             raise RecipeError(f"{where} must be one of {', '.join(map(str, arguments))}, not {value!r}.")
         return value
+    if origin is tuple and arguments[-1] is Ellipsis:
+        if not isinstance(value, (list, tuple)):
+            raise RecipeError(f"{where} must be a list, not {value!r}.")
+        return tuple(_value(arguments[0], entry, f"{where}[{number}]") for number, entry in enumerate(value))
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
             raise RecipeError(f"{where} must be a list of {len(arguments)} numbers, not {value!r}.")
