@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 
 from hierseg import __version__
+from hierseg.calibration import Calibration
 from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.model import ModelError, ModelSpec, build
 
@@ -42,6 +44,7 @@ class Card:
         hierarchy: The tree whose nodes are the network's channels.
         title: Name that people see, for instance "Focal-Tree-Min".
         threshold: Decoding threshold chosen for these weights.
+        calibration: Slope and intercept of each node, see `hierseg.calibration`; None where it was not calibrated.
         record: How it was made: loss, recipe, data split and its hash, figures with their protocol.
         version: Version of the code that wrote it.
     """
@@ -50,6 +53,7 @@ class Card:
     hierarchy: Hierarchy
     title: str
     threshold: float = 0.5
+    calibration: Calibration | None = None
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
     version: str = __version__
 
@@ -57,6 +61,11 @@ class Card:
 def with_threshold(card: Card, threshold: float) -> Card:
     """Return a card with another decoding threshold."""
     return dataclasses.replace(card, threshold=threshold)
+
+
+def with_calibration(card: Card, calibration: Calibration | None) -> Card:
+    """Return a card with another calibration."""
+    return dataclasses.replace(card, calibration=calibration)
 
 
 def with_record(card: Card, **entries: Any) -> Card:
@@ -82,6 +91,7 @@ def save(path: str | Path, model: nn.Module, card: Card, half: bool = True) -> N
         "hierarchy": card.hierarchy.to_dict(),
         "title": card.title,
         "threshold": card.threshold,
+        **({"calibration": card.calibration} if card.calibration else {}),
         "record": card.record,
         "version": card.version,
         "sha256": _digest(tensors),
@@ -210,6 +220,7 @@ def _card(path: Path, content: dict[str, Any]) -> Card:
             hierarchy=Hierarchy.from_dict(content["hierarchy"], source=str(path)),
             title=str(content["title"]),
             threshold=float(content["threshold"]),
+            calibration=_calibration(content.get("calibration")),
             record=dict(content["record"]),
             version=str(content["version"]),
         )
@@ -219,9 +230,18 @@ def _card(path: Path, content: dict[str, Any]) -> Card:
         raise CheckpointError(f"{path} has metadata that make no sense. Fetch it again.") from error
     if not 0 <= card.threshold <= 1:
         raise CheckpointError(f"{path} has metadata that make no sense: its threshold is no share. Fetch it again.")
+    if card.calibration and len(card.calibration) != len(card.hierarchy):
+        raise CheckpointError(f"{path} has metadata that make no sense: it calibrates other nodes. Fetch it again.")
     if card.spec.classes != len(card.hierarchy):
         raise CheckpointError(f"{path} has {card.spec.classes} channels for a tree of {len(card.hierarchy)} nodes.")
     return card
+
+
+def _calibration(values: Any) -> Calibration | None:
+    pairs = None if values is None else tuple((float(slope), float(intercept)) for slope, intercept in values)
+    if pairs and not all(math.isfinite(slope + intercept) and slope >= 0 for slope, intercept in pairs):
+        raise ValueError("a calibration must be of finite numbers, with slopes of at least 0")
+    return pairs
 
 
 def _seal(content: dict[str, Any]) -> str:

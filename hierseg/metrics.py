@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hierseg.calibration import Calibration as ScoreCalibration
+from hierseg.calibration import calibrated
 from hierseg.decoding import Scores, decode_rounding, violations
 from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
 
@@ -28,7 +30,8 @@ PERSON_SIZES = {"under 2 %": 0.0, "2-10 %": 0.02, "over 10 %": 0.1}
 class DatasetIoU:
     """Intersection over union of pixels summed over all photos, per node and per level.
 
-    A node counts only where the truth knows of it, so void pixels never do. A prediction that stops above a level counts as a miss of that level's nodes.
+    A node counts only where the truth knows of it, so void pixels never do. A prediction that stops above a level
+    counts as a miss of that level's nodes.
     """
 
     def __init__(self, hierarchy: Hierarchy) -> None:
@@ -224,7 +227,8 @@ class PhotoCounts:
 
     Masks may come from any decoding, also from one that breaks the tree. The scores rounded at 0.5, as in the seed's
     measure, are counted too, as the decoding "seed". What the truth does not know counts in `pixels` and `broken` only,
-    and a pixel is all right where all that is known of it is. Of P photos, `arrays` has, with background in the last column:
+    and a pixel is all right where all that is known of it is. Of P photos, `arrays` has, with background in the last
+    column:
 
         pixels          (P,)     all of the photo
         broken          (P, 2)   pixels whose rounded scores break the tree; nodes in them that are on under one off
@@ -309,12 +313,51 @@ def boundary(mask: BoolMask) -> BoolMask:
     return np.asarray(mask & ~inner.view(bool))
 
 
-class Evaluation:
-    """All measures of one checkpoint on one set of photos, fed together."""
+class BoundaryIoU:
+    """Boundary IoU of each node: IoU of the parts of masks near their boundaries, summed over all photos.
+
+    Cheng et al., CVPR 2021; see `boundary`. A node counts only where the truth knows of it.
+    """
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         """Start with no photo."""
         self.hierarchy = hierarchy
+        self._counts = np.zeros((2, len(hierarchy)), np.int64)  # intersections and unions
+
+    def add(self, predicted: UInt8Map, truth: UInt8Map) -> None:
+        """Add one photo's decoded labels and truth, both uint8 (H, W)."""
+        known = self.hierarchy.known_masks(truth)
+        pairs = zip(self.hierarchy.node_masks(predicted), self.hierarchy.node_masks(truth), known, strict=True)
+        for node, (called, there, counted) in enumerate(pairs):
+            if called.any() or there.any():
+                near = boundary(called) & counted, boundary(there) & counted
+                self._counts[:, node] += np.count_nonzero(near[0] & near[1]), np.count_nonzero(near[0] | near[1])
+
+    def nodes(self) -> npt.NDArray[np.float64]:
+        """Return the boundary IoU of each node, shape (N,); nan for a node without any boundary."""
+        both, either = self._counts
+        return np.where(either > 0, both / np.maximum(either, 1), np.nan)
+
+    def levels(self) -> dict[str, float]:
+        """Return the mean over each level's nodes; absent nodes are left out."""
+        nodes = self.nodes()
+        return {level: _mean_of_present([*nodes[list(members)]]) for level, members in self.hierarchy.levels.items()}
+
+
+class Evaluation:
+    """All measures of one checkpoint on one set of photos, fed together."""
+
+    def __init__(self, hierarchy: Hierarchy, calibration: ScoreCalibration | None = None) -> None:
+        """Start with no photo.
+
+        Args:
+            hierarchy: The tree.
+            calibration: What makes probabilities of scores, see `hierseg.calibration`; None where nothing does.
+        """
+        self.hierarchy = hierarchy
+        self._calibration = calibration
+        self.boundaries = BoundaryIoU(self.hierarchy)
+        self.calibrated = Calibration(self.hierarchy)
         self.dataset = DatasetIoU(self.hierarchy)
         self.by_size = {name: DatasetIoU(self.hierarchy) for name in PERSON_SIZES}
         self.photos_by_size = dict.fromkeys(PERSON_SIZES, 0)
@@ -338,7 +381,10 @@ class Evaluation:
         self.by_size[size].add(predicted, truth)
         self.photos_by_size[size] += 1
         self.seed.add(rounded, truth)
+        self.boundaries.add(predicted, truth)
         self.calibration.add(scores, predicted, truth)
+        if self._calibration is not None:
+            self.calibrated.add(calibrated(scores, self._calibration), predicted, truth)
         self.raw_violations.add(rounded)
         self.decoded_violations.add(self.hierarchy.node_masks(predicted))
         self.photos += 1
@@ -362,13 +408,21 @@ class Evaluation:
                 "levels": self.seed.levels(),
                 "nodes": dict(zip(self.hierarchy.nodes, seed_nodes.tolist(), strict=True)),
             },
+            "boundary_iou": self.boundaries.levels(),
             "calibration_error": {
                 "all_pixels": self.calibration.levels(person_only=False),
                 "person_pixels": self.calibration.levels(person_only=True),
+                **(self._calibrated_errors() if self._calibration is not None else {}),
             },
             "violations": {"raw": self.raw_violations.share(), "decoded": self.decoded_violations.share()},
         }
         return cast(dict[str, Any], _without_nan(summary))
+
+    def _calibrated_errors(self) -> dict[str, dict[str, float]]:
+        return {
+            "calibrated_all_pixels": self.calibrated.levels(person_only=False),
+            "calibrated_person_pixels": self.calibrated.levels(person_only=True),
+        }
 
 
 def _with_background(masks: BoolMask) -> BoolMask:

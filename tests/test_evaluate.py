@@ -22,7 +22,6 @@ from hierseg.predictor import segment
 from tests.data import BACKGROUND, HEAD, VOID, write_dataset
 from train.dataset import Example, load_examples, read_ids
 from train.evaluate import (
-    choose_threshold,
     evaluate,
     false_people,
     largest_square_beside_people,
@@ -155,33 +154,6 @@ class Brightness(nn.Module):
         """Return logits (B, 9, H, W)."""
         brightness = images[:, :1] * 0.5 + 0.5  # undoes the normalisation
         return brightness.clamp(1e-6, 1 - 1e-6).logit().expand(-1, 9, -1, -1)
-
-
-@pytest.mark.parametrize("best", [0.2, 0.4, 0.6, 0.8])
-def test_the_threshold_that_fits_best_is_chosen(best: float, tree: Hierarchy) -> None:
-    # Four grey bands between the candidates; only the candidate below which no head lies separates them.
-    bands = np.repeat(np.array([0.1, 0.3, 0.5, 0.7, 0.9]), 12)
-    grey = np.broadcast_to(bands[:, None], (60, 64))
-    photo = np.repeat((grey * 255).round().astype(np.uint8)[:, :, None], 3, axis=2)
-    truth = np.where(grey > best, HEAD, BACKGROUND).astype(np.uint8)
-    card = Card(ModelSpec(input_size=64), tree, "Brightness")
-    examples = [Example("bands", photo, truth), Example("bands again", photo, truth)]
-    assert choose_threshold(Brightness(), card, examples, (0.2, 0.4, 0.6, 0.8)) == best
-
-
-def test_the_threshold_is_chosen_by_all_photos_together(tree: Hierarchy) -> None:
-    photo = np.full((64, 64, 3), 128, np.uint8)
-    photo[:8, :8] = 40  # without any contrast it would not be looked at
-    person, empty = np.full((64, 64), HEAD, np.uint8), np.full((64, 64), BACKGROUND, np.uint8)
-    card = Card(ModelSpec(input_size=64), tree, "Brightness")
-    people, nobody = Example("person", photo, person), Example("nobody", photo, empty)
-    assert choose_threshold(Brightness(), card, [people, nobody], (0.4, 0.6)) == 0.4
-    small = empty.copy()
-    small[:1] = HEAD
-    bright = photo.copy()
-    bright[:1] = 255
-    few = Example("few", bright, small)
-    assert choose_threshold(Brightness(), card, [few, nobody], (0.4, 0.6)) == 0.6
 
 
 def test_the_report_of_one_checkpoint_has_every_table(tiny_checkpoint: Path, examples: list[Example]) -> None:

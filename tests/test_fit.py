@@ -41,8 +41,9 @@ from hierseg.predictor import Predictor
 from tests.data import write_dataset
 from train.__main__ import main
 from train.batches import Batches
+from train.calibrate import THRESHOLDS
 from train.dataset import load_examples, read_ids, split_hash
-from train.evaluate import THRESHOLDS, evaluate, false_people, squares_beside_people, table
+from train.evaluate import evaluate, false_people, squares_beside_people, table
 from train.fit import Objective, TrainingError, fit, fit_stages
 from train.recipe import Crop, Optimizer, Recipe, Source, Triplet
 

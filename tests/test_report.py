@@ -23,13 +23,13 @@ def figures(tree: Hierarchy) -> dict[str, Any]:
     """Figures of two made-up checkpoints."""
     found = {}
     for name in ("first", "second"):
-        evaluation, rng = Evaluation(tree), np.random.default_rng(len(name))
+        evaluation, rng = Evaluation(tree, [(0.5, 0.1)] * len(tree)), np.random.default_rng(len(name))
         for _ in range(3):
             truth = rng.choice([tree.background, *tree.labels], (20, 20)).astype(np.uint8)
             predicted = rng.choice([tree.background, *tree.labels], (20, 20)).astype(np.uint8)
             evaluation.add(rng.random((len(tree), 20, 20), np.float32), predicted, truth)
         nobody = {"photos": 7, "somebody": len(name) / 100, "pixels": len(name) / 1000}
-        found[name] = {**evaluation.summary(), "nobody": nobody}
+        found[name] = {**evaluation.summary(), "nobody": nobody, "empty_photos": {**nobody, "photos": 5}}
     return found
 
 
@@ -54,7 +54,9 @@ def test_every_figure_stands_in_its_row_and_column(figures: dict[str, Any], tree
             assert float(nodes[node][column]) == pytest.approx(summary["dataset_iou"]["nodes"][node], abs=5e-4)
         large = summary["by_person_size"]["over 10 %"]
         assert float(sizes["over 10 % (3 photos)"][4 + column]) == pytest.approx(large["levels"]["parts"], abs=5e-4)
-        assert cells(text, "nobody")[name] == ["7", f"{len(name)}.000%", f"0.{len(name)}00%"]
+        # Two rows of the same name: the second one stays.
+        assert cells(text, "nobody")[name] == ["7 squares beside people", f"{len(name)}.000%", f"0.{len(name)}00%"]
+        assert f"| {name} | 5 photos of nobody | {len(name)}.000% |" in text
         assert cells(text, "tree")[name][0] == f"{summary['violations']['raw']:.3%}"
     assert sizes["under 2 % (0 photos)"] == [""] * 6  # nothing to measure is shown as nothing
     assert len(cells(text, "calibration")) == 2 + len(tree.level_names)

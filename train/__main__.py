@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure checkpoints on annotated photos")
     evaluate.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
     evaluate.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
+    evaluate.add_argument("--nobody", type=Path, metavar="FOLDER", help="also find false people on its validation list")
     evaluate.add_argument("--split", default="val", choices=("train", "val"))
     evaluate.add_argument("--photos", type=int, help="only the first so many")
     evaluate.add_argument("--input-size", type=int, help="longest side of the network's input in pixels")
@@ -74,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
     evaluate.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
     evaluate.set_defaults(run=_evaluate)
+
+    calibrate = commands.add_parser("calibrate", help="choose threshold and calibration anew, on training photos")
+    calibrate.add_argument("checkpoints", nargs="+", help="files, or names such as bce; changed in place")
+    calibrate.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
+    calibrate.add_argument("--photos", type=int, default=200, help="the first so many (default: %(default)s)")
+    calibrate.set_defaults(run=_calibrate)
 
     export = commands.add_parser("export", help="write the ONNX file that runs a checkpoint fast, beside it")
     export.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
@@ -160,6 +167,9 @@ def _at_photo_resolution(options: argparse.Namespace) -> dict[str, Any]:
         summary = evaluate(model, card, examples, options.input_size, **passes).summary()
         squares = squares_beside_people(examples, card.hierarchy.background)
         summary["nobody"] = false_people(model, card, squares)
+        if options.nobody:
+            empty = load_examples(options.nobody, read_ids(options.nobody, "val"), card.hierarchy, masks=False)
+            summary["empty_photos"] = false_people(model, card, (example.photo for example in empty))
         summary["protocol"] = {
             "split": options.split,
             "ids_sha256": split_hash(ids),
@@ -173,6 +183,21 @@ def _at_photo_resolution(options: argparse.Namespace) -> dict[str, Any]:
         if options.record:
             checkpoint.save(path, model, checkpoint.with_record(own_card, figures=summary))
     return figures
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from train.calibrate import calibrate  # heavy: only when it is asked for
+    from train.dataset import load_examples, read_ids
+
+    for name in options.checkpoints:
+        path = checkpoint.find(name)
+        model, card = checkpoint.load(path)
+        ids = read_ids(options.data, "train")[: options.photos]
+        card = calibrate(model, card, load_examples(options.data, ids, card.hierarchy), progress=True)
+        checkpoint.save(path, model, card)
+        lines = zip(card.hierarchy.nodes, card.calibration or (), strict=True)
+        fitted = ", ".join(f"{node} {slope:.2f} {intercept:+.2f}" for node, (slope, intercept) in lines)
+        print(f"{card.title}, {len(ids)} training photos: threshold {card.threshold}; slope, intercept: {fitted}")
 
 
 def _report(options: argparse.Namespace) -> None:

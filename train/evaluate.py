@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from hierseg.checkpoint import Card
 from hierseg.image import Photo
-from hierseg.metrics import DatasetIoU, Evaluation
+from hierseg.metrics import Evaluation
 from hierseg.network import TorchNetwork
 from hierseg.predictor import segment
 from train.dataset import Example
@@ -20,8 +20,6 @@ from train.report import TABLES
 
 _LEAST_SIDE = 96  # pixels of a square without people; a smaller one shows next to nothing
 _SOMEBODY = 0.01  # of a picture's pixels: more are called somebody
-
-THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 
 def evaluate(
@@ -47,28 +45,12 @@ def evaluate(
     Returns:
         All measures.
     """
-    evaluation = Evaluation(card.hierarchy)
+    evaluation = Evaluation(card.hierarchy, card.calibration)
     network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
     for example in tqdm(examples, unit="photo", disable=not progress):
         prediction = segment(network, card, example.photo, input_size, flip, second_look)
         evaluation.add(prediction.scores, prediction.labels, example.label_map)
     return evaluation
-
-
-def choose_threshold(
-    model: nn.Module, card: Card, examples: Iterable[Example], thresholds: Sequence[float] = THRESHOLDS
-) -> float:
-    """Return the decoding threshold with the highest data-set IoU, mean over levels.
-
-    Use training photos: a threshold chosen on the photos that are reported would flatter the report.
-    """
-    meters = {threshold: DatasetIoU(card.hierarchy) for threshold in thresholds}
-    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
-    for example in examples:
-        prediction = segment(network, card, example.photo)
-        for threshold, meter in meters.items():
-            meter.add(prediction.decoded(threshold).labels, example.label_map)
-    return max(meters, key=lambda threshold: float(np.mean(list(meters[threshold].levels(False).values()))))
 
 
 def false_people(

@@ -48,9 +48,10 @@ from hierseg.model import build, normalize
 from hierseg.triplet import WithTriplet, rising
 from train.augment import Augmenter
 from train.batches import Batches, Crops
-from train.dataset import Example, TrainingData, load_training_data
+from train.calibrate import calibrate
+from train.dataset import TrainingData, load_training_data
 from train.distributed import mean_over_processes, share_batch_norm
-from train.evaluate import choose_threshold, evaluate, false_people
+from train.evaluate import evaluate, false_people
 from train.processor import DenseGradients, keep_depthwise_in_float32
 from train.recipe import TITLES, Optimizer, Recipe
 
@@ -204,7 +205,8 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     progress.close()
     accelerator.end_training()
     if step >= total_steps and accelerator.is_main_process and recipe.threshold_photos:
-        _set_threshold(run / WEIGHTS, photos.annotated[: recipe.threshold_photos])
+        model, card = checkpoint.load(run / WEIGHTS)  # as it is stored, in half precision
+        checkpoint.save(run / WEIGHTS, model, calibrate(model, card, photos.annotated[: recipe.threshold_photos]))
     return run / WEIGHTS
 
 
@@ -484,9 +486,3 @@ def _validate(model: nn.Module, card: checkpoint.Card, photos: TrainingData) -> 
     if photos.nobody:
         summary["nobody"] = false_people(model, card, (example.photo for example in photos.nobody), **passes)
     return summary
-
-
-def _set_threshold(path: Path, examples: list[Example]) -> None:
-    """Choose the decoding threshold on training photos and write it into the checkpoint."""
-    model, card = checkpoint.load(path)
-    checkpoint.save(path, model, checkpoint.with_threshold(card, choose_threshold(model, card, examples)))

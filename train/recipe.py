@@ -134,7 +134,7 @@ class Recipe:
         batch_size: Photos a step, over all processes.
         ema_decay: Decay of the moving average of weights that is validated and saved, a step.
         validation_photos: How many photos of the validation list draw the curves; 0 for all. They choose nothing.
-        threshold_photos: How many training photos choose the decoding threshold; 0 leaves it at 0.5.
+        threshold_photos: How many training photos choose the decoding threshold and calibrate the scores; 0 for none.
         mixed_precision: Use bfloat16 where the machine has it.
         seed: Fixes weights, order and augmentation.
     """

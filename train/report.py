@@ -87,11 +87,22 @@ def sizes(figures: Figures) -> str:
     return _table("people's share of the photo", figures, kinds)
 
 
+def boundaries(figures: Figures) -> str:
+    """Return a row for each level: boundary IoU."""
+    return _table("level", figures, {"boundary IoU": lambda summary: summary["boundary_iou"]})
+
+
 def calibration(figures: Figures) -> str:
-    """Return a row for each level: expected calibration error over all pixels and over those called person."""
-    kinds = {
-        "all pixels": lambda summary: summary["calibration_error"]["all_pixels"],
-        "pixels called person": lambda summary: summary["calibration_error"]["person_pixels"],
+    """Return a row for each level: expected calibration error, also of calibrated scores where all have them."""
+    kinds: dict[str, _Column] = {
+        title: lambda summary, key=key: summary["calibration_error"][key]  # type: ignore[misc]
+        for title, key in {
+            "all pixels": "all_pixels",
+            "calibrated": "calibrated_all_pixels",
+            "pixels called person": "person_pixels",
+            "these, calibrated": "calibrated_person_pixels",
+        }.items()
+        if all(key in summary["calibration_error"] for summary in figures.values())
     }
     return _table("level", figures, kinds)
 
@@ -106,16 +117,19 @@ def tree(figures: Figures) -> str:
 
 
 def nobody(figures: Figures) -> str:
-    """Return a row for each checkpoint: how often somebody is found in squares that show nobody."""
+    """Return rows for each checkpoint: how often somebody is found in photos or squares that show nobody."""
+    kinds = {"photos of nobody": "empty_photos", "squares beside people": "nobody"}
     rows = [
         [
             name,
-            f"{summary['nobody']['photos']}",
-            *(percent(summary["nobody"][kind]) for kind in ("somebody", "pixels")),
+            f"{summary[key]['photos']} {kind}",
+            *(percent(summary[key][share]) for share in ("somebody", "pixels")),
         ]
         for name, summary in figures.items()
+        for kind, key in kinds.items()
+        if key in summary
     ]
-    return markdown(["checkpoint", "squares without people", "somebody found", "pixels called a person"], rows)
+    return markdown(["checkpoint", "measured on", "somebody found", "pixels decoded to a person"], rows)
 
 
 _Column = Callable[[Mapping[str, Any]], Mapping[str, float | None]]
@@ -123,6 +137,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "levels": levels,
     "nodes": nodes,
     "sizes": sizes,
+    "boundaries": boundaries,
     "calibration": calibration,
     "tree": tree,
     "nobody": nobody,

@@ -1,0 +1,112 @@
+"""Chooses a checkpoint's threshold and calibrates its scores, on training photos: `python -m train calibrate ftm`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize  # type: ignore[import-untyped]
+from torch import nn
+from tqdm import tqdm
+
+from hierseg.calibration import Calibration, logits
+from hierseg.checkpoint import Card, with_calibration, with_threshold
+from hierseg.decoding import Scores
+from hierseg.hierarchy import Hierarchy, UInt8Map
+from hierseg.metrics import DatasetIoU
+from hierseg.network import TorchNetwork
+from hierseg.predictor import segment
+from train.dataset import Example
+
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+_EDGES = np.linspace(-12, 12, 481, dtype=np.float32)  # of bins of logits: a twentieth wide
+_FEWEST = 1000  # pixels of each kind; from fewer nothing is concluded
+
+
+def calibrate(
+    model: nn.Module,
+    card: Card,
+    examples: Iterable[Example],
+    thresholds: Sequence[float] = THRESHOLDS,
+    progress: bool = False,
+) -> Card:
+    """Choose the decoding threshold and fit the calibration of a network.
+
+    Use training photos: chosen on the photos that are reported, both would flatter the report.
+
+    Args:
+        model: The network.
+        card: Its spec and tree.
+        examples: Annotated photos.
+        thresholds: Which to choose from.
+        progress: Show a bar.
+
+    Returns:
+        The card with the threshold of the highest data-set IoU, mean over levels, and with the calibration of each
+        node's scores where the threshold lets the node be shown.
+    """
+    tree = card.hierarchy
+    meters = {threshold: DatasetIoU(tree) for threshold in thresholds}
+    tallies = {threshold: Tally(tree) for threshold in thresholds}
+    network = TorchNetwork(model.eval(), card.spec, hierarchy=tree)
+    for example in tqdm(examples, unit="photo", disable=not progress):
+        prediction = segment(network, card, example.photo)
+        bins = binned(prediction.scores)
+        for threshold, meter in meters.items():
+            labels = prediction.decoded(threshold).labels
+            meter.add(labels, example.label_map)
+            tallies[threshold].add(bins, labels, example.label_map)
+    chosen = max(meters, key=lambda threshold: float(np.mean(list(meters[threshold].levels(False).values()))))
+    return with_calibration(with_threshold(card, chosen), tallies[chosen].fit())
+
+
+def binned(scores: Scores) -> npt.NDArray[np.int64]:
+    """Return in which bin of logits each score lies, same shape."""
+    return np.clip(np.searchsorted(_EDGES, logits(scores)) - 1, 0, len(_EDGES) - 2)
+
+
+class Tally:
+    """Counts for each node in how many of the pixels that show it, by its logit there, it is right.
+
+    A root is counted in every pixel: what it leaves of 1 is the confidence in background.
+    """
+
+    def __init__(self, tree: Hierarchy) -> None:
+        """Start with no photo."""
+        self._tree = tree
+        self._counts = np.zeros((len(tree), 2, len(_EDGES) - 1))  # of pixels where the node is wrong, and right
+
+    def add(self, bins: npt.NDArray[np.int64], decoded: UInt8Map, truth: UInt8Map) -> None:
+        """Add one photo: bins of its scores, (N, H, W), what was decoded from them, and the truth, uint8 (H, W)."""
+        tree = self._tree
+        shown, there, known = tree.membership[decoded], tree.membership[truth], tree.knowledge[truth]
+        for node in range(len(tree)):
+            counted = known[..., node] if tree.parents[node] < 0 else known[..., node] & shown[..., node]
+            cells = bins[node][counted] + (len(_EDGES) - 1) * there[..., node][counted]
+            self._counts[node] += np.bincount(cells, minlength=self._counts[node].size).reshape(2, -1)
+
+    def fit(self) -> Calibration:
+        """Return each node's slope and intercept."""
+        return tuple(fit_line(*counts) for counts in self._counts)
+
+
+def fit_line(wrong: Sequence[float], right: Sequence[float]) -> tuple[float, float]:
+    """Return the slope, at least 0, and the intercept that make counts likeliest, by bins of logits.
+
+    Where either happened in fewer than a thousand pixels, scores stay as they are: (1, 0).
+    """
+    off, on = np.asarray(wrong, float), np.asarray(right, float)
+    if min(off.sum(), on.sum()) < _FEWEST:
+        return 1.0, 0.0
+    middles = ((_EDGES[1:] + _EDGES[:-1]) / 2).astype(float)
+    total = off.sum() + on.sum()
+
+    def cost(line: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        values = line[0] * middles + line[1]
+        slopes = (off + on) / (1 + np.exp(-values)) - on
+        value = off @ np.logaddexp(0, values) + on @ np.logaddexp(0, -values)
+        return value / total, np.array([slopes @ middles, slopes.sum()]) / total
+
+    found = minimize(cost, np.array([1.0, 0.0]), jac=True, bounds=[(0, None), (None, None)], method="L-BFGS-B")
+    return float(found.x[0]), float(found.x[1])
