@@ -62,6 +62,13 @@ def test_ids_are_read_in_order_with_any_line_ends(content: bytes, tmp_path: Path
     assert read_ids(tmp_path, "val") == ["b", "a", "c"]
 
 
+def test_an_id_may_hold_spaces(tmp_path: Path, tree: Hierarchy) -> None:
+    (tmp_path / "train_id.txt").write_bytes(b"my photo\r\n  other \n\n")
+    assert read_ids(tmp_path, "train") == ["my photo", "other"]
+    write_example(tmp_path, "my photo", *draw_person(64, 64, seed=0))
+    assert [example.id for example in load_examples(tmp_path, ["my photo"], tree)] == ["my photo"]
+
+
 def test_examples_come_in_the_order_of_the_list(tmp_path: Path, tree: Hierarchy) -> None:
     write_dataset(tmp_path, train=12)
     ids = read_ids(tmp_path, "train")
@@ -275,3 +282,12 @@ def test_the_real_extra_photos_load(real_data: Path, tree: Hierarchy) -> None:
     for folder in ("ccp", "coco", "vikram", "camvid"):
         examples = load_examples(extra / folder, read_ids(extra / folder, "train")[::60], tree)
         assert any(np.isin(example.label_map, [7, 8, 9]).any() for example in examples)
+
+
+def test_validation_photos_that_show_nobody_are_refused_before_training(folders: Path, tree: Hierarchy) -> None:
+    for name in read_ids(folders / "people", "val"):
+        label_map = np.array(Image.open(folders / "people" / "gt_masks" / f"{name}.png"))
+        label_map[:] = tree.void if name == "val_0" else tree.background
+        Image.fromarray(label_map).save(folders / "people" / "gt_masks" / f"{name}.png")
+    with pytest.raises(DataError, match=r"Nothing can be measured on .*people: the 3 photos"):
+        load_training_data(folders, SOURCES, tree)

@@ -20,6 +20,7 @@ from hierseg.model import ModelSpec, build
 from hierseg.network import TorchNetwork
 from hierseg.predictor import segment
 from tests.data import BACKGROUND, HEAD, VOID, write_dataset
+from train.__main__ import main
 from train.dataset import Example, load_examples, read_ids
 from train.evaluate import (
     evaluate,
@@ -226,3 +227,30 @@ def test_false_people_are_counted_beside_people_only(tree: Hierarchy) -> None:
 def test_figures_are_valid_json_even_where_nothing_could_be_measured(tree: Hierarchy) -> None:
     text = json.dumps(Evaluation(tree).summary(), allow_nan=False)
     assert json.loads(text)["dataset_iou"]["levels"] == {"body": None, "upper-lower": None, "parts": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--threshold", "55"], "--threshold: must lie between 0 and 1, not 55"),
+        (["--threshold", "nan"], "--threshold: must lie between 0 and 1, not nan"),
+        (["--photos", "0"], "--photos: must be at least 1, not 0"),
+        (["--input-size", "-320"], "--input-size: must be at least 1, not -320"),
+        (["--photos", "few"], "--photos: invalid whole number value: 'few'"),
+    ],
+)
+def test_an_argument_out_of_range_is_refused_with_its_range(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "bce", *arguments])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_the_seeds_protocol_would_ignore_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ignored = ["--record", "--threshold", "0", "--no-flip"]
+    assert main(["evaluate", str(tiny_checkpoint), "--data", str(tmp_path), "--seed-protocol", *ignored]) == 1
+    assert "leave out --record, --threshold, --no-flip." in capsys.readouterr().err

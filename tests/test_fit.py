@@ -313,6 +313,34 @@ def test_another_recipe_is_refused_unless_the_run_starts_afresh(
     assert len(list(tmp_path.rglob("events.out.tfevents.*"))) == 1
 
 
+def test_a_run_on_other_photos_is_refused_and_left_as_it_is(
+    recipe: Recipe, data: Path, run: Path, tmp_path: Path
+) -> None:
+    other = write_dataset(tmp_path / "other", train=PHOTOS + 1, val=2)
+    for folder in (run, tmp_path / "stopped"):
+        if folder != run:
+            fit(recipe, data, folder, stop_after=1)
+        before = (folder / "state.pt").read_bytes()
+        with pytest.raises(TrainingError, match=r"holds a run on other photos than those in .*other\. .*--fresh would"):
+            fit(recipe, other, folder)
+        assert (folder / "state.pt").read_bytes() == before
+
+
+def test_a_moved_run_goes_on_with_its_later_stages(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    stages = [dataclasses.replace(recipe, epochs=1), dataclasses.replace(recipe, epochs=2)]
+    fit_stages(stages, data, tmp_path / "here", stop_after=STEPS + 1)
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    fit_stages(stages, data, tmp_path / "there")
+    fit_stages(stages, data, tmp_path / "unmoved")
+    assert same(read_state(tmp_path / "there" / "stage-2"), read_state(tmp_path / "unmoved" / "stage-2"))
+
+
+def test_a_short_run_has_curves_of_its_loss(run: Path) -> None:
+    curves = b"".join(path.read_bytes() for path in run.rglob("events.out.tfevents.*"))
+    assert EPOCHS * STEPS < 20
+    assert curves.count(b"\x04loss") >= EPOCHS
+
+
 def test_a_loss_that_is_not_a_number_stops_and_keeps_what_was_saved(
     recipe: Recipe, data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

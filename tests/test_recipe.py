@@ -119,6 +119,13 @@ def test_sources_are_read_and_the_only_one_is_the_data_folder_itself(tmp_path: P
     assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
 
 
+@pytest.mark.parametrize(("text", "number"), [("1e-3", 1e-3), ("2E-4", 2e-4), ("1e2", 100.0), ("1.0e-3", 1e-3)])
+def test_numbers_with_an_exponent_need_no_point(text: str, number: float, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"loss: bce\noptimizer:\n  lr: {text}\n", encoding="utf-8")
+    assert Recipe.from_yaml(path).optimizer.lr == number
+
+
 def test_the_activation_is_the_losss_own_unless_it_is_named(tmp_path: Path) -> None:
     recipe = Recipe.from_yaml(write(tmp_path, {"loss": "leaf_cross_entropy"}))
     assert recipe.model.activation == "leaf_softmax"
@@ -182,7 +189,18 @@ def test_positive_weights_lie_at_their_nodes(tmp_path: Path) -> None:
         ("data", "pascal-part", "data must be a list"),
         ("data", [{"folder": "a", "weight": 1}], "data[0]: unknown key 'weight'"),
         ("data", [{"folder": "a"}, {"folder": "b", "share": 0}], "share in data must be above 0"),
-        ("data", [{"folder": "a"}, {"folder": "b", "share": float("nan")}], "share in data must be above 0"),
+        ("data", [{"folder": "a"}, {"folder": "b", "share": float("nan")}], "data[1]: share must be a finite number"),
+        ("optimizer.lr", float("nan"), "optimizer: lr must be a finite number"),
+        ("optimizer.lr", "fast", "optimizer: lr must be of type float"),
+        ("optimizer.weight_decay", -0.1, "optimizer.weight_decay"),
+        ("gamma", float("nan"), "gamma must be a finite number"),
+        ("gamma", float("inf"), "gamma must be a finite number"),
+        ("augment.rotate", -5, "augment.rotate"),
+        ("validation_photos", -5, "validation_photos"),
+        ("threshold_photos", -1, "threshold_photos"),
+        ("seed", -1, "seed"),
+        ("positive_weights.head", -2.0, "positive_weights.head"),
+        ("positive_weights.head", float("nan"), "positive_weights.head must be a finite number"),
         ("data", [{"folder": "a"}, {"folder": "a"}], "data names a folder twice"),
         ("data", [{"folder": "a", "nobody": True}], "data must name a folder with masks"),
         ("positive_weights", ["head"], "positive_weights"),

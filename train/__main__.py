@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
     fit.add_argument("--run", type=Path, dest="folder", help="the run's folder (default: runs/RECIPE)")
     fit.add_argument("--fresh", action="store_true", help="start again although the folder holds a run")
-    fit.add_argument("--stop-after", type=int, metavar="STEP", help="save the state and stop after this step")
+    fit.add_argument("--stop-after", type=_at_least_1, metavar="STEP", help="save the state and stop after this step")
     fit.set_defaults(run=_fit)
 
     grid = commands.add_parser("sweep", help="train and measure every loss with every seed, skipping what is done")
@@ -64,9 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
     evaluate.add_argument("--nobody", type=Path, metavar="FOLDER", help="also find false people on its validation list")
     evaluate.add_argument("--split", default="val", choices=("train", "val"))
-    evaluate.add_argument("--photos", type=int, help="only the first so many")
-    evaluate.add_argument("--input-size", type=int, help="longest side of the network's input in pixels")
-    evaluate.add_argument("--threshold", type=float, help="decoding threshold (default: the checkpoint's)")
+    evaluate.add_argument("--photos", type=_at_least_1, help="only the first so many")
+    evaluate.add_argument("--input-size", type=_at_least_1, help="longest side of the network's input in pixels")
+    evaluate.add_argument("--threshold", type=_share, help="decoding threshold, 0 to 1 (default: the checkpoint's)")
     evaluate.add_argument("--no-flip", action="store_true", help="without the mean over the mirror image")
     evaluate.add_argument("--no-second-look", action="store_true", help="without looking again at small people")
     evaluate.add_argument(
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate = commands.add_parser("calibrate", help="choose threshold and calibration anew, on training photos")
     calibrate.add_argument("checkpoints", nargs="+", help="files, or names such as bce; changed in place")
     calibrate.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
-    calibrate.add_argument("--photos", type=int, default=200, help="the first so many (default: %(default)s)")
+    calibrate.add_argument("--photos", type=_at_least_1, default=200, help="the first so many (default: %(default)s)")
     calibrate.set_defaults(run=_calibrate)
 
     export = commands.add_parser("export", help="write the ONNX file that runs a checkpoint fast, beside it")
@@ -110,6 +110,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _at_least_1(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:  # nor if it is no number
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
+    return number
+
+
+_at_least_1.__name__, _share.__name__ = "whole number", "number"  # what argparse calls them in its messages
+
+
 def _fit(options: argparse.Namespace) -> None:
     from train.fit import TrainingError, fit_stages  # heavy: only when it is asked for
 
@@ -132,9 +149,18 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    if options.seed_protocol:
+        _refuse_what_is_ignored(options, "record", "nobody", "input_size", "threshold", "no_flip", "no_second_look")
     figures = _by_the_seeds_protocol(options) if options.seed_protocol else _at_photo_resolution(options)
     if options.json:
         checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+def _refuse_what_is_ignored(options: argparse.Namespace, *names: str) -> None:
+    given = [name for name in names if getattr(options, name) is not None and getattr(options, name) is not False]
+    if given:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise DataError(f"--seed-protocol fixes how it measures and records nothing: leave out {listed}.")
 
 
 def _by_the_seeds_protocol(options: argparse.Namespace) -> dict[str, Any]:

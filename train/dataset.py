@@ -54,9 +54,10 @@ def read_ids(folder: str | Path, split: str) -> list[str]:
     """
     path = Path(folder) / f"{split}_id.txt"
     try:
-        ids = path.read_text(encoding="utf-8-sig").split()  # an editor may have put a byte order mark first
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # an editor may have put a byte order mark first
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read; see the README for the folder's layout.") from error
+    ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise DataError(f"{path} names no photo.")
     if len(set(ids)) < len(ids):
@@ -109,8 +110,8 @@ def load_training_data(
         The photos.
 
     Raises:
-        DataError: A list or photo is missing or faulty, or a folder's lists share an id. All sources' lists are read
-            before the first photo.
+        DataError: A list or photo is missing or faulty, a folder's lists share an id, or nothing can be measured on
+            the validation photos. All sources' lists are read before the first photo.
     """
     train_ids = [read_ids(data / source.folder, "train") for source in sources]
     main = next(index for index, source in enumerate(sources) if not source.nobody)
@@ -140,10 +141,16 @@ def load_training_data(
         for source, ids in zip(sources, train_ids, strict=True)
     ]
     most = validation_photos or None
+    validation = load(main, val_ids[main][:most])
+    if not any(np.isin(example.label_map, hierarchy.labels).any() for example in validation):
+        raise DataError(
+            f"Nothing can be measured on {data / sources[main].folder}: the {len(validation)} photos of its val_id.txt "
+            "that draw the curves show nobody. Put photos of people first, or take more of them (validation_photos)."
+        )
     return TrainingData(
         sources,
         tuple(load(index, ids) for index, ids in enumerate(train_ids)),
-        load(main, val_ids[main][:most]),
+        validation,
         [example for index, ids in val_ids.items() if sources[index].nobody for example in load(index, ids[:most])],
         {
             "train_photos": len(train_ids[main]),

@@ -117,6 +117,11 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
     state = _read_state(run)
     step = 0
     if state is not None:
+        if state.get("data", photos.record) != photos.record:
+            raise TrainingError(
+                f"{run} holds a run on other photos than those in {data}. Choose another folder; --fresh would delete "
+                "that run and start anew."
+            )
         step = state["step"]
         model.load_state_dict(state["model"])
         if triplet:
@@ -140,6 +145,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
                 run,
                 {
                     "step": step,
+                    "data": photos.record,
                     "model": model.state_dict(),
                     **({"head": triplet.head.state_dict()} if triplet else {}),
                     "average": average.state_dict(),
@@ -186,7 +192,7 @@ def fit(recipe: Recipe, data: Path, run: Path, fresh: bool = False, stop_after: 
         step += 1
         progress.update()
         progress.set_postfix(loss=f"{np.mean(running[-50:]):.4f}", refresh=False)
-        if step % 20 == 0:
+        if step % 20 == 0 or step % plan.steps_per_epoch == 0:
             accelerator.log({"loss": running[-1], "lr": scheduler.get_last_lr()[-1]}, step=step)
 
         if step % plan.steps_per_epoch == 0:
@@ -328,7 +334,10 @@ def _has_bf16() -> bool:
 def _claim(run: Path, recipe: Recipe, fresh: bool) -> None:
     """Make the run's folder, or check that it holds this recipe's run."""
     record = run / "recipe.json"
-    content = json.dumps(recipe.to_dict(), indent=1)
+    values = recipe.to_dict()
+    if recipe.start_from:  # by its content, so that a run may be moved with the weights it starts from
+        values["start_from"] = hashlib.sha256(Path(recipe.start_from).read_bytes()).hexdigest()
+    content = json.dumps(values, indent=1)
     unwanted = [path for name in FILES for path in run.glob(f".{name}.*")]  # of a process killed while it wrote
     if fresh:
         unwanted += [*(run / name for name in FILES), *run.glob("batch-*.npz")]
@@ -337,7 +346,9 @@ def _claim(run: Path, recipe: Recipe, fresh: bool) -> None:
     if fresh:
         shutil.rmtree(run / "tensorboard", ignore_errors=True)
     if record.is_file() and record.read_text(encoding="utf-8") != content:
-        raise TrainingError(f"{run} holds a run of another recipe. Choose another folder, or pass --fresh.")
+        raise TrainingError(
+            f"{run} holds a run of another recipe. Choose another folder; --fresh would delete that run and start anew."
+        )
     checkpoint.write_atomically(record, content.encode())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,6 +15,8 @@ import yaml
 from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.losses import ACTIVATION_OF, LOSSES
 from hierseg.model import ModelSpec
+
+_SCIENTIFIC = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
 
 class RecipeError(ValueError):
@@ -243,7 +246,17 @@ class Recipe:
             raise RecipeError(f"{source}: epochs and batch_size must be at least 1.")
         if self.optimizer.lr <= 0:
             raise RecipeError(f"{source}: optimizer.lr must be above 0, not {self.optimizer.lr}.")
-        least_0 = {"gamma": self.gamma, "jaccard": self.jaccard, "optimizer.encoder_lr": self.optimizer.encoder_lr}
+        least_0: dict[str, float] = {
+            "gamma": self.gamma,
+            "jaccard": self.jaccard,
+            "augment.rotate": self.augment.rotate,
+            "optimizer.encoder_lr": self.optimizer.encoder_lr,
+            "optimizer.weight_decay": self.optimizer.weight_decay,
+            "validation_photos": self.validation_photos,
+            "threshold_photos": self.threshold_photos,
+            "seed": self.seed,
+            **{f"positive_weights.{name}": weight for name, weight in self.positive_weights.items()},
+        }
         if self.triplet:
             if min(self.triplet.pixels, self.triplet.channels) < 1:
                 raise RecipeError(f"{source}: triplet.pixels and triplet.channels must be at least 1.")
@@ -376,8 +389,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return {str(key): _value(arguments[1], entry, f"{where}.{key}") for key, entry in value.items()}
     if type(None) in arguments:
         return None if value is None else _value(arguments[0], value, where)
+    if hint is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+        value = float(value)  # 1e-3 without a point is a text in YAML 1.1
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{where} must be a finite number, not {value!r}.")
     if hint is not Any and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise RecipeError(f"{where} must be of type {hint.__name__}, not {value!r}.")
     return value
