@@ -126,7 +126,7 @@ def test_package_data_names_every_file_the_code_reads() -> None:
     for package, patterns in data.items():
         folder = REPOSITORY / package.replace(".", "/")
         listed = {path for pattern in patterns for path in folder.glob(pattern)}
-        there = {path for path in folder.rglob("*") if path.suffix in {".css", ".js", ".html", ".yaml", ".txt"}}
+        there = {path for path in folder.rglob("*") if path.suffix in {".css", ".js", ".html", ".yaml", ".txt", ".tsv"}}
         if package == "hierseg":
             there = {path for path in there if "web" not in path.parts}
         assert listed == there

@@ -15,6 +15,7 @@ from hierseg.hierarchy import HierarchyError
 from hierseg.model import ModelError
 from train.convert_seed import ConversionError, convert
 from train.dataset import DataError
+from train.prepare.cli import add_sources
 from train.recipe import ROWS, Recipe, RecipeError
 from train.report import ReportError, fill
 
@@ -86,13 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
     export.set_defaults(run=_export)
 
-    prepare = commands.add_parser("prepare", help="make the data folder from VOC 2010 and PASCAL-Part")
-    prepare.add_argument("--photos", type=Path, required=True, help="the folder VOC2010 of the development kit")
-    prepare.add_argument("--annotations", type=Path, required=True, help="the folder Annotations_Part of PASCAL-Part")
-    prepare.add_argument("--out", type=Path, default=data, help=f"new data folder (default: ${_DATA} or %(default)s)")
-    prepare.add_argument("--numbering", default="seed", help="label numbers: seed (default) or papers")
-    prepare.add_argument("--split", default="seed", help="id lists: seed (default) or official")
-    prepare.set_defaults(run=_prepare)
+    prepare = commands.add_parser("prepare", help="make a data folder from what its authors published")
+    add_sources(prepare)
 
     report = commands.add_parser("report", help="set tables into Markdown files, or write the loss comparison's report")
     report.add_argument("texts", type=Path, nargs="*", metavar="TEXT", help="with marks, for instance README.md")
@@ -258,18 +254,6 @@ def _export(options: argparse.Namespace) -> None:
 def _convert_seed(options: argparse.Namespace) -> None:
     convert(options.file, options.out, options.title or options.file.stem)
     print(options.out)
-
-
-def _prepare(options: argparse.Namespace) -> None:
-    from train.prepare import PrepareError, prepare  # scipy: only when it is asked for
-
-    try:
-        report = prepare(options.photos, options.annotations, options.out, options.numbering, options.split)
-    except PrepareError as error:
-        sys.exit(f"error: {error}")
-    print(report)
-    if not report.complete:
-        sys.exit(1)
 
 
 if __name__ == "__main__":

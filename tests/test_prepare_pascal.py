@@ -1,4 +1,4 @@
-"""Tests of train.prepare on .mat files nested like PASCAL-Part's, which the tests write themselves."""
+"""Tests of train.prepare.pascal on .mat files nested like PASCAL-Part's, which the tests write themselves."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from scipy.io import savemat
 
 from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
+from hierseg.visualize import indexed_png
 from tests.data import write_ids
-from train import prepare as module
-from train.__main__ import main
+from tests.prepared import command, files, read_mask, write_photo
+from tests.server import REPOSITORY
 from train.dataset import DataError, check_numbering, load_examples, read_ids
-from train.prepare import PrepareError, Report, numbered_tree, prepare
+from train.prepare import common, pascal
+from train.prepare.common import PrepareError, Report, read_list
+from train.prepare.pascal import numbered_tree, prepare
 
 Part = tuple[str, BoolMask]
 Thing = tuple[str, Sequence[Part]]  # class and parts, in the order of the file
@@ -42,9 +44,10 @@ NUMBERS = {
 }
 NODES = {part: node for node, parts in NAMES.items() for part in parts}
 HEIGHT, WIDTH = 6, 8
-TRAIN = module._read_list(Path(module.__file__).parent / "splits" / "seed_train_id.txt")
+TRAIN = read_list(REPOSITORY / "train" / "splits" / "seed_train_id.txt")
 LISTED, OTHER = TRAIN[0], "2010_999999"  # on the seed's training list, and on no list
 FIRST, SECOND, THIRD = "2008_000001", "2008_000002", "2008_000003"
+NEVER_ANNOTATED = "photos without an annotation (VOC 2010 has such), left out"
 
 
 def block(top: int, left: int, bottom: int, right: int, height: int = HEIGHT, width: int = WIDTH) -> BoolMask:
@@ -79,23 +82,19 @@ def write_mat(folder: Path, name: str, things: Sequence[Thing], imname: str | No
     savemat(folder / f"{name}.mat", {"anno": anno}, do_compression=True)
 
 
-def write_photo(folder: Path, name: str, height: int = HEIGHT, width: int = WIDTH) -> Path:
-    path = folder / "JPEGImages" / f"{name}.jpg"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, quality=87)
-    return path
-
-
 class Source:
     """The two published folders, and where to write."""
 
     def __init__(self, folder: Path) -> None:
         self.photos, self.annotations, self.out = folder / "VOC2010", folder / "Annotations_Part", folder / "data"
 
+    def photograph(self, name: str) -> None:
+        """Write a photo."""
+        write_photo(self.photos / "JPEGImages" / f"{name}.jpg", HEIGHT, WIDTH)
+
     def add(self, name: str, *things: Thing) -> None:
         """Write a photo and its annotation; one person unless told otherwise."""
-        write_photo(self.photos, name)
+        self.photograph(name)
         write_mat(self.annotations, name, things or [person()])
 
     def lists(self, newline: str = "\n", **names: Sequence[str]) -> None:
@@ -121,12 +120,11 @@ class Source:
 
     def files(self) -> set[str]:
         """List what was written."""
-        return {path.relative_to(self.out).as_posix() for path in self.out.rglob("*") if path.is_file()}
+        return files(self.out)
 
     def mask(self, name: str) -> UInt8Map:
         """Read a mask that was written."""
-        with Image.open(self.out / "gt_masks" / f"{name}.png") as image:
-            return np.array(image)
+        return read_mask(self.out, name)
 
 
 @pytest.fixture
@@ -148,7 +146,7 @@ def test_every_part_gets_the_number_of_its_node(numbering: str, source: Source) 
         expected[cell] = NUMBERS[numbering][NODES[part]]
     np.testing.assert_array_equal(source.mask(LISTED), expected)
     told = json.loads((source.out / "labels.json").read_text())
-    assert told == {"numbering": numbering, "labels": NUMBERS[numbering]}
+    assert told == {"labels": NUMBERS[numbering] | {"body": 7, "upper": 8, "lower": 9}}
 
 
 @pytest.mark.parametrize("numbering", NUMBERS)
@@ -185,7 +183,7 @@ def test_painting_matches_a_loop_over_pixels(things: list[Thing], numbering: str
     expected = paint_by_pixel(things, NUMBERS[numbering])
     with tempfile.TemporaryDirectory() as folder:
         source = Source(Path(folder))
-        write_photo(source.photos, OTHER)
+        source.photograph(OTHER)
         write_mat(source.annotations, OTHER, things)
         report = source.prepare(numbering)
         assert report.written == {"train": 0, "val": int(expected.any())}
@@ -256,7 +254,7 @@ def test_a_folder_with_files_is_refused_and_left_as_it_is(source: Source) -> Non
     with pytest.raises(PrepareError, match="not an empty folder"):
         source.prepare("papers")
     assert source.files() == before
-    assert json.loads((source.out / "labels.json").read_text())["numbering"] == "seed"
+    assert json.loads((source.out / "labels.json").read_text())["labels"]["head"] == NUMBERS["seed"]["head"]
 
 
 @pytest.mark.parametrize("failure", [OSError("no space left on device"), KeyboardInterrupt()])
@@ -265,14 +263,15 @@ def test_a_run_that_was_stopped_leaves_no_list(
 ) -> None:
     for name in TRAIN[:3]:
         source.add(name)
-    copy = shutil.copyfile
+    left = [2]
 
-    def copy_two(photo: Path, target: Path) -> None:
-        if TRAIN[2] in photo.name:
+    def draw_two(label_map: UInt8Map, tree: Hierarchy) -> bytes:
+        left[0] -= 1
+        if left[0] < 0:
             raise failure
-        copy(photo, target)
+        return indexed_png(label_map, tree)
 
-    monkeypatch.setattr(shutil, "copyfile", copy_two)
+    monkeypatch.setattr(common, "indexed_png", draw_two)
     with pytest.raises(PrepareError if isinstance(failure, OSError) else KeyboardInterrupt):
         source.prepare()
     assert f"gt_masks/{TRAIN[1]}.png" in source.files()
@@ -285,7 +284,8 @@ def test_a_run_that_was_stopped_leaves_no_list(
 def test_the_shipped_list_has_as_many_photos_as_expected(source: Source) -> None:
     source.add(OTHER)
     assert len(set(TRAIN)) == len(TRAIN) == source.prepare().expected["train"] == 2826
-    assert module._book()["splits"] == {"seed": {"train": 2826, "val": 707}, "official": {"train": 1716, "val": 1817}}
+    splits = common.book("pascal")["splits"]
+    assert splits == {"seed": {"train": 2826, "val": 707}, "official": {"train": 1716, "val": 1817}}
 
 
 def test_the_shipped_list_is_that_of_the_real_data(real_data: Path) -> None:
@@ -313,9 +313,9 @@ def test_the_official_split_is_vocs_lists_less_the_photos_without_people(newline
 @pytest.fixture
 def whole(source: Source, monkeypatch: pytest.MonkeyPatch) -> Source:
     """The sources of a data set that is complete with two training photos and one for validation."""
-    book = module._book()
+    book = common.book("pascal")
     book["splits"]["official"] = {"train": 2, "val": 1}
-    monkeypatch.setattr(module, "_book", lambda: book)
+    monkeypatch.setattr(pascal, "book", lambda source: book)
     for name in (FIRST, SECOND, THIRD):
         source.add(name)
     source.lists(train=[FIRST, SECOND], val=[THIRD])
@@ -326,7 +326,7 @@ def test_a_whole_data_set_is_complete(whole: Source) -> None:
     report = whole.prepare(split="official")
     assert report.complete
     assert str(report).splitlines() == [
-        f"Wrote {whole.out} (numbering seed, split official).",
+        f"Wrote {whole.out}.",
         "photos on the train list: 2 (expected: 2)",
         "photos on the val list: 1 (expected: 1)",
         "The data set is complete.",
@@ -334,11 +334,11 @@ def test_a_whole_data_set_is_complete(whole: Source) -> None:
 
 
 def test_a_photo_that_was_never_annotated_is_told_but_is_no_fault(whole: Source) -> None:
-    write_photo(whole.photos, OTHER)
+    whole.photograph(OTHER)
     report = whole.prepare(split="official")
     assert report.complete
-    assert report.unannotated == [OTHER]
-    assert f"photos without an annotation (VOC 2010 has such), left out: 1\n  {OTHER}\n" in str(report)
+    assert report.left_out == {NEVER_ANNOTATED: [OTHER]}
+    assert f"{NEVER_ANNOTATED}: 1\n  {OTHER}\n" in str(report)
 
 
 def test_what_a_mac_packs_beside_files_is_not_read(whole: Source) -> None:
@@ -507,13 +507,13 @@ def test_damaged_label_numbers_are_refused(content: bytes, tmp_path: Path, tree:
 def test_the_command_tells_the_report_and_ends_well_only_when_complete(
     whole: Source, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["prepare", "--photos", str(whole.photos), "--annotations", str(whole.annotations), "--split", "official"]
-    assert main([*words, "--out", str(whole.out)]) == 0
+    words = ["pascal", "--photos", str(whole.photos), "--annotations", str(whole.annotations), "--split", "official"]
+    command(*words, "--out", str(whole.out))
     assert "The data set is complete." in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"error: .*not an empty folder"):
-        main([*words, "--out", str(whole.out)])
+        command(*words, "--out", str(whole.out))
     whole.photo.unlink()
     with pytest.raises(SystemExit) as stop:
-        main([*words, "--out", f"{whole.out}-again"])
+        command(*words, "--out", f"{whole.out}-again")
     assert stop.value.code == 1
     assert SECOND in capsys.readouterr().out
