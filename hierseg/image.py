@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -28,6 +27,10 @@ _FEWER_PIXELS = {"WEBP": 30_000_000, "AVIF": 30_000_000, "TIFF": 50_000_000}
 _FEWER_IN_JPEG = 50_000_000  # of a progressive or CMYK one, whose coefficients libjpeg keeps
 _SCANNED = 2_500_000_000  # most pixels times scans of a progressive JPEG: some three seconds of work
 _READINGS = 8  # how many times over a decoder may read a file
+_READS_OPENING = 20_000  # times it may read before it knows the size; a photo from a camera takes a few hundred
+_READS_LOADING = 1_000_000  # times it may read then; the pixels of a PNG of `MAX_BYTES` take a tenth of that
+_JOINED = (b"Exif\0\0", b"iCCP")  # Pillow copies all EXIF for each further part of it, and unpacks every profile
+_PARTS = 100  # most of these; EXIF of a few hundred kilobytes comes in several
 _STRIP = 1_000_000  # pixels that are converted at once
 
 
@@ -70,7 +73,7 @@ def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> P
 def is_animated(path: str | Path) -> bool:
     """Tell whether a file that `open_photo` takes holds several pictures, of which it takes the first."""
     try:
-        with Image.open(FrugalReader(read_file(Path(path)), seconds=1.0), formats=_FORMATS) as image:
+        with open_frugally(read_file(Path(path)), _FORMATS, reads=_READS_OPENING) as image:
             # A phone's JPEG may hold more pictures, as previews or for depth: that is no animation.
             return image.format != "MPO" and getattr(image, "is_animated", False)
     except Exception:  # whether it opens at all is for open_photo to say
@@ -102,17 +105,20 @@ class _TooMuchReading(OSError):
 
 
 class FrugalReader(io.BytesIO):
-    """The bytes of a file, to be read a few times over and within seconds of computing.
+    """The bytes of a file, to be read a few times over and in so many reads.
 
     Otherwise a small file could have Pillow copy the same megabytes a thousand times, or walk through millions of
-    empty entries. Computing, not waiting, is counted, so that a busy machine refuses nothing.
+    empty entries. Reads are counted, not seconds, so that the same files are refused on every machine.
+
+    Attributes:
+        reads: How many more there may be.
     """
 
-    def __init__(self, data: bytes, seconds: float = 3.0) -> None:
-        """Start at the first byte, with some seconds of computing in the thread from now on."""
+    def __init__(self, data: bytes, reads: int = _READS_OPENING) -> None:
+        """Start at the first byte."""
         super().__init__(data)
+        self.reads = reads
         self._left = _READINGS * len(data) + 65_536
-        self._end = time.thread_time() + seconds
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read on, as every stream does.
@@ -122,9 +128,32 @@ class FrugalReader(io.BytesIO):
         """
         data = super().read(size)
         self._left -= len(data)
-        if self._left < 0 or time.thread_time() > self._end:
+        self.reads -= 1
+        if self._left < 0 or self.reads < 0:
             raise _TooMuchReading
         return data
+
+
+def open_frugally(data: bytes, formats: Sequence[str], reads: int = _READS_LOADING) -> Image.Image:
+    """Open an image by a `FrugalReader`; its pixels are not read yet.
+
+    Args:
+        data: A file.
+        formats: What it may be, by Pillow's names.
+        reads: How many there may be from then on.
+
+    Returns:
+        The image, to be closed.
+
+    Raises:
+        OSError: It is none of these, or a decoder reads too much.
+    """
+    if any(data.count(part) > _PARTS for part in _JOINED):
+        raise _TooMuchReading
+    reader = FrugalReader(data)
+    image = Image.open(reader, formats=formats)
+    reader.reads = reads
+    return image
 
 
 @dataclass(frozen=True)
@@ -231,7 +260,7 @@ def _from_bytes(data: bytes) -> Photo:
     try:
         if data[:2] in (b"P1", b"P2", b"P3"):  # PPM in words, which Pillow reads in Python: nobody's photo
             raise UnidentifiedImageError
-        image = Image.open(FrugalReader(data), formats=_FORMATS)
+        image = open_frugally(data, _FORMATS)
     except UnidentifiedImageError as error:
         if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
             raise PhotoError("HEIC photos cannot be opened here. Save it as JPEG and try again.") from error

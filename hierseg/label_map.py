@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from hierseg.hierarchy import UInt8Map
-from hierseg.image import MAX_PIXELS, MAX_SIDE, FrugalReader, PhotoError, read_file
+from hierseg.image import MAX_PIXELS, MAX_SIDE, PhotoError, open_frugally, read_file
 
 
 class LabelMapError(ValueError):
@@ -42,7 +41,7 @@ def open_label_map(path: str | Path) -> UInt8Map:
 
 
 def _from_image(path: Path) -> UInt8Map:
-    with Image.open(FrugalReader(read_file(path)), formats=("PNG", "GIF", "BMP", "TIFF")) as image:
+    with open_frugally(read_file(path), ("PNG", "GIF", "BMP", "TIFF")) as image:
         _check_size(path, image.height, image.width)
         if image.mode not in ("P", "L"):
             raise LabelMapError(f"{path.name} must hold one 8-bit label a pixel. Save it as an indexed PNG.")

@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 Verdict = Literal["shown", "refused", "either"]
 
 MEMORY = 700 * 2**20  # bytes that opening a file may take, with the process itself
-COMPUTING = 30  # seconds of computing, only to end what would never end
+COMPUTING = 600  # seconds of computing, only to end what would never end; the slowest takes two here
 RED, GREEN, BLUE, GREY, WHITE = (200, 40, 30), (40, 170, 60), (30, 60, 190), (128, 128, 128), (255, 255, 255)
 
 
@@ -268,7 +268,7 @@ def _jpegs() -> Iterator[Case]:
     yield case("with megabytes of comments", _after_start(sound, *[_segment(0xFE, b"x" * 65_000)] * 40))
     yield case("with an empty comment", _after_start(sound, _segment(0xFE, b"")))
     yield case("with fill bytes", _after_start(sound, b"\xff" * 1000))
-    yield case("with half a million fill bytes", _after_start(sound, b"\xff" * 500_000))
+    yield case("with half a million fill bytes", _after_start(sound, b"\xff" * 500_000), "refused")
     yield case(
         "with exif in hundreds of thousands of parts",
         _after_start(sound, _segment(0xE1, b"Exif\0\0ab") * 400_000),
@@ -406,13 +406,13 @@ def _pngs() -> Iterator[Case]:
     yield case("with a profile that swells", _in_png(_chunk(b"iCCP", b"x\0\0" + bomb)), "refused")
     yield case("with a text that swells", _in_png(_chunk(b"zTXt", b"x\0\0" + bomb)), "refused")
     once = _chunk(b"iCCP", b"x\0\0" + _zeros(1_000_000))
-    yield case("with hundreds of profiles that swell", _in_png(once * 800), "either")
+    yield case("with hundreds of profiles that swell", _in_png(once * 800), "refused")
     yield case("with pixels that swell", _png(width, height, 8, 2, _chunk(b"IDAT", zlib.compress(rows) + bomb)))
     swollen = zlib.compress(rows + bytes(100_000_000))
     yield case("with pixels for another 100 MB", _png(width, height, 8, 2, _chunk(b"IDAT", swollen)))
-    yield case("with a hundred thousand empty chunks", _in_png(_chunk(b"teXt", b"") * 100_000), "either")
+    yield case("with a hundred thousand empty chunks", _in_png(_chunk(b"teXt", b"") * 100_000), "refused")
     empty = _chunk(b"IDAT", b"")
-    yield case("with thousands of empty pixel chunks", _png(width, height, 8, 2, empty * 5000, _idat(rows)), "either")
+    yield case("with thousands of empty pixel chunks", _png(width, height, 8, 2, empty * 5000, _idat(rows)))
     yield case("with a wrong checksum", _encode(IMAGE, "PNG").replace(b"IHDR", b"IHDR", 1)[:29] + bytes(99), "refused")
     yield case("without an end", _encode(IMAGE, "PNG")[:-12], "either")
     yield case("with words where its transparency is", _in_png(_chunk(b"tEXt", b"transparency\0clear")), "either")
@@ -584,7 +584,7 @@ def _bmps_and_ppms() -> Iterator[Case]:
     yield case("ppm in words", b"P3\n2 1 255\n1 2 3 4 5 6\n", "refused")
     yield case("ppm in words, all comments", b"P3\n2 1 255\n" + b"#\n" * 500_000, "refused")
     yield case("ppm of odd depth", b"P5 2 1 100\n" + bytes([0, 100]), picture=np.array([[[0] * 3, [255] * 3]]))
-    yield case("ppm of odd depth and a megapixel", b"P5 1000 1000 100\n" + bytes(1_000_000), "either", None)
+    yield case("ppm of odd depth and 1.1 megapixels", b"P5 1100 1000 100\n" + bytes(1_100_000), "refused")
 
 
 def _large() -> Iterator[Case]:

@@ -16,6 +16,7 @@ import pytest
 from hierseg.hierarchy import Hierarchy
 from hierseg.losses import ACTIVATION_OF
 from hierseg.metrics import Calibration, PhotoCounts
+from tests.rounding import assert_figures
 from tests.server import REPOSITORY
 from train import plots
 from train.__main__ import main
@@ -358,7 +359,7 @@ def test_the_committed_report_is_that_of_the_committed_results(tmp_path: Path) -
             assert words == others
             np.testing.assert_allclose(numbers, expected, atol=0.01)
         else:
-            assert made == committed
+            assert_figures(made, committed)
 
 
 def drawing(svg: str) -> tuple[list[str], list[float]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
-import re
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,13 @@ from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from hierseg.image import open_photo
 from hierseg.predictor import Predictor
 from hierseg.visualize import overlay
-from tests.server import REPOSITORY
+from tests.rounding import TURNED, assert_labels
+from tests.server import REPOSITORY, Visitor, file
 
 pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
 
@@ -39,13 +43,13 @@ def test_api_gives_what_the_library_gives(client: Client, checkpoint: str, level
     labels = prediction.at_level(level)
     with Image.open(mask) as image:
         assert image.mode == "P"
-        np.testing.assert_array_equal(np.array(image), labels)
+        assert_labels(np.array(image), prediction, level)
     with Image.open(picture) as image:
         # JPEG changes colours a little; a missing overlay would be as far off as the bare photo is.
         expected = overlay(photo, labels, prediction.hierarchy, 0.5).astype(int)
         error = np.abs(np.array(image.convert("RGB")) - expected).mean()
         assert error < 0.6 * np.abs(photo - expected).mean()
-    assert areas["areas"]["head"] == pytest.approx(prediction.summary()["areas"]["head"])
+    assert areas["areas"]["head"] == pytest.approx(prediction.summary()["areas"]["head"], abs=TURNED)
 
 
 @pytest.mark.parametrize(
@@ -67,11 +71,12 @@ def test_api_compares_like_the_library(client: Client, tmp_path: Path) -> None:
     np.save(tmp_path / "truth.npy", first)
     truth = handle_file(str(tmp_path / "truth.npy"))
     picture, figures = client.predict(handle_file(str(PHOTO)), "parts", truth, api_name="/compare")
-    assert figures["differ"]["share_of_photo"] == pytest.approx((first != second).mean())
-    assert figures["checkpoints"]["bce"]["iou"]["levels"] == {"body": 1, "upper-lower": 1, "parts": 1}
-    assert 0 < figures["checkpoints"]["ftm"]["iou"]["levels"]["parts"] < 1
+    assert figures["differ"]["share_of_photo"] == pytest.approx((first != second).mean(), abs=TURNED)
+    ious = figures["checkpoints"]["bce"]["iou"]["levels"]
+    assert ious == pytest.approx({"body": 1, "upper-lower": 1, "parts": 1}, abs=0.01)
+    assert 0 < figures["checkpoints"]["ftm"]["iou"]["levels"]["parts"] < 0.98
     assert figures["checkpoints"]["ftm"]["areas"]["head"] == pytest.approx(
-        predictions["ftm"].summary()["areas"]["head"]
+        predictions["ftm"].summary()["areas"]["head"], abs=TURNED
     )
     with Image.open(picture) as image:
         grey = np.ptp(np.array(image.convert("RGB")).astype(int), axis=2) < 24
@@ -208,12 +213,32 @@ def test_the_viewer_says_that_it_is_at_work_until_the_result_is_there(page: Page
     assert states[-1] == "ready"
 
 
-def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page, browser: Browser, address: str) -> None:
-    others = [browser.new_page() for _ in range(3)]
-    for other in others:
-        other.set_default_timeout(120_000)
-        other.goto(address)
-        other.locator("#photo input[type=file]").first.wait_for(state="attached")
+@contextlib.contextmanager
+def busy(address: str) -> Iterator[None]:
+    """Have others wait in the queue all the time, however fast it moves."""
+    full, enough = threading.Event(), threading.Event()
+
+    def wait_in_line() -> None:
+        with Visitor(address) as other:
+            photo = file(other.upload(PHOTO.read_bytes()))
+            while not enough.is_set():
+                if other.http.get("/gradio_api/queue/status").json()["queue_size"] < 4:
+                    other.join("show", photo, None)
+                else:
+                    full.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        others = pool.submit(wait_in_line)
+        try:
+            while not full.wait(1):
+                assert others.running()
+            yield
+        finally:
+            enough.set()
+        others.result()
+
+
+def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page, address: str) -> None:
     page.evaluate(
         """() => {
           window.said = [];
@@ -221,15 +246,11 @@ def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page, br
           new MutationObserver(() => window.said.push(message.textContent)).observe(message, { childList: true });
         }"""
     )
-    for waiting in (*others, page):
-        waiting.locator("#photo input[type=file]").first.set_input_files(PHOTO)
-    for waiting in (*others, page):
-        waiting.locator("#viewer .viewer[data-state=ready]").wait_for()
-    assert any(
-        re.match(r"Others came first: yours is number \d of \d in the queue", said) for said in page.evaluate("said")
-    )
-    for other in others:
-        other.close()
+    with busy(address):
+        page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
+        words = "/Others came first: yours is number [0-9] of [0-9] in the queue/"
+        page.wait_for_function(f"window.said.some((words) => {words}.test(words))")
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
 
 
 def test_a_ground_truth_of_another_photo_is_refused_with_a_sentence(page: Page, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from hierseg.network import TorchNetwork
 from hierseg.predictor import Look, Prediction, Predictor, predict_all, segment
 from hierseg.second_look import Window
 from tests.networks import head_of, warmed_up
+from tests.rounding import HAIR, assert_labels, firm
 
 
 @pytest.fixture(scope="module")
@@ -326,19 +327,21 @@ def test_labels_and_confidence_are_those_of_the_whole_although_decoded_in_strips
 ) -> None:
     prediction = data.draw(predictions(tree))
     threshold, certainty = data.draw(st.none() | st.floats(0, 1)), data.draw(st.just(0.0) | st.floats(0, 1))
-    whole = decode(prediction.scores, tree, prediction.threshold if threshold is None else threshold, certainty)
+    cut = prediction.threshold if threshold is None else threshold
+    whole = decode(prediction.scores, tree, cut, certainty)
     with strips_of(strip):
         decoded = prediction.decoded(threshold, certainty)
-    assert np.array_equal(decoded.labels, whole.labels)
-    np.testing.assert_allclose(decoded.confidence, whole.confidence, rtol=0, atol=1e-6)
+    sure = firm(prediction.scores, tree, cut, certainty)
+    assert np.array_equal(decoded.labels[sure], whole.labels[sure])
+    np.testing.assert_allclose(decoded.confidence, whole.confidence, rtol=0, atol=HAIR)
 
 
 def test_a_photo_of_several_strips_is_decoded_like_the_whole(lively: Predictor) -> None:
     prediction = lively.predict(photo_of(1100, 1000))
     assert len(list(prediction.strips())) > 2
     whole = decode(prediction.scores, prediction.hierarchy, prediction.threshold)
-    assert np.array_equal(prediction.labels, whole.labels)
-    np.testing.assert_allclose(prediction.confidence, whole.confidence, rtol=0, atol=1e-6)
+    assert_labels(whole.labels, prediction, hair=HAIR)
+    np.testing.assert_allclose(prediction.confidence, whole.confidence, rtol=0, atol=HAIR)
 
 
 @pytest.mark.parametrize(("height", "width", "pixels"), [(10, 7, 20), (10, 7, 70), (10, 7, 1), (1, 50, 8), (50, 1, 8)])
@@ -431,7 +434,8 @@ def test_violations_are_nodes_above_half_below_a_parent_that_is_not(
     with strips_of(strip):
         broken = prediction.violations()
     on = prediction.scores > 0.5
-    for row, column in np.ndindex(broken.shape):
+    close = (np.abs(prediction.scores - 0.5) < HAIR).any(axis=0)
+    for row, column in np.argwhere(~close):
         pairs = [
             (on[node, row, column], on[parent, row, column]) for node, parent in enumerate(tree.parents) if parent >= 0
         ]

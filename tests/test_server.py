@@ -734,7 +734,7 @@ def test_a_signal_amid_a_request_ends_the_server_and_leaves_no_file(tmp_path: Pa
         with one.http.stream("GET", f"/gradio_api/heartbeat/{one.session}") as heartbeat:  # as an open page holds it
             next(heartbeat.iter_raw())
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=60) == 0
+            assert process.wait() == 0
     assert list(uploads.iterdir()) == []
 
 
@@ -747,8 +747,6 @@ def test_the_page_works_on_one_core_without_optional_packages_and_without_bf16(t
     for name in ABSENT:
         _touch(tmp_path / "absent" / f"{name}.py", b"raise ModuleNotFoundError")
     small_page(site, REPOSITORY / "checkpoints" / "bce.safetensors")
-    for name in ("bce", "ftm"):
-        (site / "checkpoints" / f"{name}.onnx").write_bytes((REPOSITORY / "checkpoints" / "bce.onnx").read_bytes())
     for path in (site / "checkpoints", *(site / "checkpoints").iterdir()):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for path in (site / "checkpoints", *(site / "checkpoints").iterdir())}

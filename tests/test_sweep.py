@@ -28,8 +28,11 @@ from hierseg.hierarchy import Hierarchy
 from hierseg.losses import ACTIVATION_OF
 from hierseg.losses import LOSSES as ALL_LOSSES
 from hierseg.model import ModelSpec
+from hierseg.network import TorchNetwork
+from hierseg.predictor import segment
 from tests.data import VOID, write_dataset
 from tests.networks import head_of, warmed_up
+from tests.rounding import firm
 from tests.trees import hierarchies, is_leaf, node_and_above, score_maps
 from train.__main__ import main
 from train.dataset import Example, load_examples, read_ids
@@ -46,7 +49,7 @@ NAMES = {"focal_tree_min-0", "leaf_cross_entropy-0"}
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Compute with one thread, as the processes started here do: sums in another order differ in the last bit."""
+    """Compute with one thread: on arrays this small more of them only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -246,12 +249,16 @@ def test_a_run_that_fails_is_named_after_the_others_are_done(
     assert contents(tmp_path) == {name: expected[name] for name in expected if name.startswith(LOSSES[1])}
 
 
-def test_a_killed_grid_goes_on_exactly_where_it_was(grid: Path, recipe: Recipe, data: Path, tmp_path: Path) -> None:
+def test_a_killed_grid_goes_on_exactly_where_it_was(recipe: Recipe, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "grid.yaml"
     file.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
-    options = ["--losses", *LOSSES, "--seeds", "0", "--recipe", file, "--data", data]
-    folders = ["--runs", tmp_path / "runs", "--out", tmp_path / "out"]
-    command = [sys.executable, "-m", "train", "sweep", *map(str, options + folders)]
+
+    def sweep_in(folder: Path) -> list[str]:
+        options = ["--losses", *LOSSES, "--seeds", "0", "--recipe", file, "--data", data]
+        folders = ["--runs", folder / "runs", "--out", folder / "out"]
+        return [sys.executable, "-m", "train", "sweep", *map(str, options + folders)]
+
+    undisturbed, command = sweep_in(tmp_path / "undisturbed"), sweep_in(tmp_path)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(
         command,
@@ -275,7 +282,9 @@ def test_a_killed_grid_goes_on_exactly_where_it_was(grid: Path, recipe: Recipe, 
 
     resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert resumed.stdout.startswith("1 of 2 runs are done.\n")
-    assert contents(tmp_path / "out") == contents(grid / "out")
+    # The same to the last bit, as only processes of the same kind have it.
+    subprocess.run(undisturbed, env=environment, capture_output=True, check=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed" / "out")
 
 
 def test_the_command_says_what_is_wrong(
@@ -319,14 +328,22 @@ def test_a_measured_network_has_the_figures_that_evaluate_gives_it(
     thresholds = {"nodes": 0.4, "path": 0.35, "flat": 0.5}
     counts, calibration = measure(model, card, examples, thresholds)
     found = {key: values[0] for key, values in figures(counts.arrays(), tree).items()}
-    evaluation = evaluate(
-        model, checkpoint.with_threshold(card, 0.35), examples, flip=False, second_look=False, progress=False
-    )
+    once = {"flip": False, "second_look": False}
+    evaluation = evaluate(model, checkpoint.with_threshold(card, 0.35), examples, progress=False, **once)
     summary = evaluation.summary()
+    # Decoded from scores here and from means of paths there: where two paths all but tie, either may come out. Such a
+    # pixel, its confidence and whether it is right go from one bin to another on every level.
+    scores = [
+        segment(TorchNetwork(model, card.spec, hierarchy=tree), card, each.photo, **once).scores for each in examples
+    ]
+    ties = sum(np.count_nonzero(~firm(each, tree, 0.35)) for each in scores)
+    assert ties < 5
     assert found["violations"] == pytest.approx(summary["violations"]["raw"])
-    np.testing.assert_array_equal(calibration.bins, evaluation.calibration.bins)
+    moved = np.abs(calibration.bins - evaluation.calibration.bins).sum()
+    assert moved <= 6 * len(tree.levels) * ties + 1e-3
     for level in tree.levels:
-        assert found[f"path/iou/{level}"] == pytest.approx(summary["dataset_iou"]["levels"][level])
+        expected = summary["dataset_iou"]["levels"][level]
+        assert found[f"path/iou/{level}"] == pytest.approx(expected, abs=1e-3 * ties + 1e-6)
         assert found[f"seed/photo_iou/{level}"] == pytest.approx(summary["seed_iou"]["levels"][level])
     assert len({round(found[f"{name}/iou/parts"], 6) for name in ("seed", *DECODINGS)}) == 4
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from hierseg.hierarchy import Hierarchy
 from hierseg.model import ModelError, ModelSpec, build
 from hierseg.triplet import WithTriplet, draw, rising, tree_distances, tree_triplet
+from tests.rounding import EPSILON
 from tests.trees import hierarchies, label_maps, node_and_above
 
 
@@ -71,7 +72,8 @@ def test_the_loss_is_that_of_plain_loops(data: st.DataObject, pixels: int, seed:
     labels = torch.from_numpy(data.draw(label_maps(tree, (2, 3, 4))))
     features = torch.randn(2, 5, 3, 4, generator=generator(seed))
     found = tree_triplet(features, labels, tree, pixels, generator(seed))
-    assert float(found) == pytest.approx(twin(features, labels, tree, pixels, seed), abs=1e-6)
+    # Some float32 steps on values of at most 2, and a mean.
+    assert float(found) == pytest.approx(twin(features, labels, tree, pixels, seed), abs=32 * EPSILON)
 
 
 @given(hierarchies())

@@ -1,0 +1,81 @@
+"""What rounding may change: the last bits of sums of float32 are as processor, threads and shapes would have them."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from hierseg.hierarchy import BoolMask, Hierarchy
+from hierseg.predictor import Prediction
+
+EPSILON = float(np.finfo(np.float32).eps)
+HAIR = 8 * EPSILON  # so far apart two scores may come out that are made of one network's output in other steps
+APART = 2e-5  # and those of networks that another engine or process runs: sums of hundreds, layer after layer
+TURNED = 1e-3  # share of a photo's pixels that may be decoded otherwise for that; see `assert_labels`
+
+
+def firm(
+    scores: npt.NDArray[np.float32], tree: Hierarchy, threshold: float, certainty: float = 0.0, hair: float = HAIR
+) -> BoolMask:
+    """Tell which pixels are decoded the same though every score moves by a hair.
+
+    Args:
+        scores: Node scores, float32 (N, H, W).
+        tree: The tree.
+        threshold: As for `decoding.decode`.
+        certainty: As for `decoding.decode`.
+        hair: How far scores may move.
+
+    Returns:
+        Mask, bool (H, W). False where a score is so near to what it is compared with that either may come out.
+    """
+    means = np.sort([scores[list(path)].mean(axis=0, dtype=np.float64) for path in tree.paths], axis=0)
+    best = means[-1]
+    second = means[-2] if len(means) > 1 else np.full_like(best, -np.inf)
+    somebody = best > threshold
+    firm = (np.abs(best - threshold) > hair) & (~somebody | (best - second > 2 * hair))
+    if certainty > 0:
+        firm &= ~somebody | (np.abs(scores - np.float32(certainty)) > hair).all(axis=0)
+    return np.asarray(firm)
+
+
+def assert_labels(
+    found: npt.NDArray[np.uint8],
+    prediction: Prediction,
+    level: str | None = None,
+    threshold: float | None = None,
+    certainty: float = 0.0,
+    hair: float = APART,
+) -> None:
+    """Check that labels are those of a prediction wherever rounding cannot change them, which is nearly everywhere.
+
+    Args:
+        found: Labels, uint8 (H, W).
+        prediction: Of the same photo by the same network, perhaps in another process.
+        level: Name of the level they are of; None for the leaves.
+        threshold: As for `Prediction.decoded`.
+        certainty: As for `Prediction.decoded`.
+        hair: How far scores may move.
+    """
+    tree = prediction.hierarchy
+    cut = prediction.threshold if threshold is None else threshold
+    sure = firm(prediction.scores, tree, cut, certainty, hair)
+    assert sure.mean() > 1 - TURNED
+    expected = prediction.at_level(level or tree.level_names[-1], threshold, certainty)
+    assert found.shape == expected.shape
+    np.testing.assert_array_equal(found[sure], expected[sure])
+
+
+def assert_figures(found: str, expected: str) -> None:
+    """Check that two texts have the same words and whole numbers, and decimals that differ by rounding alone.
+
+    A pixel that turns changes a figure of three decimals by one or two in the last place, and so may another order of
+    summing.
+    """
+    decimal = r"(\d*\.\d+)"
+    (*words,), (*others,) = re.split(decimal, found), re.split(decimal, expected)
+    assert words[::2] == others[::2]
+    for one, other in zip(words[1::2], others[1::2], strict=True):
+        assert abs(float(one) - float(other)) < 2.5 * 0.1 ** len(other.partition(".")[2]), (one, other)
