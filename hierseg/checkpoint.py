@@ -44,18 +44,18 @@ class Card:
         hierarchy: The tree whose nodes are the network's channels.
         title: Name that people see, for instance "Focal-Tree-Min".
         threshold: Decoding threshold chosen for these weights.
-        calibration: Slope and intercept of each node, see `hierseg.calibration`; None where it was not calibrated.
         record: How it was made: loss, recipe, data split and its hash, figures with their protocol.
         version: Version of the code that wrote it.
+        calibration: Slope and intercept of each node, see `hierseg.calibration`; None where it was not calibrated.
     """
 
     spec: ModelSpec
     hierarchy: Hierarchy
     title: str
     threshold: float = 0.5
-    calibration: Calibration | None = None
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
     version: str = __version__
+    calibration: Calibration | None = None
 
 
 def with_threshold(card: Card, threshold: float) -> Card:
