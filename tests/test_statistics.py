@@ -22,12 +22,19 @@ Photo = tuple[np.ndarray, np.ndarray, np.ndarray]  # node scores, decoded labels
 
 @st.composite
 def photos_of(draw: st.DrawFn, tree: Hierarchy, least: int = 1) -> list[Photo]:
-    """Draw scores, decoded and true labels of some photos of different sizes; void is in the truth only."""
+    """Draw scores, decoded and true labels of some photos of different sizes.
+
+    Void is in the truth only, whose labels are of leaves: those of the study know all or nothing of a pixel.
+    """
+    inner = [label for label, children in zip(tree.labels, tree.children, strict=True) if children]
+
+    def photo(shape: tuple[int, int]) -> Photo:
+        truth = draw(label_maps(tree, shape))
+        truth[np.isin(truth, inner)] = tree.void
+        return draw(score_maps(tree, shape)), draw(label_maps(tree, shape, void=False)), truth
+
     shapes = draw(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=least, max_size=4))
-    return [
-        (draw(score_maps(tree, shape)), draw(label_maps(tree, shape, void=False)), draw(label_maps(tree, shape)))
-        for shape in shapes
-    ]
+    return [photo(shape) for shape in shapes]
 
 
 def table_of(tree: Hierarchy, photos: list[Photo]) -> dict[str, np.ndarray]:
