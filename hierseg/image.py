@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -134,7 +134,7 @@ class FrugalReader(io.BytesIO):
         return data
 
 
-def open_frugally(data: bytes, formats: Sequence[str], reads: int = _READS_LOADING) -> Image.Image:
+def open_frugally(data: bytes, formats: tuple[str, ...], reads: int = _READS_LOADING) -> Image.Image:
     """Open an image by a `FrugalReader`; its pixels are not read yet.
 
     Args:

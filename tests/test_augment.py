@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.data import BACKGROUND, COLORS, TORSO, VOID, draw_person
 from train.augment import Augmenter, paste_people, plain_surface
-from train.dataset import Example
 from train.batches import Crops
+from train.dataset import Example
 from train.recipe import Augment, Crop
 
 SIZE = 64
