@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from tqdm import tqdm
 
-from hierseg import __version__
+from hierseg import __version__, checkpoint
 from hierseg.checkpoint import CheckpointError, write_atomically
 from hierseg.hierarchy import HierarchyError
 from hierseg.image import PhotoError, open_photo
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     from hierseg.predictor import Predictor  # torch takes seconds; --help and wrong arguments should not
 
     try:
-        predictor = Predictor(options.checkpoint)
+        predictor = Predictor(options.checkpoint or _best(checkpoint.default_folder()))
         predictor.card.hierarchy.level_depth(options.level)
         options.out.mkdir(parents=True, exist_ok=True)
     except (CheckpointError, HierarchyError, OSError) as error:
@@ -59,6 +59,17 @@ def main(arguments: list[str] | None = None) -> int:
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _best(folder: Path) -> Path:
+    """Return the checkpoint of a folder that is best on validation."""
+    from hierseg.predictor import best_first
+
+    known = checkpoint.available(folder)
+    if not known:
+        raise CheckpointError(f"There is no checkpoint in {folder}. Name a file with --checkpoint.")
+    best, *_ = best_first({name: checkpoint.read_card(path) for name, path in known.items()})
+    return known[best]
 
 
 def _segment(predictor: Predictor, source: Path, target: Path, options: argparse.Namespace) -> None:
@@ -107,7 +118,7 @@ def _targets(photos: list[tuple[Path, Path]], out: Path) -> Iterator[tuple[Path,
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hierseg", description="Segment people in photos along a tree.")
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER")
-    parser.add_argument("--checkpoint", default="ftm", help="bce, ftm, or a file (default: %(default)s)")
+    parser.add_argument("--checkpoint", help="a name, such as ftm, or a file (default: the one best on validation)")
     parser.add_argument("--level", default="parts", help="body, upper-lower or parts (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("hierseg-out"), help="where to write (default: %(default)s)")
     parser.add_argument("--opacity", type=_share, default=0.55, help="of the colours, 0 to 1 (default: %(default)s)")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -366,3 +368,24 @@ def predict_all(
         name: segment(each.network, each.card, pixels, flip=flip, second_look=second_look, canvases=canvases)
         for name, each in predictors.items()
     }
+
+
+def best_first(cards: Mapping[str, Card]) -> list[str]:
+    """Order checkpoints by the data-set IoU that their own records give for the validation photos.
+
+    Args:
+        cards: What each checkpoint says of itself, by name.
+
+    Returns:
+        Their names: the highest mean over levels first, those without recorded figures last, equals by name.
+    """
+    return sorted(cards, key=lambda name: (-_validation_iou(cards[name]), name))
+
+
+def _validation_iou(card: Card) -> float:
+    """Return the mean over levels of a checkpoint's recorded data-set IoU; minus infinity where it records none."""
+    try:
+        iou = statistics.fmean(card.record["figures"]["dataset_iou"]["levels"].values())
+    except (KeyError, TypeError, AttributeError, ValueError):  # whoever wrote the file decides what is in a record
+        return -math.inf
+    return iou if math.isfinite(iou) else -math.inf

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.conftest import CHROMIUM_FLAGS
 from tests.server import REPOSITORY, running_page
-from tests.test_viewer import FILM, choose, slide
+from tests.test_viewer import BEST, FILM, choose, slide
 
 DOCS = REPOSITORY / "docs"
 EXAMPLES = REPOSITORY / "examples"
@@ -77,7 +77,7 @@ def truth(page: Page) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(download.value.path(), folder, "zip")
         page.locator("#ground-truth button").first.click()
-        page.locator("#ground-truth input[type=file]").set_input_files(Path(folder, "bce", "mask-parts.png"))
+        page.locator("#ground-truth input[type=file]").set_input_files(Path(folder, BEST, "mask-parts.png"))
         page.locator("#viewer .truth tbody tr").first.wait_for()
 
 

@@ -16,31 +16,69 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import numpy as np
+import torch
 from PIL import Image
 
+from hierseg import checkpoint
+from hierseg.hierarchy import Hierarchy
+from hierseg.model import ModelSpec
+from tests.networks import head_of, warmed_up
 from train.export import export
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")
 
 
+TITLES = {"bce": "BCE", "ftm": "Focal-Tree-Min", "leaf": "Softmax over leaves"}
+IOUS = {"bce": 0.6, "leaf": 0.7}  # what tiny checkpoints record, so that the best is neither the first nor the last
+
+
+def tiny_checkpoints(folder: Path, spec: ModelSpec, tree: Hierarchy) -> dict[str, Path]:
+    """Write and export three checkpoints whose random networks answer differently; return them by name."""
+    checkpoints = {name: folder / f"{name}.safetensors" for name in TITLES}
+    for seed, (name, path) in enumerate(checkpoints.items()):
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            network, noise = warmed_up(spec)
+            head = head_of(network)
+            head.weight.copy_(torch.randn_like(head.weight))
+            head.bias.copy_(-network(noise).mean((0, 2, 3)))
+        levels = dict.fromkeys(tree.level_names, IOUS[name]) if name in IOUS else {}
+        record = {"figures": {"dataset_iou": {"levels": levels}}}
+        checkpoint.save(path, network, checkpoint.Card(spec, tree, TITLES[name], 0.55, record=record))
+        export(path)
+    return checkpoints
+
+
 def small_page(folder: Path, checkpoint: Path) -> Path:
     """Make a folder with the real app.py whose checkpoints, bce and ftm, are a tiny one, which takes no time to run."""
+    page_of(folder, {"bce": checkpoint})
+    for path in list((folder / "checkpoints").iterdir()):
+        shutil.copy(path, path.with_stem("ftm"))
+    return folder
+
+
+def page_of(folder: Path, checkpoints: Mapping[str, Path]) -> Path:
+    """Make a folder with the real app.py that serves some checkpoints, by name."""
     shutil.copytree(REPOSITORY / "hierseg", folder / "hierseg", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("app.py", "examples/camera.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, folder / name)
     (folder / "checkpoints").mkdir()
-    first = shutil.copy(checkpoint, folder / "checkpoints" / "bce.safetensors")
-    for path in (first, export(first)):  # as the real ones, it does without PyTorch
-        shutil.copy(path, path.with_stem("ftm"))
+    for name, path in checkpoints.items():
+        target = shutil.copy(path, folder / "checkpoints" / f"{name}.safetensors")
+        exported = path.with_suffix(".onnx")  # as the real ones, it does without PyTorch
+        if exported.is_file():
+            shutil.copy(exported, target.with_suffix(".onnx"))
+        else:
+            export(target)
     return folder
 
 
@@ -100,7 +138,7 @@ def running_server(
         if process.poll() is not None:
             print(f"The server had ended, with {process.returncode}:", *said[-50:], sep="\n")
         process.terminate()
-        process.wait(timeout=60)
+        process.wait()
         if reader.is_alive():
             reader.join()
         process.stdout.close()

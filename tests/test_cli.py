@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hierseg import checkpoint
+from hierseg.checkpoint import Card
 from hierseg.cli import main
-from hierseg.predictor import Predictor
+from hierseg.hierarchy import Hierarchy
+from hierseg.model import ModelSpec
+from hierseg.predictor import Predictor, best_first
 from tests.server import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
@@ -31,6 +37,42 @@ def test_writes_overlay_mask_and_json_of_each_photo(tiny_checkpoint: Path, tmp_p
     told = json.loads((tmp_path / "camera.json").read_text())
     assert told["checkpoint"] == "tiny" and told["level"] == "body"
     assert told["areas"] == json.loads(json.dumps(prediction.summary()["areas"]))
+
+
+def card(spec: ModelSpec, tree: Hierarchy, *figures: Any) -> Card:
+    levels = dict(zip(tree.level_names, figures, strict=False))
+    return Card(spec, tree, "Tiny", record={"figures": {"dataset_iou": {"levels": levels}}} if figures else {})
+
+
+def test_the_best_on_validation_comes_first_and_equals_by_name(tiny_spec: ModelSpec, tree: Hierarchy) -> None:
+    figures = {"c": (0.8, 0.7, 0.6), "a": (), "e": (0.9, 0.9, 0.4), "b": (), "d": (0.6, 0.7, 0.8)}
+    cards = {name: card(tiny_spec, tree, *values) for name, values in figures.items()}
+    assert best_first(cards) == ["e", "c", "d", "a", "b"]
+    assert best_first({name: cards[name] for name in "ba"}) == ["a", "b"]
+
+
+@pytest.mark.parametrize("record", [{}, {"figures": None}, {"figures": {"dataset_iou": {"levels": {}}}}])
+@pytest.mark.parametrize("figures", [(math.nan, 1.0, 1.0), (None, 1.0, 1.0), ("1", "1", "1")])
+def test_figures_that_are_none_rank_last(
+    tiny_spec: ModelSpec, tree: Hierarchy, record: dict[str, Any], figures: tuple[Any, ...]
+) -> None:
+    cards = {"a": Card(tiny_spec, tree, "Tiny", record=record), "b": card(tiny_spec, tree, *figures)}
+    assert best_first(cards | {"c": card(tiny_spec, tree, 0.0, 0.0, 0.0)}) == ["c", "a", "b"]
+
+
+def test_without_a_name_the_best_on_validation_is_taken(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "checkpoints"
+    monkeypatch.setattr(checkpoint, "default_folder", lambda: folder)
+    assert main([str(EXAMPLES / "camera.jpg"), "--out", str(tmp_path)]) == 2
+    assert "There is no checkpoint in" in capsys.readouterr().err
+    model, tiny = checkpoint.load(tiny_checkpoint)
+    for name, figures in {"one": (0.5, 0.5, 0.5), "two": (0.6, 0.6, 0.6), "aaa": ()}.items():
+        made = card(tiny.spec, tiny.hierarchy, *figures)
+        checkpoint.save(folder / f"{name}.safetensors", model, made)
+    assert main([str(EXAMPLES / "camera.jpg"), "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "camera.json").read_text())["checkpoint"] == "two"
 
 
 def test_finishes_the_rest_and_names_what_failed(

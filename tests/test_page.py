@@ -23,6 +23,7 @@ from hierseg.predictor import Predictor
 from hierseg.visualize import overlay
 from tests.rounding import TURNED, assert_labels
 from tests.server import REPOSITORY, Visitor, file
+from tests.test_viewer import BEST, CARDS, SECOND
 
 pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
 
@@ -65,24 +66,56 @@ def test_api_refuses_wrong_choices_with_a_sentence(client: Client, arguments: tu
         client.predict(handle_file(str(PHOTO)), *arguments, api_name="/segment")
 
 
-def test_api_compares_like_the_library(client: Client, tmp_path: Path) -> None:
-    predictions = {name: Predictor(name).predict(PHOTO) for name in ("bce", "ftm")}
-    first, second = (prediction.labels for prediction in predictions.values())
+@pytest.mark.parametrize(
+    ("named", "pair"),
+    [
+        ({}, (BEST, SECOND)),
+        ({"first": SECOND}, (SECOND, BEST)),
+        ({"second": BEST}, (SECOND, BEST)),
+        ({"first": "ftm", "second": "bce"}, ("ftm", "bce")),
+    ],
+    ids=str,
+)
+def test_api_compares_like_the_library(
+    client: Client, tmp_path: Path, named: dict[str, str], pair: tuple[str, str]
+) -> None:
+    one, other = (Predictor(name).predict(PHOTO) for name in pair)
+    first, second = one.labels, other.labels
     np.save(tmp_path / "truth.npy", first)
     truth = handle_file(str(tmp_path / "truth.npy"))
-    picture, figures = client.predict(handle_file(str(PHOTO)), "parts", truth, api_name="/compare")
+    picture, figures = client.predict(handle_file(str(PHOTO)), "parts", truth, **named, api_name="/compare")
+    assert tuple(figures["checkpoints"]) == pair
     assert figures["differ"]["share_of_photo"] == pytest.approx((first != second).mean(), abs=TURNED)
-    ious = figures["checkpoints"]["bce"]["iou"]["levels"]
+    only_first = ((first != 0) & (second == 0)).mean()
+    assert figures["differ"][f"only_{pair[0]}"] == pytest.approx(only_first, abs=TURNED)
+    ious = figures["checkpoints"][pair[0]]["iou"]["levels"]
     assert ious == pytest.approx({"body": 1, "upper-lower": 1, "parts": 1}, abs=0.01)
-    assert 0 < figures["checkpoints"]["ftm"]["iou"]["levels"]["parts"] < 0.98
-    assert figures["checkpoints"]["ftm"]["areas"]["head"] == pytest.approx(
-        predictions["ftm"].summary()["areas"]["head"], abs=TURNED
+    assert 0 < figures["checkpoints"][pair[1]]["iou"]["levels"]["parts"] < 0.98
+    assert figures["checkpoints"][pair[1]]["areas"]["head"] == pytest.approx(
+        other.summary()["areas"]["head"], abs=TURNED
     )
     with Image.open(picture) as image:
         grey = np.ptp(np.array(image.convert("RGB")).astype(int), axis=2) < 24
     assert grey[first == second].mean() > 0.95  # elsewhere the photo has lost its colours
-    without = client.predict(handle_file(str(PHOTO)), "body", None, api_name="/compare")[1]
-    assert "iou" not in without["checkpoints"]["bce"]
+
+
+def test_a_comparison_without_a_ground_truth_or_names_is_of_the_best_two(client: Client, address: str) -> None:
+    figures = client.predict(handle_file(str(PHOTO)), "body", None, api_name="/compare")[1]
+    assert set(figures["checkpoints"]) == {BEST, SECOND}
+    assert "iou" not in figures["checkpoints"][BEST]
+    with Visitor(address) as visitor:  # Gradio's client fills in what is left out; other programs send what they have
+        kind, answer = visitor.call("compare", file(visitor.upload(PHOTO.read_bytes())), "body", None)
+    assert kind == "complete"
+    assert answer[1] == figures
+
+
+@pytest.mark.parametrize(
+    ("pair", "sentence"),
+    [(("bce", "bce"), "two checkpoints must differ"), (("bce", "nothing"), "nothing is not in the list of choices")],
+)
+def test_api_refuses_a_comparison_of_one_with_a_sentence(client: Client, pair: tuple[str, str], sentence: str) -> None:
+    with pytest.raises(AppError, match=sentence):
+        client.predict(handle_file(str(PHOTO)), "parts", None, *pair, api_name="/compare")
 
 
 def test_the_same_photo_twice_gives_files_of_their_own(address: str) -> None:
@@ -100,9 +133,10 @@ def test_the_same_photo_twice_gives_files_of_their_own(address: str) -> None:
 def test_api_names_what_can_be_chosen(client: Client) -> None:
     described = client.view_api(return_format="dict")["named_endpoints"]
     assert set(described) == {"/segment", "/compare"}
-    types = {entry["parameter_name"]: entry["python_type"]["type"] for entry in described["/segment"]["parameters"]}
-    assert types["level"] == "Literal['body', 'upper-lower', 'parts']"
-    assert types["checkpoint"] == "Literal['bce', 'ftm']"
+    parameters = {entry["parameter_name"]: entry for entry in described["/segment"]["parameters"]}
+    assert parameters["level"]["python_type"]["type"] == "Literal['body', 'upper-lower', 'parts']"
+    assert parameters["checkpoint"]["parameter_default"] == BEST
+    assert set(parameters["checkpoint"]["type"]["enum"]) == set(CARDS)
 
 
 def test_api_refuses_what_is_not_a_photo_with_a_sentence(client: Client, tmp_path: Path) -> None:

@@ -17,22 +17,25 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Page, Request, expect
 
+from hierseg.checkpoint import available, default_folder, read_card
 from hierseg.decoding import best_paths
 from hierseg.hierarchy import Hierarchy
 from hierseg.image import open_photo
 from hierseg.metrics import DatasetIoU
-from hierseg.predictor import Prediction, Predictor
+from hierseg.predictor import Prediction, Predictor, best_first
 from hierseg.web.payload import shrink
 from tests.server import REPOSITORY
 
 pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
 
 PHOTO = REPOSITORY / "examples" / "astronaut.jpg"  # 512 by 512: shown as it is, so that nothing is resized
+CARDS = {name: read_card(path) for name, path in available(default_folder()).items()}
+BEST, SECOND, *_ = best_first(CARDS)  # shown first, and compared where nobody chose others
 
 
 @pytest.fixture(scope="module")
 def predictions() -> dict[str, Prediction]:
-    return {name: Predictor(name).predict(open_photo(PHOTO)) for name in ("bce", "ftm")}
+    return {name: Predictor(name).predict(open_photo(PHOTO)) for name in CARDS}
 
 
 @pytest.fixture
@@ -46,6 +49,12 @@ def viewer(page: Page) -> Page:
 def choose(page: Page, kind: str, value: str) -> None:
     page.locator(f"#viewer label:has(input[name=hierseg-{kind}][value={value}])").click()
     page.locator(f"#viewer .stage canvas[data-{kind}={value}]").wait_for()
+
+
+def compare(page: Page, first: str, second: str) -> None:
+    for kind, value in (("first", first), ("second", second)):
+        page.locator(f"#viewer select[name=hierseg-{kind}]").select_option(value)
+    page.locator(f"#viewer .stage canvas[data-first={first}][data-second={second}]").wait_for()
 
 
 def picture(page: Page) -> str:
@@ -176,7 +185,7 @@ def test_the_saved_mask_is_right_where_the_browser_guards_its_canvases(
     )
     page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
-    np.testing.assert_array_equal(mask(saved(page, "mask", tmp_path)), predictions["ftm"].labels)
+    np.testing.assert_array_equal(mask(saved(page, "mask", tmp_path)), predictions[BEST].labels)
 
 
 def test_the_zip_holds_a_mask_for_every_node_of_both_checkpoints(
@@ -186,7 +195,8 @@ def test_the_zip_holds_a_mask_for_every_node_of_both_checkpoints(
     with zipfile.ZipFile(saved(viewer, "masks", tmp_path)) as archive:
         assert archive.testzip() is None
         archive.extractall(tmp_path)
-    for name, prediction in predictions.items():
+    for name in (BEST, SECOND):
+        prediction = predictions[name]
         np.testing.assert_array_equal(mask(tmp_path / name / "mask-parts.png"), prediction.at_level("parts"))
         expected = tree.node_masks(prediction.labels)
         for node, title in enumerate(tree.nodes):
@@ -205,7 +215,7 @@ def test_masks_of_a_large_photo_have_its_size_and_smooth_edges(
     found = mask(saved(page, "mask", tmp_path))
     assert found.shape == size[::-1]
     shown = shrink(open_photo(large))
-    labels = Predictor("ftm").predict(shown).labels
+    labels = Predictor(BEST).predict(shown).labels
     # Every pixel has the label whose mask, enlarged by itself, is highest there.
     present = np.unique(labels)
     enlarged = np.stack([cv2.resize((labels == label).astype(np.float32), size) for label in present])
@@ -216,12 +226,12 @@ def test_masks_of_a_large_photo_have_its_size_and_smooth_edges(
     with zipfile.ZipFile(saved(page, "masks", tmp_path)) as archive:
         archive.extractall(tmp_path)
     head = tree.node_masks(found)[tree.index("head")]
-    np.testing.assert_array_equal(mask(tmp_path / "ftm" / "head.png") == 255, head)
+    np.testing.assert_array_equal(mask(tmp_path / BEST / "head.png") == 255, head)
 
 
 def test_the_example_that_the_page_opens_with_is_a_photo_like_any_other(page: Page, tmp_path: Path) -> None:
     page.locator("#viewer .viewer[data-state=example]").wait_for()
-    labels = Predictor("ftm").predict(open_photo(REPOSITORY / "examples" / "camera.jpg"))
+    labels = Predictor(BEST).predict(open_photo(REPOSITORY / "examples" / "camera.jpg"))
     for level in ("parts", "body"):
         choose(page, "level", level)
         np.testing.assert_array_equal(mask(saved(page, "mask", tmp_path)), labels.at_level(level))
@@ -239,7 +249,7 @@ def test_the_saved_figures_are_the_librarys(
     choose(viewer, "view", "slider")
     figures = json.loads(saved(viewer, "json", tmp_path).read_text())
     assert figures["tree"] == tree.to_dict()
-    assert [found["name"] for found in figures["checkpoints"]] == ["bce", "ftm"]
+    assert [found["name"] for found in figures["checkpoints"]] == [BEST, SECOND]
     for found in figures["checkpoints"]:
         expected = predictions[found["name"]].summary()
         assert found["threshold"] == expected["threshold"]
@@ -254,7 +264,7 @@ def test_the_saved_picture_has_the_photos_size_and_not_its_pixels(viewer: Page, 
     with Image.open(saved(viewer, "overlay", tmp_path)) as image:
         assert image.size == (512, 512)
         changed = (np.abs(np.asarray(image.convert("RGB")).astype(int) - open_photo(PHOTO)) > 20).any(-1)
-    labels = Predictor("ftm").predict(PHOTO).labels
+    labels = Predictor(BEST).predict(PHOTO).labels
     assert changed[labels != 0].mean() > 0.9
     assert changed[labels == 0].mean() < 0.1
 
@@ -269,13 +279,21 @@ def spoken(page: Page) -> list[tuple[str, list[tuple[str, int]]]]:
 
 
 @pytest.mark.parametrize("place", [(220, 90), (300, 330), (60, 60), (180, 460)])
-def test_pointing_reads_out_the_path_of_both_checkpoints(
-    viewer: Page, predictions: dict[str, Prediction], tree: Hierarchy, place: tuple[int, int]
+@pytest.mark.parametrize(("view", "names"), [("single", (BEST,)), ("differences", (BEST, SECOND))])
+def test_pointing_reads_out_the_path_of_each_checkpoint_on_view(
+    viewer: Page,
+    predictions: dict[str, Prediction],
+    tree: Hierarchy,
+    view: str,
+    names: tuple[str, ...],
+    place: tuple[int, int],
 ) -> None:
+    choose(viewer, "view", view)
     column, row = place
     hover(viewer, column, row)
-    for (line, path), (name, prediction) in zip(spoken(viewer), predictions.items(), strict=True):
-        assert line.startswith({"bce": "BCE", "ftm": "Focal-Tree-Min"}[name])
+    for (line, path), name in zip(spoken(viewer), names, strict=True):
+        assert line.startswith(CARDS[name].title)
+        prediction = predictions[name]
         paths = best_paths(prediction.scores, tree)
         nodes = tree.lineages[int(paths.leaves[row, column])]
         assert [node for node, _ in path] == [tree.nodes[node].replace("_", " ") for node in nodes]
@@ -287,7 +305,7 @@ def test_arrow_keys_read_out_and_escape_ends_it(viewer: Page) -> None:
     viewer.locator("#viewer .stage canvas").focus()
     viewer.keyboard.press("ArrowUp")
     first = viewer.locator("#viewer .readout").inner_text()
-    assert first.startswith("BCE")
+    assert first.startswith(CARDS[BEST].title)
     for _ in range(20):
         viewer.keyboard.press("ArrowLeft")
     assert viewer.locator("#viewer .readout").inner_text() != first
@@ -298,10 +316,10 @@ def test_arrow_keys_read_out_and_escape_ends_it(viewer: Page) -> None:
 
 def test_the_differences_are_counted_like_the_librarys(viewer: Page, predictions: dict[str, Prediction]) -> None:
     choose(viewer, "view", "differences")
-    bce, ftm = (prediction.at_level("parts") for prediction in predictions.values())
+    one, other = (predictions[name].at_level("parts") for name in (BEST, SECOND))
     said = viewer.locator("#viewer .caption").inner_text()
-    assert f"{100 * (bce != ftm).mean():.1f} % of the photo" in said
-    assert f"{100 * (bce != ftm).sum() / ((bce != 0) | (ftm != 0)).sum():.1f} % of the people" in said
+    assert f"{100 * (one != other).mean():.1f} % of the photo" in said
+    assert f"{100 * (one != other).sum() / ((one != 0) | (other != 0)).sum():.1f} % of the people" in said
     before = picture(viewer)
     choose(viewer, "level", "body")
     assert picture(viewer) != before
@@ -363,14 +381,14 @@ def test_a_ground_truth_gives_the_iou_of_every_node_and_level(
         row.locator("th").inner_text(): row.locator("td").all_inner_texts()
         for row in viewer.locator("#viewer .truth tbody tr").all()
     }
-    for column, prediction in enumerate(predictions.values()):
+    for column, name in enumerate((BEST, SECOND)):
         measured = DatasetIoU(tree)
-        measured.add(prediction.labels, truth)
+        measured.add(predictions[name].labels, truth)
         nodes = dict(zip([name.replace("_", " ") for name in tree.nodes], measured.nodes(), strict=True))
         expected: dict[str, Any] = {**measured.levels(with_background=False), **nodes}
-        for name, value in expected.items():
+        for title, value in expected.items():
             written = "\N{EN DASH}" if np.isnan(value) else f"{value:.3f}".removeprefix("0")
-            assert rows[name][column] == written, name
+            assert rows[title][column] == written, title
 
 
 def test_second_photo_replaces_the_first_and_keeps_the_choices(viewer: Page) -> None:
@@ -520,7 +538,7 @@ def test_a_photo_that_comes_while_all_is_being_saved_takes_its_place(page: Page)
     assert downloads == []
     with page.expect_download() as download:  # and saving goes on working
         page.locator("#viewer [data-save=overlay]").click()
-    assert download.value.suggested_filename == "hierseg-ftm-single.png"
+    assert download.value.suggested_filename == f"hierseg-{BEST}-single.png"
 
 
 # Films a second and a half of an example photo that moves in from the left.
@@ -547,10 +565,14 @@ async (url) => {
 """
 
 
-def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
+def send_clip(page: Page) -> None:
     url = "data:image/jpeg;base64," + base64.b64encode(PHOTO.read_bytes()).decode()
     clip = {"name": "clip.webm", "mimeType": "video/webm", "buffer": base64.b64decode(page.evaluate(FILM, url))}
     page.locator("#viewer [type=file][name=clip]").set_input_files(files=[clip])  # type: ignore[list-item]
+
+
+def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
+    send_clip(page)
     page.locator("#viewer .save-all").wait_for()
     last = int(page.locator("#viewer [name=place]").get_attribute("max") or 0)
     assert last >= 8  # eight pictures a second

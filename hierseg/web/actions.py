@@ -24,14 +24,14 @@ from hierseg.hierarchy import HierarchyError, UInt8Map
 from hierseg.image import Photo, PhotoError, is_animated, open_photo
 from hierseg.label_map import LabelMapError, open_label_map
 from hierseg.metrics import DatasetIoU
-from hierseg.predictor import Prediction, Predictor, predict_all
+from hierseg.predictor import Prediction, Predictor, best_first, predict_all
 from hierseg.visualize import difference_picture, indexed_image, overlay
 from hierseg.web import payload
 from hierseg.web.blocks import FAILED
 from hierseg.web.gpu import on_gpu
 
-_LARGEST_FRAME = 2_000_000  # characters of a live frame's data URL
-_LARGEST_FILE = 20_000_000  # of a whole photo's: 15 MB, as for uploads
+_LARGEST_FRAME = 1_500_000  # bytes of a live frame
+_LARGEST_FILE = 15_000_000  # of a whole photo, as for uploads; sequence.js says so before it is sent
 _MOST_WAITING = 32  # whole photos
 EXAMPLE = "An example. Drop a photo of your own."
 _FAULTS = (PhotoError, LabelMapError, HierarchyError, ValueError)  # with a sentence for whoever caused them
@@ -57,11 +57,18 @@ def _answered(function: Callable[Arguments, Scene]) -> Callable[Arguments, Scene
 
 
 class Actions:
-    """Everything that can be asked of some checkpoints of one tree."""
+    """Everything that can be asked of some checkpoints of one tree.
+
+    Attributes:
+        predictors: The checkpoints by name, the best on validation first; it is the one that is shown first, and the
+            first two are compared, where nobody names others.
+        tree: Their tree.
+    """
 
     def __init__(self, predictors: Mapping[str, Predictor]) -> None:
         """Serve these checkpoints, by name."""
-        self.predictors = predictors
+        names = best_first({name: predictor.card for name, predictor in predictors.items()})
+        self.predictors = {name: predictors[name] for name in names}
         self.tree = next(iter(predictors.values())).card.hierarchy
         self._run = on_gpu(self._predict)
         self._live = threading.Lock()
@@ -138,7 +145,8 @@ class Actions:
 
         Args:
             photo: The photo, a file in JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
-            checkpoint: The loss that the network was trained with: bce, or ftm for Focal-Tree-Min.
+            checkpoint: Which network, named after the loss that it was trained with: bce for binary cross-entropy, ftm
+                for Focal-Tree-Min, leaf for a softmax over the tree's leaves.
             level: How far down the tree: body, upper-lower or parts.
             opacity: Opacity of the colours in the overlay, 0 to 1.
 
@@ -158,13 +166,22 @@ class Actions:
         mask = indexed_image(labels, self.tree)
         return _one_answer(Image.fromarray(picture)), _one_answer(mask), self._summary(checkpoint, prediction)
 
-    def compare(self, photo: str | None, level: str, truth: str | None = None) -> tuple[Image.Image, dict[str, Any]]:
-        """Compare what the networks trained with BCE and with Focal-Tree-Min say of the people in a photo.
+    def compare(
+        self,
+        photo: str | None,
+        level: str,
+        truth: str | None = None,
+        first: str | None = None,
+        second: str | None = None,
+    ) -> tuple[Image.Image, dict[str, Any]]:
+        """Compare what two networks, trained with different losses, say of the people in a photo.
 
         Args:
             photo: The photo, a file in JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
             level: How far down the tree they are compared: body, upper-lower or parts.
             truth: The right label map of this photo, an indexed PNG or a .npy file, if there is one.
+            first: One checkpoint, as for `segment`; without a name, the best on validation that is not the second.
+            second: The other; without a name, the best on validation that is not the first.
 
         Returns:
             The darkened photo with what differs laid over it (orange: only the first, blue: only the second, white:
@@ -176,14 +193,12 @@ class Actions:
             labels = None if truth is None else open_label_map(truth)
             if labels is not None:
                 labels = payload.fit_truth(labels, Image.fromarray(pixels), self.tree)
-            if len(self.predictors) < 2:
-                raise ValueError("There is only one checkpoint here, and nothing to compare it with.")
-            predictions = self._run(pixels, tuple(self.predictors)[:2])
-            first, second = (prediction.at_level(level) for prediction in predictions.values())
+            names = self._pair(first, second)
+            predictions = self._run(pixels, names)
+            one, other = (predictions[name].at_level(level) for name in names)
+            found = differences(one, other, self.tree)
         except _FAULTS as error:
             raise gr.Error(str(error)) from error
-        found = differences(first, second, self.tree)
-        names = list(predictions)
         figures = {
             "level": level,
             "differ": {
@@ -211,6 +226,18 @@ class Actions:
         if photo is None:
             raise PhotoError("Send a photo.")
         return open_photo(photo)
+
+    def _pair(self, first: str | None, second: str | None) -> tuple[str, str]:
+        """Return the names of two checkpoints to compare: those that are named, and else the best of the others."""
+        if len(self.predictors) < 2:
+            raise ValueError("There is only one checkpoint here, and nothing to compare it with.")
+        first = first or next(name for name in self.predictors if name != second)
+        second = second or next(name for name in self.predictors if name != first)
+        for name in (first, second):
+            self._check(name)
+        if first == second:
+            raise ValueError(f"To be compared, two checkpoints must differ; both are {first!r}.")
+        return first, second
 
     def _check(self, checkpoint: str) -> None:
         if checkpoint not in self.predictors:
@@ -249,10 +276,13 @@ def _to_show(photo: Photo) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def _content(url: Any, largest: int) -> bytes:
-    """Return the bytes in a data URL."""
-    if not isinstance(url, str) or len(url) > largest:
-        raise PhotoError(f"This must be a data URL of at most {largest:,} characters.")
+    """Return the bytes in a data URL, no more than `largest`."""
+    if not isinstance(url, str):
+        raise PhotoError("This is not a photo. It must be sent as a data URL.")
+    encoded = url.partition(",")[2]
+    if len(encoded) > largest / 3 * 4:
+        raise PhotoError(f"This photo is larger than {largest / 1e6:g} MB.")
     try:
-        return base64.b64decode(url.partition(",")[2], validate=True)
+        return base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
         raise PhotoError("The photo did not arrive whole. Send it again.") from error

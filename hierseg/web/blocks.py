@@ -20,7 +20,7 @@ class GuardedBlocks(gr.Blocks):
     """Blocks whose inputs are checked before Gradio looks at them, and whose values are not kept."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
-        """Check what came in, and hand it on.
+        """Check what came in, and hand it on; inputs that are left out at the end have the values of their components.
 
         Gradio fetches an address where it finds one, and does not check the path of an image that says nothing of its
         `meta`.
@@ -31,7 +31,8 @@ class GuardedBlocks(gr.Blocks):
         try:
             if not all(map(_was_uploaded, _paths(inputs))):
                 raise gr.Error(_NOT_UPLOADED)
-            return await super().preprocess_data(block_fn, inputs, *arguments, **options)
+            left_out = [component.value for component in block_fn.inputs[len(inputs) :]]
+            return await super().preprocess_data(block_fn, [*inputs, *left_out], *arguments, **options)
         except gr.Error:
             raise
         except Exception as error:

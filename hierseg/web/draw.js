@@ -78,19 +78,26 @@ function arrange(count, width, height, boxWidth, boxHeight, gap) {
   };
 }
 
-// A word in a panel's upper corner: "left" or "right".
+// Words in a panel's upper corner, "left" or "right", in as many lines as it takes to stay within the panel.
 function tag(context, text, panel, side, ratio) {
   context.save();
   context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
-  const width = context.measureText(text).width + 16 * ratio;
+  const widthOf = (words) => context.measureText(words).width;
+  const lines = [];
+  for (const word of text.split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`;
+    if (lines.length && widthOf(longer) <= panel.width - 32 * ratio) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  const width = Math.max(...lines.map(widthOf)) + 16 * ratio;
   const x = side === "left" ? panel.x + 8 * ratio : panel.x + panel.width - width - 8 * ratio;
   context.fillStyle = "rgb(0 0 0 / 0.72)";
   context.beginPath();
-  context.roundRect(x, panel.y + 8 * ratio, width, 24 * ratio, 6 * ratio);
+  context.roundRect(x, panel.y + 8 * ratio, width, (7 + 17 * lines.length) * ratio, 6 * ratio);
   context.fill();
   context.fillStyle = "#fff";
   context.textBaseline = "middle";
-  context.fillText(text, x + 8 * ratio, panel.y + 20.5 * ratio);
+  lines.forEach((line, index) => context.fillText(line, x + 8 * ratio, panel.y + (20.5 + 17 * index) * ratio));
   context.restore();
 }
 

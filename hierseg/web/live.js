@@ -2,6 +2,7 @@
 // never queued, and each result is shown on the very frame that it is of, with every view, level and threshold.
 
 const LIVE_SIZE = 480; // longest side of a frame that is sent
+const LOST = "The server cannot be reached. Try again in a moment.";
 const CAMERA_FAULTS = {
   NotAllowedError: "The camera was not allowed. Allow it for this page in the browser and try again.",
   NotFoundError: "No camera was found.",
@@ -51,6 +52,7 @@ function startLive({ mirrored, receive, fail }) {
     while (!ended.signal.aborted) {
       const value = await server.segment_frame(frame());
       if (ended.signal.aborted) return undefined;
+      if (!value) throw new Error(LOST);
       if (value.message) throw new Error(value.message);
       if (value.busy) await new Promise((resolve) => setTimeout(resolve, 150));
       else await receive(value, rate());

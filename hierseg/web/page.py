@@ -38,7 +38,7 @@ from hierseg.web.report import Report
 TITLE = "hierseg"
 HEADING = """
 # People, taken apart along a tree
-Drop a photo of people: the whole body, then its halves, then its parts, by networks trained with two losses.
+Drop a photo of people: the whole body, then its halves, then its parts, by {networks}.
 """
 PRIVACY = """
 **What happens to a photo.** It is sent to the machine that serves this page and to nobody else, taken apart there, and
@@ -46,21 +46,25 @@ deleted within eleven minutes. Masks and figures you save are made in your brows
 written to a disk.
 """
 PROGRAMS = """
-Both networks answer programs too: `segment` gives the overlay, the mask and the figures of one checkpoint, `compare`
-where the two differ and, with a ground truth, how far each is right. In Python, with this page's address:
+Programs are answered too: `segment` gives the overlay, the mask and the figures of one checkpoint, `compare` where two
+of them differ and, with a ground truth, how far each is right. In Python, with this page's address:
 
 ```python
 from gradio_client import Client, handle_file
 
 client = Client("http://127.0.0.1:7860")
 overlay, mask, figures = client.predict(
-    handle_file("photo.jpg"), checkpoint="ftm", level="parts", opacity=0.55, api_name="/segment"
+    handle_file("photo.jpg"), checkpoint="{name}", level="parts", opacity=0.55, api_name="/segment"
 )
-differences, figures = client.predict(handle_file("photo.jpg"), level="parts", truth=None, api_name="/compare")
-```
+{comparison}```
 
 “Use via API” below has the same for other languages. Where the page was started with `GRADIO_MCP_SERVER=true`,
 assistants find both as MCP tools under `/gradio_api/mcp/`.
+"""
+COMPARISON = """\
+differences, figures = client.predict(
+    handle_file("photo.jpg"), level="parts", truth=None, first="{}", second="{}", api_name="/compare"
+)
 """
 MOST_WAITING = 64  # photos in the queue
 MOST_THREADS = 8  # five may be at photos; each that has worked once keeps memory, and many would keep much
@@ -106,6 +110,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
     """
     actions = Actions(predictors)
     tree = actions.tree
+    names = list(actions.predictors)
 
     def segment_frame(frame: str) -> dict[str, Any]:  # a function: Gradio sets a mark on it, which no method takes
         return actions.segment_frame(frame)
@@ -119,7 +124,8 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
     page: gr.Blocks = GuardedBlocks(title=TITLE, analytics_enabled=False)
     page.queue(max_size=MOST_WAITING, api_open=False)
     with page:
-        gr.Markdown(HEADING, elem_id="heading")
+        networks = "networks trained with different losses" if len(names) > 1 else "a network"
+        gr.Markdown(HEADING.format(networks=networks), elem_id="heading")
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=260, elem_id="photo-column"):
                 photo = _photo_input(
@@ -156,7 +162,8 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
                 )
 
         with gr.Accordion("Use it from a program", open=False, elem_id="programs"):
-            gr.Markdown(PROGRAMS)
+            comparison = COMPARISON.format(*names) if len(names) > 1 else ""
+            gr.Markdown(PROGRAMS.format(name=names[0], comparison=comparison))
         engines = " and ".join(sorted({predictor.network.engine for predictor in predictors.values()}))
         gr.Markdown(f"{PRIVACY}\n{engines} runs the networks.", elem_id="privacy")
 
@@ -179,7 +186,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
                 actions.segment,
                 [
                     _photo_input(label="photo"),
-                    gr.Dropdown(list(predictors), value=list(predictors)[-1], label="checkpoint"),
+                    gr.Dropdown(names, value=names[0], label="checkpoint"),
                     level,
                     gr.Slider(0, 1, 0.55, label="opacity"),
                 ],
@@ -192,7 +199,13 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
             )
             gr.Button().click(
                 actions.compare,
-                [_photo_input(label="photo"), level, gr.File(label="truth")],
+                [
+                    _photo_input(label="photo"),
+                    level,
+                    gr.File(label="truth"),
+                    gr.Dropdown(names, value=None, label="first"),
+                    gr.Dropdown(names, value=None, label="second"),
+                ],
                 [gr.Image(format="jpeg", label="differences"), gr.JSON(label="figures")],
                 api_name="compare",
             )
@@ -204,11 +217,11 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
 
 
 def _quoted(report: Report | None) -> str:
-    """Return what the viewer says below two checkpoints that are compared."""
+    """Return what the viewer says below two checkpoints that are compared; viewer.js hides the sentence of others."""
     if not report:
         return ""
     link = '<a href="losses" target="_blank" rel="noopener">How the losses compare</a>'
-    return f'<p class="quote">{html.escape(report.quote)} {link}</p>'
+    return f'<p class="quote"><span>{html.escape(report.quote)}</span> {link}</p>'
 
 
 def _thumbnail(example: Path) -> dict[str, str]:

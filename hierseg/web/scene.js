@@ -2,8 +2,8 @@
 //
 // hierseg/web/payload.py makes the value: {version, note, original: [width, height] of the photo as it was sent, photo
 // (shrunk where that is large), tree, background, void, levels, nodes: [{name, title, label, color, path}],
-// checkpoints: [{name, title, threshold, maps}], truth, example: whether no visitor sent it}. Pixels are answered with
-// indices of nodes; NOBODY stands for background.
+// checkpoints: [{name, title, threshold, maps}], the best on validation first, truth, example: whether no visitor sent
+// it}. Pixels are answered with indices of nodes; NOBODY stands for background.
 
 const NOBODY = 255;
 const STEPS = 100; // as in payload.py: maps hold scores in steps of a hundredth, rounded up

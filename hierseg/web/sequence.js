@@ -1,16 +1,21 @@
 // A sequence: several photos, or the pictures of a clip, each taken apart in turn and kept, to be looked at one by one.
 
 const MOST_PHOTOS = 50;
+const LARGEST_PHOTO = 15e6; // bytes, as in actions.py
 const CLIP_SECONDS = 15;
 const CLIP_RATE = 8; // pictures of a clip that are looked at, a second
 const CLIP_SIZE = 640; // longest side of a clip's picture
 
-// Yields {title, url} of each file, as it is.
+// Waits in milliseconds before a picture is sent again, where the server cannot be reached.
+const PATIENCE = [500, 1000, 2000];
+
+// Yields {title, picture, part} of each file: `picture` makes a data URL of it as it is, `part` says what is left out.
 async function* photosOf(files) {
-  for (const file of [...files].slice(0, MOST_PHOTOS)) yield { title: file.name, url: await urlOf(file) };
+  const part = files.length > MOST_PHOTOS ? `the first ${MOST_PHOTOS} of ${files.length}` : "";
+  for (const file of files.slice(0, MOST_PHOTOS)) yield { title: file.name, picture: () => urlOf(file), part };
 }
 
-// Yields {title, url, time} of a clip's pictures.
+// Yields the same of a clip's pictures.
 async function* picturesOf(file) {
   const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto" });
   video.src = URL.createObjectURL(file);
@@ -27,11 +32,12 @@ async function* picturesOf(file) {
     canvas.width = Math.round(video.videoWidth * scale);
     canvas.height = Math.round(video.videoHeight * scale);
     const end = Math.min(video.duration, CLIP_SECONDS);
+    const part = video.duration > CLIP_SECONDS ? `the first ${CLIP_SECONDS} of ${video.duration.toFixed(1)} s` : "";
     for (let number = 0; number / CLIP_RATE < end; number++) {
       const time = number / CLIP_RATE;
       await seek(video, time);
       canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
-      yield { title: `${time.toFixed(1)} s`, url: canvas.toDataURL("image/jpeg", 0.9), time };
+      yield { title: `${time.toFixed(1)} s`, picture: () => canvas.toDataURL("image/jpeg", 0.9), part };
     }
   } finally {
     URL.revokeObjectURL(video.src);
@@ -45,13 +51,34 @@ function seek(video, time) {
   });
 }
 
-function urlOf(file) {
+async function urlOf(file) {
+  if (file.size > LARGEST_PHOTO) throw new Error(`This photo is larger than ${LARGEST_PHOTO / 1e6} MB.`);
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.addEventListener("load", () => resolve(reader.result));
-    reader.addEventListener("error", () => reject(new Error(`${file.name} cannot be read.`)));
+    reader.addEventListener("error", () => reject(new Error("This file cannot be read.")));
     reader.readAsDataURL(file);
   });
+}
+
+const rest = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+// What the server makes of a picture, or {message}. A server that is busy is asked until `ended`, one that is lost, which
+// Gradio answers with undefined, a few times.
+async function answered(serve, picture, ended) {
+  try {
+    const url = await picture();
+    const waits = [...PATIENCE];
+    for (;;) {
+      const value = await serve(url);
+      if (value && !value.busy) return value;
+      if (ended()) return {};
+      if (!value && !waits.length) return { message: LOST };
+      await rest(value ? 200 : waits.shift());
+    }
+  } catch (error) {
+    return { message: error.message };
+  }
 }
 
 // Draws how the parts' shares of the photo change from picture to picture: areas one above the other, and where one is.

@@ -15,7 +15,7 @@ const ONLY_OTHER = [64, 169, 255];
 const ANOTHER_PART = [255, 255, 255];
 const BREAK = [255, 214, 10];
 
-const choice = { view: "single", checkpoint: null, other: null, level: null };
+const choice = { view: "single", checkpoint: null, first: null, second: null, level: null }; // two where two are compared
 const settings = { split: 50, opacity: 55, threshold: null, certainty: 0, outlines: true }; // null: the checkpoint's own
 const hidden = new Set(); // nodes that a visitor unticked
 let pointed = null; // the node whose row of the tree a mouse is over
@@ -65,7 +65,6 @@ async function open(value) {
   remembered = new Map();
   if (!asBefore) offerChoices();
   redraw();
-  if (probe) read(probe);
 }
 
 const nameOf = (model) => model.name;
@@ -73,14 +72,14 @@ const nameOf = (model) => model.name;
 function offerChoices() {
   const names = scene.models.map(nameOf);
   const titles = scene.models.map((model) => model.title);
-  if (!names.includes(choice.checkpoint)) choice.checkpoint = names.at(-1);
-  if (!names.includes(choice.other) || choice.other === choice.checkpoint)
-    choice.other = names.find((name) => name !== choice.checkpoint) ?? choice.checkpoint;
+  const [best, next] = names;
+  if (!names.includes(choice.checkpoint)) choice.checkpoint = best;
+  if (!names.includes(choice.first) || !names.includes(choice.second)) [choice.first, choice.second] = [best, next];
   if (!scene.levels.includes(choice.level)) choice.level = scene.levels.at(-1);
   if (names.length < 2) choice.view = "single";
   offer("view", names.length < 2 ? [] : Object.keys(VIEWS), Object.values(VIEWS));
   offer("checkpoint", names, titles);
-  offer("other", names, titles);
+  offerPair(names, titles);
   offer("level", scene.levels, scene.levels);
   listTree();
 }
@@ -100,13 +99,27 @@ function offer(kind, values, titles) {
   group.querySelector(".options").replaceChildren(
     ...values.map((value, index) => {
       const input = make("input", [], { type: "radio", name: `hierseg-${kind}`, value, checked: value === choice[kind] });
-      input.addEventListener("change", () => {
-        choice[kind] = value;
-        redraw();
-      });
+      input.addEventListener("change", () => choose(kind, value));
       return make("label", [input, titles[index]]);
     }),
   );
+}
+
+// Fills the two lists of who is compared with whom; of two checkpoints, it is the one with the other.
+function offerPair(names, titles) {
+  find('[data-choice="pair"]').dataset.few = names.length < 3;
+  for (const list of element.querySelectorAll(".pair select"))
+    list.replaceChildren(...names.map((value, index) => make("option", titles[index], { value })));
+}
+
+function choose(kind, value) {
+  const { first, second } = choice;
+  if (kind === "first" && value === second) choice.second = first; // nobody is compared with itself
+  if (kind === "second" && value === first) choice.first = second;
+  choice[kind] = value;
+  // Whoever is looked at alone also takes part in the comparison.
+  if (kind === "checkpoint" && value !== first && value !== second) choice.second = value;
+  redraw();
 }
 
 const byName = (name) => scene.models.find((model) => model.name === name);
@@ -115,9 +128,7 @@ const thresholdOf = (model) => settings.threshold ?? Math.round(model.threshold 
 
 // The models that the view shows, left to right.
 function modelsShown() {
-  if (choice.view === "single") return [byName(choice.checkpoint)];
-  if (scene.models.length === 2) return scene.models;
-  return [byName(choice.checkpoint), byName(choice.other)];
+  return (choice.view === "single" ? [choice.checkpoint] : [choice.first, choice.second]).map(byName);
 }
 
 function foundBy(model) {
@@ -211,8 +222,9 @@ function drawSlider(context, panel, [one, other]) {
     context.lineTo(panel.x + split + way * 3.5 * ratio, panel.y + panel.height / 2 + 5 * ratio);
     context.fill();
   }
-  tag(context, one.title, panel, "left", ratio);
-  tag(context, other.title, panel, "right", ratio);
+  const half = panel.width / 2;
+  tag(context, one.title, { ...panel, width: half }, "left", ratio);
+  tag(context, other.title, { ...panel, x: panel.x + half, width: half }, "right", ratio);
 }
 
 // A photo without its colours and darkened, so that what is laid over it stands out.
@@ -270,9 +282,12 @@ function redraw() {
   const state = scene.example ? "example" : "ready";
   viewer.dataset.state = state; // before the stage is measured: it is not laid out in other states
   for (const kind of Object.keys(choice))
-    for (const input of viewer.querySelectorAll(`[name=hierseg-${kind}]`)) input.checked = input.value === choice[kind];
-  const draws = panelsOf(choice.view);
+    for (const input of viewer.querySelectorAll(`[name=hierseg-${kind}]`))
+      if (input.type === "radio") input.checked = input.value === choice[kind];
+      else input.value = choice[kind];
   const stage = find(".stage");
+  if (!stage.clientWidth) return; // not laid out yet; it is drawn when it is
+  const draws = panelsOf(choice.view);
   const ratio = window.devicePixelRatio || 1;
   const tallest = Math.max(280, Math.min(window.innerHeight - 230, 900));
   const gap = 6 * ratio;
@@ -292,8 +307,10 @@ function redraw() {
   const nobody = "No person found in this photo. Try one in which people are larger, or move the person threshold down.";
   show(state, somebody ? scene.note : nobody);
   caption();
+  fillQuote();
   fillTree();
   fillSettings();
+  if (probe) read(probe);
   if (sequence) showSequence();
 }
 
@@ -334,6 +351,16 @@ function caption() {
     ];
   }
   find(".caption").replaceChildren(...words);
+}
+
+// The sentence of the report is not for a comparison that lacks one of the checkpoints it names.
+function fillQuote() {
+  const sentence = find(".quote span");
+  const shown = modelsShown();
+  if (sentence)
+    sentence.hidden = scene.models.some(
+      (model) => !shown.includes(model) && sentence.textContent.includes(model.title),
+    );
 }
 
 // The tree as a table: a row a node, with a tick to show it, and a column a model.
@@ -494,7 +521,7 @@ function read({ column, row, panel: number }, aloud = false) {
   const pixel = probe.row * scene.width + probe.column;
   const readout = find(".readout");
   readout.setAttribute("aria-live", aloud ? "polite" : "off");
-  readout.replaceChildren(...scene.models.map((model) => pathAt(model, pixel)));
+  readout.replaceChildren(...modelsShown().map((model) => pathAt(model, pixel)));
   readout.hidden = false;
   const stage = find(".stage");
   const canvas = find(".stage canvas");
@@ -661,12 +688,13 @@ function endSequence() {
   find(".sequence").hidden = true;
 }
 
-// Takes pictures apart one after the other; what is there can be looked at meanwhile.
-async function runSequence(kind, source, ask) {
+// Takes pictures apart one after the other; what is there can be looked at meanwhile. One that fails does not end it.
+async function runSequence(kind, source, serve) {
   stopLive?.();
   endSequence();
   const own = { kind, items: [], place: 0, ended: false };
   const failures = [];
+  const doing = kind === "clip" ? "Taking the clip apart" : "Taking the photos apart";
   sequence = own;
   scene = null;
   newest++;
@@ -674,21 +702,19 @@ async function runSequence(kind, source, ask) {
   find(".failures").replaceChildren();
   find(".stop").hidden = false;
   find(".save-all").hidden = true;
-  show("working", kind === "clip" ? "Taking the clip apart …" : "Taking the photos apart …");
+  show("working", `${doing} …`);
   try {
-    for await (const { title, url } of source) {
-      let value = await ask(url);
-      while (value.busy && !own.ended) {
-        await new Promise((resolve) => setTimeout(resolve, 200));
-        value = await ask(url);
-      }
+    for await (const { title, picture, part } of source) {
+      if (own.ended) break;
+      if (part && !own.items.length) show("working", `${doing}: ${part} …`);
+      const value = await answered(serve, picture, () => own.ended);
       if (own.ended) break;
       if (value.message) failures.push(`${title}: ${value.message}`);
       else {
         own.items.push({ title, value });
         await showPlace(own.items.length - 1);
       }
-      find(".progress").textContent = `${own.items.length} taken apart`;
+      find(".progress").textContent = `${own.items.length} taken apart${part && ` (${part})`}`;
     }
   } catch (error) {
     failures.push(error.message);
@@ -709,10 +735,11 @@ async function showPlace(place) {
   own.place = place;
   await open(item.value);
   if (sequence !== own || own.place !== place) return;
-  item.shares ??= scene.models.map((model) => {
-    const found = decodePaths(scene, model, Math.round(model.threshold * STEPS), 0);
-    return areas(scene, model, found).map((area) => area.share_of_photo);
-  });
+  if (own.kind === "clip")
+    item.shares ??= scene.models.map((model) => {
+      const found = decodePaths(scene, model, Math.round(model.threshold * STEPS), 0);
+      return areas(scene, model, found).map((area) => area.share_of_photo);
+    });
   showSequence();
 }
 
@@ -786,6 +813,8 @@ find(".stop").addEventListener("click", () => {
 });
 find(".save-all").addEventListener("click", saveSequence);
 find("[name=place]").addEventListener("input", (event) => showPlace(Number(event.target.value)));
+for (const kind of ["first", "second"])
+  find(`[name=hierseg-${kind}]`).addEventListener("change", (event) => choose(kind, event.target.value));
 find(".live").addEventListener("click", toggleLive);
 for (const name of ["split", "opacity", "threshold", "certainty"])
   find(`[name=${name}]`).addEventListener("input", (event) => {

@@ -1,0 +1,266 @@
+"""The page with one, two and three checkpoints: what is offered, and that any two of them can be compared."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, Route, expect
+
+from hierseg.hierarchy import Hierarchy
+from hierseg.metrics import DatasetIoU
+from hierseg.model import ModelSpec
+from hierseg.predictor import Prediction, Predictor
+from tests.server import TITLES, marked_photo, page_of, running_page, tiny_checkpoints
+from tests.test_viewer import PHOTO, choose, compare, hover, mask, saved, send_clip, spoken
+
+pytestmark = pytest.mark.xdist_group("page")
+
+RANKED = {1: ["bce"], 2: ["bce", "ftm"], 3: ["leaf", "bce", "ftm"]}  # the best first, the one without figures last
+three = pytest.mark.parametrize("names", [3], indirect=True, ids="{} checkpoints".format, scope="module")
+any_number = pytest.mark.parametrize("names", RANKED, indirect=True, ids="{} checkpoints".format, scope="module")
+
+
+@pytest.fixture
+def viewer(page: Page) -> Page:
+    """The page with a photo taken apart."""
+    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    return page
+
+
+def listen_to_the_message(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          window.said = [];
+          const message = document.querySelector("#viewer .message");
+          new MutationObserver(() => window.said.push(message.textContent)).observe(message, { childList: true });
+        }"""
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> dict[str, Path]:
+    return tiny_checkpoints(tmp_path_factory.mktemp("tiny"), tiny_spec, tree)
+
+
+@pytest.fixture(scope="module")
+def found(tiny: dict[str, Path]) -> dict[str, Prediction]:
+    return {name: Predictor(path).predict(PHOTO) for name, path in tiny.items()}
+
+
+@pytest.fixture(scope="module")
+def names(request: pytest.FixtureRequest) -> list[str]:
+    return RANKED[request.param]
+
+
+@pytest.fixture(scope="module")
+def address(names: list[str], tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = page_of(tmp_path_factory.mktemp("site"), {name: tiny[name] for name in names})
+    (folder / "reports").mkdir()
+    (folder / "reports" / "losses.md").write_text("# The losses")
+    (folder / "reports" / "losses.json").write_text('{"quote": "Focal-Tree-Min has less than BCE."}')
+    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
+        yield url
+
+
+@any_number
+def test_the_best_is_shown_first_and_only_what_can_be_chosen_is_offered(
+    viewer: Page, names: list[str], found: dict[str, Prediction], tmp_path: Path
+) -> None:
+    def offered() -> list[str]:
+        return [legend.inner_text() for legend in viewer.locator("#viewer legend").all() if legend.is_visible()]
+
+    assert offered() == ["Level", "View", "Trained with"][: 1 if len(names) == 1 else 3]
+    titles = viewer.locator("#viewer [data-choice=checkpoint] label").all_text_contents()
+    assert titles == [TITLES[name] for name in names]
+    np.testing.assert_array_equal(mask(saved(viewer, "mask", tmp_path)), found[names[0]].labels)
+    if len(names) > 1:
+        choose(viewer, "view", "slider")
+        assert offered() == ["Level", "View", "Compare"][: 2 if len(names) == 2 else 3]
+        figures = json.loads(saved(viewer, "json", tmp_path).read_text())
+        assert [each["name"] for each in figures["checkpoints"]] == names[:2]
+        expect(viewer.locator("#viewer .quote span")).to_be_visible(visible=len(names) == 2)
+
+
+@three
+def test_any_two_of_three_are_compared(
+    viewer: Page, names: list[str], found: dict[str, Prediction], tmp_path: Path
+) -> None:
+    choose(viewer, "view", "differences")
+    for pair in itertools.permutations(names, 2):
+        compare(viewer, *pair)
+        one, other = (found[name].labels for name in pair)
+        said = viewer.locator("#viewer .caption").inner_text()
+        assert f"differ on {100 * (one != other).mean():.1f} % of the photo" in said
+        assert f"only {TITLES[pair[0]]} {100 * ((one != 0) & (other == 0)).mean():.1f} %" in said
+        assert f"only {TITLES[pair[1]]} {100 * ((one == 0) & (other != 0)).mean():.1f} %" in said
+        hover(viewer, 200, 200)
+        read_out = [line for line, _ in spoken(viewer)]
+        columns = viewer.locator("#viewer .tree thead th").all_inner_texts()[1:]
+        for place, name in enumerate(pair):
+            assert read_out[place].startswith(TITLES[name]) and columns[place].startswith(TITLES[name])
+        path = saved(viewer, "json", tmp_path)
+        assert path.name == f"hierseg-{'-'.join(pair)}.json"
+        for area, name in zip(json.loads(path.read_text())["checkpoints"], pair, strict=True):
+            expected = found[name].areas()["head"].share_of_photo
+            assert (area["name"], area["areas"]["head"]["share_of_photo"]) == (name, pytest.approx(expected))
+        quote = viewer.locator("#viewer .quote")
+        expect(quote.get_by_role("link")).to_be_visible()
+        expect(quote.locator("span")).to_be_visible(visible=set(pair) == {"bce", "ftm"})  # it names these
+
+
+@three
+def test_nobody_is_compared_with_itself_and_who_was_looked_at_takes_part(viewer: Page) -> None:
+    canvas = viewer.locator("#viewer .stage canvas")
+    choose(viewer, "view", "slider")
+    viewer.locator("#viewer [name=hierseg-first]").select_option("bce")
+    expect(canvas).to_have_attribute("data-second", "leaf")  # the two change places
+    viewer.locator("#viewer [name=hierseg-second]").focus()
+    viewer.keyboard.press("End")
+    expect(canvas).to_have_attribute("data-second", "ftm")
+    choose(viewer, "view", "single")
+    for name in ("bce", "leaf"):
+        choose(viewer, "checkpoint", name)
+    choose(viewer, "view", "both")
+    assert canvas.get_attribute("data-first") == "bce" and canvas.get_attribute("data-second") == "leaf"
+
+
+@three
+def test_every_view_fits_the_screen_and_is_accessible(viewer: Page) -> None:
+    for view in ("single", "slider", "both", "differences", "breaks"):
+        choose(viewer, "view", view)
+        assert viewer.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), view
+        assert viewer.evaluate(
+            """() => [...document.querySelectorAll("#viewer .bar *")]
+              .every((part) => part.getBoundingClientRect().right <= window.innerWidth)"""
+        ), view
+    serious = [
+        (fault["id"], node["html"])
+        for fault in Axe().run(viewer).response["violations"]
+        for node in fault["nodes"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@three
+def test_the_ground_truth_is_held_against_the_two_on_view(
+    viewer: Page, found: dict[str, Prediction], tmp_path: Path, tree: Hierarchy
+) -> None:
+    np.save(tmp_path / "truth.npy", found["bce"].labels)
+    viewer.locator("#ground-truth button").first.click()
+    viewer.locator("#ground-truth input[type=file]").set_input_files(tmp_path / "truth.npy")
+    viewer.locator("#viewer .truth tbody tr").first.wait_for()
+    choose(viewer, "view", "both")
+    compare(viewer, "ftm", "leaf")
+    table = viewer.locator("#viewer .truth")
+    assert table.locator("thead th").all_inner_texts() == ["IoU", TITLES["ftm"], TITLES["leaf"]]
+    for column, name in enumerate(("ftm", "leaf")):
+        measured = DatasetIoU(tree)
+        measured.add(found[name].labels, found["bce"].labels)
+        expected = measured.levels(with_background=False)["parts"]
+        row = table.get_by_role("row", name="parts").locator("td").all_inner_texts()
+        assert row[column] == f"{expected:.3f}".removeprefix("0")
+
+
+@three
+def test_several_photos_are_saved_with_the_two_on_view(page: Page, tmp_path: Path) -> None:
+    files = [{"name": f"{mark}.jpg", "mimeType": "image/jpeg", "buffer": marked_photo(mark)} for mark in range(2)]
+    page.locator("#viewer [type=file][name=photos]").set_input_files(files=files)  # type: ignore[arg-type]
+    page.locator("#viewer .save-all").wait_for()
+    choose(page, "view", "differences")
+    compare(page, "ftm", "leaf")
+    with page.expect_download() as download:
+        page.locator("#viewer .save-all").click()
+    download.value.save_as(tmp_path / "photos.zip")
+    with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
+        assert {f"0{mark + 1}-{mark}/mask-{name}-parts.png" for mark in range(2) for name in ("ftm", "leaf")} == {
+            name for name in archive.namelist() if "mask" in name
+        }
+        figures = json.loads(archive.read("01-0/figures.json"))
+    assert [each["name"] for each in figures["checkpoints"]] == ["ftm", "leaf"]
+
+
+@three
+def test_a_clips_time_line_is_that_of_the_checkpoint_on_view(page: Page) -> None:
+    send_clip(page)
+    page.locator("#viewer .save-all").wait_for()
+    lines = set()
+    for name in ("bce", "ftm", "leaf"):
+        choose(page, "checkpoint", name)
+        lines.add(page.locator("#viewer .shares").evaluate("line => line.toDataURL()"))
+    assert len(lines) == 3
+
+
+@three
+def test_the_live_camera_compares_any_two(page: Page) -> None:
+    page.locator("#viewer .live").click()
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    choose(page, "view", "differences")
+    compare(page, "leaf", "ftm")
+    with page.expect_response(lambda response: "component_server" in response.url):
+        pass
+    expect(page.locator("#viewer .rate")).to_contain_text("pictures a second")
+    expect(page.locator("#viewer .caption")).to_contain_text("only Softmax over leaves")
+    expect(page.locator("#viewer .caption")).to_contain_text("only Focal-Tree-Min")
+    page.locator("#viewer .live").click()
+
+
+@three
+def test_a_photo_that_fails_does_not_end_the_rest(page: Page) -> None:
+    # The server is lost twice while the second photo is sent, and for as long as the third is.
+    answers = iter([True, False, False, True, False, False, False, False, True])
+
+    def serve(route: Route) -> None:
+        if next(answers):
+            route.continue_()
+        else:
+            route.fulfill(status=200, body="no server is there")
+
+    page.route(re.compile("component_server"), serve)
+    contents = {"large": bytes(15_000_001), **{name: marked_photo(1) for name in ("one", "two", "lost", "three")}}
+    files = [{"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": each} for name, each in contents.items()]
+    page.locator("#viewer [type=file][name=photos]").set_input_files(files=files)  # type: ignore[arg-type]
+    page.locator("#viewer .save-all").wait_for()
+    assert page.locator("#viewer .progress").inner_text() == "3 taken apart"
+    assert page.locator("#viewer .failures li").all_inner_texts() == [
+        "large.jpg: This photo is larger than 15 MB.",
+        "lost.jpg: The server cannot be reached. Try again in a moment.",
+    ]
+    expect(page.locator("#viewer .place")).to_have_text("3 of 3: three.jpg")
+
+
+@three
+def test_more_than_fifty_photos_are_said_to_be_cut(page: Page) -> None:
+    answer: list[bytes] = []
+
+    def serve(route: Route) -> None:  # one photo is answered, the others get the same answer
+        answer[:] = answer or [route.fetch().body()]
+        route.fulfill(status=200, body=answer[0])
+
+    page.route(re.compile("component_server"), serve)
+    listen_to_the_message(page)
+    photo = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": marked_photo(1)}
+    page.locator("#viewer [type=file][name=photos]").set_input_files(files=[photo] * 53)  # type: ignore[list-item]
+    page.locator("#viewer .save-all").wait_for()
+    assert "Taking the photos apart: the first 50 of 53 …" in page.evaluate("window.said")
+    assert page.locator("#viewer .progress").inner_text() == "50 taken apart (the first 50 of 53)"
+
+
+@three
+def test_a_long_clip_is_said_to_be_cut(page: Page) -> None:
+    page.evaluate("Object.defineProperty(HTMLMediaElement.prototype, 'duration', { get: () => 42.25 })")
+    listen_to_the_message(page)
+    send_clip(page)
+    expect(page.locator("#viewer .progress")).to_contain_text("taken apart (the first 15 of 42.3 s)")
+    page.locator("#viewer .stop").click()
+    page.locator("#viewer .save-all").wait_for()
+    assert "Taking the clip apart: the first 15 of 42.3 s …" in page.evaluate("window.said")
