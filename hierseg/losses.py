@@ -77,9 +77,13 @@ def focal_tree_min(
 ) -> Tensor:
     """Focal tree-min loss (Li et al., eq. 6).
 
-    A positive node is charged for the least sure of itself and the nodes above it, a negative one for the most sure of
-    itself and the nodes below it, so a prediction that breaks the tree always pays. That one node alone gets the term's
-    gradient: where some tie it is the farthest, of siblings the first. Second derivatives are refused.
+    With scores s, the node's ancestors A and descendants C, each with itself among them,
+
+        p = min over A of s,  term = (1 - p) ** gamma * -log(p)      where the target is 1
+        p = max over C of s,  term = p ** gamma * -log(1 - p)        where it is 0
+
+    so a prediction that breaks the tree always costs. The gradient goes to the one node that gives p; where several
+    tie, to the farthest, and of siblings to the first. Second derivatives are refused.
 
     Args:
         logits: Scores before the sigmoid, float, shape (B, N, H, W) in the tree's node order.
