@@ -19,14 +19,14 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from hierseg import checkpoint
 from hierseg.hierarchy import Hierarchy
 from hierseg.model import ModelSpec, build
-from tests.server import running_page
+from tests.server import HANGS, running_page
 
 # Deadlines are absolute times, which a slow or busy machine breaks; examples are the same on every run.
 settings.register_profile(
     "hierseg", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, max_examples=50
 )
 settings.load_profile("hierseg")
-expect.set_options(timeout=600_000)  # ends what hangs; what works on a busy machine takes as long as it takes
+expect.set_options(timeout=1000 * HANGS)
 
 CHROMIUM_FLAGS = [
     "--headless",
@@ -106,7 +106,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iter
     page.on("pageerror", lambda error: complaints.append(str(error)))
     own = (address, "data:", "blob:")
     page.on("request", lambda asked: None if asked.url.startswith(own) else complaints.append(f"asked {asked.url}"))
-    page.set_default_timeout(600_000)
+    page.set_default_timeout(1000 * HANGS)
     page.goto(address)
     page.locator("#photo input[type=file]").first.wait_for(state="attached")
     page.locator("#viewer .viewer[data-state=example]").wait_for()

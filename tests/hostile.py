@@ -274,6 +274,8 @@ def _jpegs() -> Iterator[Case]:
         _after_start(sound, _segment(0xE1, b"Exif\0\0ab") * 400_000),
         "refused",
     )
+    parts = _segment(0xE1, b"Exif\0\0" + bytes(5000)) * 200
+    yield case("with exif in hundreds of parts", _after_start(sound, parts), "refused")
     yield case(
         "with exif of 300 kB", _after_start(sound, *_in_segments(_exif(1, (0x9286, 7, 300_000, bytes(300_000)))))
     )

@@ -68,14 +68,18 @@ def assert_labels(
     np.testing.assert_array_equal(found[sure], expected[sure])
 
 
-def assert_figures(found: str, expected: str) -> None:
+def assert_figures(found: str, expected: str, apart: float | None = None) -> None:
     """Check that two texts have the same words and whole numbers, and decimals that differ by rounding alone.
 
-    A pixel that turns changes a figure of three decimals by one or two in the last place, and so may another order of
-    summing.
+    Args:
+        found: A text.
+        expected: Another.
+        apart: How far decimals may lie apart; None for one in the last place, which is what another order of summing,
+            or a pixel that turns, does to a figure.
     """
     decimal = r"(\d*\.\d+)"
-    (*words,), (*others,) = re.split(decimal, found), re.split(decimal, expected)
+    words, others = re.split(decimal, found), re.split(decimal, expected)
     assert words[::2] == others[::2]
     for one, other in zip(words[1::2], others[1::2], strict=True):
-        assert abs(float(one) - float(other)) < 2.5 * 0.1 ** len(other.partition(".")[2]), (one, other)
+        most = 1.5 * 0.1 ** len(other.partition(".")[2]) if apart is None else apart
+        assert abs(float(one) - float(other)) < most, (one, other)

@@ -33,6 +33,7 @@ from tests.networks import head_of, warmed_up
 from train.export import export
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+HANGS = 600  # seconds that only end what hangs; what works on a slow or busy machine takes as long as it takes
 Result = TypeVar("Result")
 
 
@@ -149,7 +150,7 @@ class Visitor:
 
     def __init__(self, url: str) -> None:
         self.session = uuid.uuid4().hex
-        self.http = httpx.Client(base_url=url, timeout=120, verify=False)  # no TLS here, and no time for certificates
+        self.http = httpx.Client(base_url=url, timeout=HANGS, verify=False)  # no TLS here, and no time for certificates
         self._functions, self.viewer = _numbers(url)
 
     def __enter__(self) -> Visitor:
@@ -205,7 +206,7 @@ class Visitor:
 @functools.cache
 def _numbers(url: str) -> tuple[dict[str, int], int]:
     """Return a page's numbers for its functions and for its viewer."""
-    config = httpx.get(f"{url}/config", timeout=120).json()
+    config = httpx.get(f"{url}/config", timeout=HANGS).json()
     functions = {each["api_name"]: each["id"] for each in config["dependencies"] if each["backend_fn"]}
     (viewer,) = (each["id"] for each in config["components"] if each["props"].get("elem_id") == "viewer")
     return functions, viewer

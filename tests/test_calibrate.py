@@ -16,6 +16,7 @@ from hierseg.hierarchy import Hierarchy
 from hierseg.metrics import Calibration
 from hierseg.model import ModelSpec, build
 from tests.data import BACKGROUND, HEAD, TORSO
+from tests.rounding import EPSILON
 from tests.test_evaluate import Brightness
 from train.calibrate import Tally, binned, calibrate, fit_line
 from train.dataset import Example
@@ -44,7 +45,7 @@ def test_the_surest_scores_have_finite_logits_and_keep_their_order() -> None:
     values = logits(np.array([0, 1e-12, 0.3, 0.5, 0.9, 1], np.float32))
     assert np.isfinite(values).all()
     assert (np.diff(values) >= 0).all()
-    assert values[3] == 0
+    assert abs(values[3]) < 4 * EPSILON  # two logarithms of a half, each rounded as the processor has it
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(0.5, -1.0), (1.0, 0.0), (2.0, 1.5)])

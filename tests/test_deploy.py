@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from hierseg import deploy
 from hierseg.deploy import DeployError, files, main, upload
-from tests.server import REPOSITORY, running_page
+from tests.server import HANGS, REPOSITORY, running_page
 
 
 def copy(folder: Path) -> Path:
@@ -122,7 +122,7 @@ def test_what_would_be_uploaded_runs_by_itself(tmp_path: Path) -> None:
     space = copy(tmp_path / "space")
     python = environment_of(space / "requirements.txt", tmp_path / "environment")
     with running_page(tmp_path / "uploads", space, python) as url:
-        client = Client(url, verbose=False, download_files=str(tmp_path))
+        client = Client(url, verbose=False, download_files=str(tmp_path), httpx_kwargs={"timeout": HANGS})
         _, _, areas = client.predict(
             handle_file(str(space / "examples" / "camera.jpg")), "bce", "parts", 0.5, api_name="/segment"
         )

@@ -22,7 +22,7 @@ from hierseg.image import open_photo
 from hierseg.predictor import Predictor
 from hierseg.visualize import overlay
 from tests.rounding import TURNED, assert_labels
-from tests.server import REPOSITORY, Visitor, file
+from tests.server import HANGS, REPOSITORY, Visitor, file
 from tests.test_viewer import BEST, CARDS, SECOND
 
 pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
@@ -32,7 +32,8 @@ PHOTO = REPOSITORY / "examples" / "astronaut.jpg"
 
 @pytest.fixture(scope="module")
 def client(address: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    return Client(address, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+    downloads = str(tmp_path_factory.mktemp("downloads"))
+    return Client(address, verbose=False, download_files=downloads, httpx_kwargs={"timeout": HANGS})
 
 
 @pytest.mark.parametrize("checkpoint", ["bce", "ftm"])
@@ -120,7 +121,7 @@ def test_api_refuses_a_comparison_of_one_with_a_sentence(client: Client, pair: t
 
 def test_the_same_photo_twice_gives_files_of_their_own(address: str) -> None:
     # Gradio writes a file of the same content anew, in place, while another visitor may be fetching it.
-    client = Client(address, verbose=False, download_files=False)
+    client = Client(address, verbose=False, download_files=False, httpx_kwargs={"timeout": HANGS})
     calls = {"segment": ("bce", "parts", 0.5), "compare": ("parts", None)}
     for name, choices in calls.items():
         paths = []

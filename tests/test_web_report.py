@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from hierseg.web import report
-from tests.server import running_page, small_page
+from tests.server import HANGS, running_page, small_page
 
 QUOTE = "One loss has 1 point more than the other, & <that> is shown."
 TEXT = """# Which loss?
@@ -61,7 +61,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Ite
 
 def test_views_that_compare_quote_it_and_lead_to_the_report(browser: Browser, site: str) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(1000 * HANGS)
     page.goto(site)
     page.locator("#examples button").first.click()
     quoted = page.locator("#viewer .quote")
@@ -73,13 +73,13 @@ def test_views_that_compare_quote_it_and_lead_to_the_report(browser: Browser, si
     with page.expect_popup() as opened:
         quoted.get_by_role("link").click()
     of_report = opened.value
-    of_report.set_default_timeout(120_000)
+    of_report.set_default_timeout(1000 * HANGS)
     plot = of_report.get_by_role("img", name="Points")
     plot.wait_for()
     assert plot.evaluate("image => image.naturalWidth") == 40
     expect(of_report.get_by_role("heading", name="Which loss?")).to_be_visible()
     of_report.get_by_text("← hierseg").click()
-    expect(of_report.locator("#examples button").first).to_be_visible(timeout=120_000)
+    expect(of_report.locator("#examples button").first).to_be_visible(timeout=1000 * HANGS)
     page.close()
     of_report.close()
 
@@ -88,8 +88,8 @@ def test_without_a_report_nothing_is_quoted(browser: Browser, tmp_path: Path, ti
     folder = small_page(tmp_path / "site", tiny_checkpoint)
     with running_page(tmp_path / "uploads", folder) as url:
         page = browser.new_page()
-        page.goto(url, timeout=120_000)
-        page.locator("#viewer canvas").first.wait_for(state="attached", timeout=120_000)
+        page.goto(url, timeout=1000 * HANGS)
+        page.locator("#viewer canvas").first.wait_for(state="attached", timeout=1000 * HANGS)
         assert page.locator(".quote").count() == 0
         answer = page.goto(f"{url}/losses")
         assert answer is not None and answer.status == 404

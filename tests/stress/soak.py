@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.server import Visitor, content_of, file, has_mark, marked_photo, running_server, small_page, url_of
+from tests.server import HANGS, Visitor, content_of, file, has_mark, marked_photo, running_server, small_page, url_of
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read as Linux shows it"),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(3600),
 ]
 
 REQUESTS = int(os.environ.get("STRESS_REQUESTS", "2000"))
@@ -187,7 +187,7 @@ def _start_of_upload(length: int) -> bytes:
 
 def _connected(url: str) -> socket.socket:
     parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=60)
+    return socket.create_connection((parts.hostname, parts.port), timeout=HANGS)
 
 
 GOOD: tuple[Callable[[Visitor, int], bool], ...] = (
@@ -285,7 +285,7 @@ def test_thousands_of_tiny_requests_are_answered_and_cost_no_memory(server: Serv
 
     def right(number: int) -> bool:
         path = list(expected)[number % len(expected)]
-        with contextlib.closing(http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=HANGS)) as connection:
             connection.request("GET", path)
             return connection.getresponse().status == expected[path]
 
