@@ -19,7 +19,7 @@ check: .venv/.dev check-viewer  ## lint, format, types
 	$(BIN)/mypy
 
 check-viewer: .venv/.dev  ## lint the viewer's scripts as the one that the page runs, so that names are found in all files
-	cat hierseg/web/*.js > .venv/viewer.js
+	cat hierseg/page/viewer/*.js > .venv/viewer.js
 	$(BIN)/oxlint --config .oxlintrc.json --no-ignore .venv/viewer.js
 
 format: .venv/.dev  ## mend what can be mended by machine

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from hierseg.web.cleaning import private_folder
+from hierseg.page.cleaning import private_folder
 
 # Before the page is imported, and with it Gradio, which asks once.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -12,8 +12,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 os.environ["GRADIO_TEMP_DIR"] = private_folder()
 
-from hierseg.web import memory, report
-from hierseg.web.page import build_page, load_predictors, serve
+from hierseg.page import memory, report
+from hierseg.page.app import build_page, load_predictors, serve
 
 # The one of whom every part is seen comes first: the page opens with it.
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"), key=lambda path: (path.stem != "camera", path))

@@ -13,14 +13,14 @@ from PIL import Image
 
 from benchmarks.seed import SeedPipeline
 from benchmarks.timing import Row, interleaved
-from hierseg import checkpoint
 from hierseg.decoding import decode
-from hierseg.hierarchy import Hierarchy
-from hierseg.image import Photo, open_photo
-from hierseg.network import Network, TorchNetwork, open_network
+from hierseg.network import checkpoint
+from hierseg.network.engines import Network, TorchNetwork, open_network
+from hierseg.page.actions import Actions
+from hierseg.photo import Photo, open_photo
 from hierseg.predictor import Predictor, predict_all, segment
+from hierseg.tree import Hierarchy
 from hierseg.visualize import overlay
-from hierseg.web.actions import Actions
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "astronaut.jpg"
 NAMES = ("bce", "ftm")

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from hierseg import _torchvision  # noqa: F401  # before smp
-from hierseg.hierarchy import Hierarchy
-from hierseg.image import Photo, open_photo
+from hierseg.network import _torchvision  # noqa: F401  # before smp
+from hierseg.photo import Photo, open_photo
+from hierseg.tree import Hierarchy
 from hierseg.visualize import overlay
 
 import segmentation_models_pytorch as smp  # isort: skip

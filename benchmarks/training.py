@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from benchmarks.timing import Row, interleaved
-from hierseg.hierarchy import Hierarchy
 from hierseg.losses import LOSSES
-from hierseg.model import normalize
+from hierseg.network.model import normalize
+from hierseg.tree import Hierarchy
 from train.dataset import load_training_data
 from train.fit import Objective, Plan, _crops, _initial_model, _optimizer
 from train.recipe import Recipe

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from tqdm import tqdm
 
-from hierseg import __version__, checkpoint
-from hierseg.checkpoint import CheckpointError, write_atomically
-from hierseg.hierarchy import HierarchyError
-from hierseg.image import PhotoError, open_photo
+from hierseg import __version__
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import CheckpointError, write_atomically
+from hierseg.photo import PhotoError, open_photo
+from hierseg.tree import HierarchyError
 from hierseg.visualize import indexed_png, overlay
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierseg.hierarchy import Hierarchy, UInt8Map
+from hierseg.tree import Hierarchy, UInt8Map
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
 Scores = npt.NDArray[np.float32]
 

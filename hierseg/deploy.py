@@ -20,9 +20,9 @@ PATTERNS = (
     "pre-requirements.txt",
     "hierseg/**/*.py",
     "hierseg/**/*.yaml",
-    "hierseg/web/*.js",
-    "hierseg/web/*.css",
-    "hierseg/web/*.html",
+    "hierseg/page/viewer/*.js",
+    "hierseg/page/viewer/*.css",
+    "hierseg/page/viewer/*.html",
     "checkpoints/*.safetensors",
     "checkpoints/*.onnx",
     "checkpoints/README.md",
@@ -31,7 +31,7 @@ PATTERNS = (
     "reports/losses*",
     "docs/page.*",
 )
-NEEDED = ("README.md", "LICENSE", "app.py", "requirements.txt", "pre-requirements.txt", "hierseg/web/viewer.js")
+NEEDED = ("README.md", "LICENSE", "app.py", "requirements.txt", "pre-requirements.txt", "hierseg/page/viewer/viewer.js")
 LARGEST = 25_000_000  # bytes of a file
 _TEXT = {".py", ".md", ".json", ".svg", ".txt", ".yaml", ".js", ".css", ".html", ""}
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bgh[pousr]_[A-Za-z0-9]{30,}")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from hierseg.calibration import Calibration as ScoreCalibration
 from hierseg.calibration import calibrated
 from hierseg.decoding import Scores, decode_rounding, violations
-from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
 _SMOOTHING = 1e-8  # the seed's; makes a node that is absent and not predicted score 1
 _BINS = 15  # of confidence, the usual number for the expected calibration error

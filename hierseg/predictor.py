@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from hierseg import checkpoint
-from hierseg.checkpoint import Card
 from hierseg.decoding import Decoded, Scores, decode, decode_means, decode_rounding, path_means, violations
-from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
-from hierseg.image import Letterbox, Photo, open_photo
-from hierseg.network import Network, open_network
-from hierseg.second_look import Window, windows
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import Card
+from hierseg.network.engines import Network, open_network
+from hierseg.photo import Letterbox, Photo, open_photo
+from hierseg.photo.zoom import Window, windows
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
 _TRUST = 0.7  # share of a closer look's scores in the mean with what was seen before
 _FADE = 0.12  # of a window's sides, over which that share falls to 0 at its edges, so that no seam shows

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from hierseg.comparison import Differences
-from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
-from hierseg.image import Photo
+from hierseg.photo import Photo
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
 # Orange and blue differ for every kind of colour-blindness; viewer.js has the same.
 _DIFFERENCES = np.array([[0, 0, 0], [255, 149, 0], [64, 169, 255], [255, 255, 255]], dtype=np.uint8)

@@ -16,9 +16,9 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from hierseg import checkpoint
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec, build
+from hierseg.network import checkpoint
+from hierseg.network.model import ModelSpec, build
+from hierseg.tree import Hierarchy
 from tests.server import HANGS, running_page
 
 # Deadlines are absolute times, which a slow or busy machine breaks; examples are the same on every run.

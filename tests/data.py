@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hierseg.hierarchy import UInt8Map
-from hierseg.image import Photo
+from hierseg.photo import Photo
+from hierseg.tree import UInt8Map
 
 BACKGROUND, LOWER_ARM, TORSO, LOWER_LEG, HEAD, UPPER_LEG, UPPER_ARM = range(7)
 VOID = 255

@@ -31,9 +31,8 @@ from typing import Any
 import numpy as np
 import PIL
 
-from hierseg import image, label_map
-from hierseg.image import PhotoError, is_animated, open_photo
-from hierseg.label_map import LabelMapError, open_label_map
+from hierseg.photo import PhotoError, is_animated, label_map, open_photo, reading
+from hierseg.photo.label_map import LabelMapError, open_label_map
 from tests.hostile import complaint, corpus
 
 Way = tuple[CodeType, int, int]  # a step from one line of a function to another
@@ -45,7 +44,7 @@ GROWTH = 150 * 2**20  # bytes of memory a file
 HANG = 120  # seconds after which the process ends itself
 TRACED = (
     str(Path(PIL.__file__).parent),
-    str(Path(image.__file__).parent),
+    str(Path(reading.__file__).parent),
     str(Path(np.lib.__file__ or "").parent / "_format_impl"),
 )
 NUMBERS = (0, 1, 2, 7, 8, 127, 128, 255, 256, 1000, 32_767, 32_768, 65_535, 65_536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
@@ -202,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     most = options.executions or (10_000 if options.seconds == float("inf") else sys.maxsize)
     options.failures.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
-    image.MAX_PIXELS = label_map.MAX_PIXELS = PIXELS
+    reading.MAX_PIXELS = label_map.MAX_PIXELS = PIXELS
     fuzzer = Fuzzer(options.failures, random.Random(options.seed))
     started = time.monotonic()
     faulthandler.dump_traceback_later(HANG, exit=True)

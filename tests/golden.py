@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from hierseg.decoding import decode
-from hierseg.hierarchy import Hierarchy
 from hierseg.losses import LOSSES
 from hierseg.metrics import Evaluation
 from hierseg.predictor import Predictor
+from hierseg.tree import Hierarchy
 from hierseg.visualize import indexed_image
 from tests.server import REPOSITORY
 

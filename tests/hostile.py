@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from hierseg.image import PhotoError, is_animated, open_photo
-from hierseg.label_map import LabelMapError, open_label_map
+from hierseg.photo import PhotoError, is_animated, open_photo
+from hierseg.photo.label_map import LabelMapError, open_label_map
 
 Array = npt.NDArray[Any]
 Verdict = Literal["shown", "refused", "either"]

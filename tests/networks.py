@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hierseg.model import ModelSpec, build
+from hierseg.network.model import ModelSpec, build
 
 
 def warmed_up(spec: ModelSpec, side: int = 64) -> tuple[nn.Module, Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hierseg.hierarchy import UInt8Map
+from hierseg.tree import UInt8Map
 from train.prepare.cli import add_sources
 
 

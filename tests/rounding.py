@@ -7,8 +7,8 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from hierseg.hierarchy import BoolMask, Hierarchy
 from hierseg.predictor import Prediction
+from hierseg.tree import BoolMask, Hierarchy
 
 EPSILON = float(np.finfo(np.float32).eps)
 HAIR = 8 * EPSILON  # so far apart two scores may come out that are made of one network's output in other steps

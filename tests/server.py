@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hierseg import checkpoint
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec
+from hierseg.network import checkpoint
+from hierseg.network.model import ModelSpec
+from hierseg.tree import Hierarchy
 from tests.networks import head_of, warmed_up
 from train.export import export
 

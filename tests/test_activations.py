@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hierseg.activations import ACTIVATIONS
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelError, ModelSpec
+from hierseg.network.activations import ACTIVATIONS
+from hierseg.network.model import ModelError, ModelSpec
+from hierseg.tree import Hierarchy
 from tests.server import REPOSITORY
 from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below, shuffled_siblings
 

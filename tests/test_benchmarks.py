@@ -8,9 +8,9 @@ from benchmarks.photo import _decoded_in_a_loop, masks, photo_of
 from benchmarks.seed import SeedPipeline
 from benchmarks.timing import Row, interleaved, machine, table
 from hierseg.decoding import decode
-from hierseg.hierarchy import Hierarchy
-from hierseg.image import open_photo
+from hierseg.photo import open_photo
 from hierseg.predictor import Predictor
+from hierseg.tree import Hierarchy
 from hierseg.visualize import overlay
 
 

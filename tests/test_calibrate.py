@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierseg import checkpoint
 from hierseg.calibration import calibrated, logits
-from hierseg.checkpoint import Card, CheckpointError
-from hierseg.hierarchy import Hierarchy
 from hierseg.metrics import Calibration
-from hierseg.model import ModelSpec, build
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import Card, CheckpointError
+from hierseg.network.model import ModelSpec, build
+from hierseg.tree import Hierarchy
 from tests.data import BACKGROUND, HEAD, TORSO
 from tests.rounding import EPSILON
 from tests.test_evaluate import Brightness

@@ -25,10 +25,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hierseg import __version__, checkpoint
-from hierseg.checkpoint import Card, CheckpointError, available, find, load, read_card, save
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec
+from hierseg import __version__
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import Card, CheckpointError, available, find, load, read_card, save
+from hierseg.network.model import ModelSpec
+from hierseg.tree import Hierarchy
 from tests.networks import warmed_up
 
 Forge = Callable[[dict[str, Any]], object]
@@ -413,7 +414,7 @@ def test_no_pickle_is_ever_executed(packed_by: str, name: str, tmp_path: Path) -
 
 
 def test_no_code_unpickles_anything_but_weights() -> None:
-    root = Path(checkpoint.__file__).resolve().parent.parent
+    root = Path(checkpoint.__file__).resolve().parents[2]
     loads: list[str] = []
     for path in [root / "app.py", *(root / "hierseg").rglob("*.py"), *(root / "train").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -555,7 +556,7 @@ def test_names_are_those_of_the_repositorys_folder_unless_another_is_given(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert checkpoint.default_folder().name == "checkpoints"
-    assert (checkpoint.default_folder().parent / "hierseg" / "checkpoint.py").samefile(checkpoint.__file__)
+    assert (checkpoint.default_folder().parent / "hierseg" / "network" / "checkpoint.py").samefile(checkpoint.__file__)
     monkeypatch.setattr(checkpoint, "default_folder", lambda: folder)
     assert find("bce") == folder / "bce.safetensors"
 

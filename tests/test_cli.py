@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hierseg import checkpoint
-from hierseg.checkpoint import Card
 from hierseg.cli import main
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import Card
+from hierseg.network.model import ModelSpec
 from hierseg.predictor import Predictor, best_first
+from hierseg.tree import Hierarchy
 from tests.server import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hierseg.comparison import differences
-from hierseg.hierarchy import Hierarchy
+from hierseg.tree import Hierarchy
 from hierseg.visualize import difference_picture
 
 TREE = Hierarchy.default()

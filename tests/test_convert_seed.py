@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from hierseg import _torchvision, checkpoint  # noqa: F401  # before smp
-from hierseg.hierarchy import Hierarchy
-from hierseg.image import open_photo
-from hierseg.model import build, normalize
-from hierseg.network import TorchNetwork
+from hierseg.network import _torchvision, checkpoint  # noqa: F401  # before smp
+from hierseg.network.engines import TorchNetwork
+from hierseg.network.model import build, normalize
+from hierseg.page.app import load_predictors
+from hierseg.page.payload import scene, shrink
+from hierseg.photo import open_photo
 from hierseg.predictor import segment
-from hierseg.web.page import load_predictors
-from hierseg.web.payload import scene, shrink
+from hierseg.tree import Hierarchy
 from tests.server import REPOSITORY
 from train.__main__ import main
 from train.convert_seed import SPEC, ConversionError, convert

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hierseg.hierarchy import Hierarchy
+from hierseg.tree import Hierarchy
 from tests.data import BACKGROUND, COLORS, VOID, draw_person, write_dataset, write_example, write_ids
 from train.dataset import DataError, load_examples, load_training_data, read_ids, read_label_map, split_hash
 from train.recipe import Source

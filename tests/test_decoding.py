@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierseg.decoding import decode, decode_means, decode_rounding, path_means, violations
-from hierseg.hierarchy import Hierarchy
+from hierseg.tree import Hierarchy
 from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, nodes_of_label, score_maps
 
 HAIR = 1e-6  # two float32 means closer than this may come out in either order

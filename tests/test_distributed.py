@@ -19,8 +19,8 @@ from PIL import Image
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-from hierseg import checkpoint
-from hierseg.model import ModelSpec
+from hierseg.network import checkpoint
+from hierseg.network.model import ModelSpec
 from tests.data import write_dataset
 from tests.server import REPOSITORY
 from train.distributed import share_batch_norm

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hierseg import checkpoint
-from hierseg.checkpoint import Card
-from hierseg.hierarchy import Hierarchy
 from hierseg.metrics import Evaluation
-from hierseg.model import ModelSpec, build
-from hierseg.network import TorchNetwork
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import Card
+from hierseg.network.engines import TorchNetwork
+from hierseg.network.model import ModelSpec, build
 from hierseg.predictor import segment
+from hierseg.tree import Hierarchy
 from tests.data import BACKGROUND, HEAD, VOID, write_dataset
 from tests.rounding import HAIR
 from train.__main__ import main

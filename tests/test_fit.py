@@ -33,11 +33,11 @@ from torch import Tensor, nn
 
 import train.fit
 import train.processor
-from hierseg import checkpoint
-from hierseg.hierarchy import Hierarchy
 from hierseg.losses import LOSSES
-from hierseg.model import ModelSpec
+from hierseg.network import checkpoint
+from hierseg.network.model import ModelSpec
 from hierseg.predictor import Predictor
+from hierseg.tree import Hierarchy
 from tests.data import write_dataset
 from train.__main__ import main
 from train.batches import Batches

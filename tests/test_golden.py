@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from hierseg import checkpoint
+from hierseg.network import checkpoint
 from hierseg.predictor import Predictor
 from tests import golden
 from tests.rounding import assert_labels

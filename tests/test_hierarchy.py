@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierseg.hierarchy import Hierarchy, HierarchyError
+from hierseg.tree import Hierarchy, HierarchyError
 from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, node_and_below, nodes_of_label, tree_contents
 
 NODES = ("body", "upper", "lower", "head", "torso", "upper_arm", "lower_arm", "upper_leg", "lower_leg")

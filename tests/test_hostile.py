@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierseg.image import FrugalReader, open_frugally
+from hierseg.photo import FrugalReader, open_frugally
 from tests import fuzz, hostile
 from tests.server import REPOSITORY
 

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
-from hierseg import image as image_module
-from hierseg.image import MAX_PIXELS, STRIDE, Letterbox, Photo, PhotoError, open_photo
+from hierseg.photo import MAX_PIXELS, STRIDE, Letterbox, Photo, PhotoError, open_photo
+from hierseg.photo import reading as image_module
 from tests.rounding import EPSILON
 
 Array = npt.NDArray[Any]

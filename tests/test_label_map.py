@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hierseg import image as image_module
-from hierseg import label_map as label_map_module
-from hierseg.label_map import LabelMapError, open_label_map
+from hierseg.photo import label_map as label_map_module
+from hierseg.photo import reading as image_module
+from hierseg.photo.label_map import LabelMapError, open_label_map
 
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierseg.hierarchy import Hierarchy
 from hierseg.losses import ACTIVATION_OF
 from hierseg.metrics import Calibration, PhotoCounts
+from hierseg.tree import Hierarchy
 from tests.rounding import assert_figures
 from tests.server import REPOSITORY
 from train import plots

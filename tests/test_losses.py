@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from hierseg.activations import ACTIVATIONS
-from hierseg.hierarchy import Hierarchy
 from hierseg.losses import ACTIVATION_OF, LOSSES, Reduction, bce, focal, focal_tree_min, soft_jaccard, tree_min
+from hierseg.network.activations import ACTIVATIONS
+from hierseg.tree import Hierarchy
 from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below, shuffled_siblings
 
 TREE_LOSSES = ["tree_min", "focal_tree_min"]

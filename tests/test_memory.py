@@ -12,7 +12,7 @@ with_heaps = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only 
 
 DESCRIBE = """
 import ctypes, sys, threading
-from hierseg.web import memory
+from hierseg.page import memory
 
 def describe():
     library = ctypes.CDLL(None)

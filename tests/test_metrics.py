@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hierseg.decoding import decode, decode_rounding
-from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.metrics import (
     PERSON_SIZES,
     Calibration,
@@ -23,6 +22,7 @@ from hierseg.metrics import (
     ViolationRate,
     boundary,
 )
+from hierseg.tree import Hierarchy, HierarchyError
 from tests.trees import hierarchies, label_maps, nodes_of_label, score_maps
 
 Pair = tuple[np.ndarray, np.ndarray]  # predicted labels, true labels

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierseg.model import ModelError, ModelSpec, build, normalize
+from hierseg.network.model import ModelError, ModelSpec, build, normalize
 from tests.conftest import REPOSITORY
 
 TINY = "tu-test_efficientnet"
@@ -162,7 +162,7 @@ sys.modules["torch"] = types.SimpleNamespace(
     ops=types.SimpleNamespace(load_library=load_library), library=types.SimpleNamespace(Library=library)
 )
 """
-REPORT = "import hierseg._torchvision as ours; print(bool(asked), declared, ours._declared)"
+REPORT = "import hierseg.network._torchvision as ours; print(bool(asked), declared, ours._declared)"
 
 
 def run_fresh(program: str) -> str:
@@ -176,7 +176,8 @@ def run_fresh(program: str) -> str:
 
 def test_smp_and_torchvision_import_after_ours() -> None:
     program = (
-        "import hierseg._torchvision, segmentation_models_pytorch, torchvision; print(torchvision.ops.nms.__name__)"
+        "import hierseg.network._torchvision, segmentation_models_pytorch, torchvision\n"
+        "print(torchvision.ops.nms.__name__)"
     )
     assert run_fresh(program) == "nms"
 
@@ -203,7 +204,7 @@ import gc, torch
 def load_library(path):
     raise OSError("libcudart.so: cannot open shared object file")
 torch.ops.load_library = load_library
-import hierseg._torchvision
+import hierseg.network._torchvision
 gc.collect()
 print(torch.ops.torchvision.nms.default._schema)
 """

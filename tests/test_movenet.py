@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hierseg import movenet, pretrained, tfjs
-from hierseg.model import ModelError, ModelSpec, build
-from hierseg.pretrained import load_encoder
+from hierseg.network import movenet, pretrained, tfjs
+from hierseg.network.model import ModelError, ModelSpec, build
+from hierseg.network.pretrained import load_encoder
 
 CHANNELS = {"thunder": [3, 32, 40, 56, 168, 560], "multipose": [3, 24, 40, 48, 144, 480]}
 NARROW = {"decoder_segmentation_channels": 8}

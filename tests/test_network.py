@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import nn
 
-from hierseg import checkpoint
-from hierseg.activations import ACTIVATIONS
-from hierseg.checkpoint import Card, CheckpointError
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec, normalize
-from hierseg.network import EXPORTED, OnnxNetwork, TorchNetwork, open_network
+from hierseg.network import checkpoint
+from hierseg.network.activations import ACTIVATIONS
+from hierseg.network.checkpoint import Card, CheckpointError
+from hierseg.network.engines import EXPORTED, OnnxNetwork, TorchNetwork, open_network
+from hierseg.network.model import ModelSpec, normalize
 from hierseg.predictor import Predictor
+from hierseg.tree import Hierarchy
 from tests.networks import head_of, warmed_up
 from tests.rounding import APART
 from tests.server import REPOSITORY

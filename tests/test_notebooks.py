@@ -18,11 +18,11 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
 
-from hierseg import checkpoint
-from hierseg.hierarchy import Hierarchy
-from hierseg.image import open_photo
 from hierseg.metrics import Evaluation
+from hierseg.network import checkpoint
+from hierseg.photo import open_photo
 from hierseg.predictor import Predictor
+from hierseg.tree import Hierarchy
 from hierseg.visualize import readable
 from tests.data import write_dataset, write_example, write_ids
 from tests.rounding import assert_figures

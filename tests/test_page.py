@@ -18,7 +18,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from hierseg.image import open_photo
+from hierseg.photo import open_photo
 from hierseg.predictor import Predictor
 from hierseg.visualize import overlay
 from tests.rounding import TURNED, assert_labels

@@ -18,15 +18,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from hierseg import checkpoint, predictor
-from hierseg.checkpoint import Card, CheckpointError
+from hierseg import predictor
 from hierseg.decoding import Scores, decode
-from hierseg.hierarchy import Hierarchy, HierarchyError
-from hierseg.image import Letterbox, PhotoError
-from hierseg.model import ModelSpec
-from hierseg.network import TorchNetwork
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import Card, CheckpointError
+from hierseg.network.engines import TorchNetwork
+from hierseg.network.model import ModelSpec
+from hierseg.photo import Letterbox, PhotoError
+from hierseg.photo.zoom import Window
 from hierseg.predictor import Look, Prediction, Predictor, predict_all, segment
-from hierseg.second_look import Window
+from hierseg.tree import Hierarchy, HierarchyError
 from tests.networks import head_of, warmed_up
 from tests.rounding import HAIR, assert_labels, firm
 

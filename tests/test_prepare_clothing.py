@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from hierseg.hierarchy import Hierarchy, UInt8Map
+from hierseg.tree import Hierarchy, UInt8Map
 from tests.prepared import command, files, read_mask, write_photo
 from tests.server import REPOSITORY
 from train.dataset import load_examples, read_ids

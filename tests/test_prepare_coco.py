@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierseg.hierarchy import BoolMask, Hierarchy
+from hierseg.tree import BoolMask, Hierarchy
 from tests.prepared import command, files, read_mask, write_photo
 from tests.server import REPOSITORY
 from train.dataset import load_examples, read_ids

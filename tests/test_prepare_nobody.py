@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierseg.hierarchy import Hierarchy
-from hierseg.image import open_photo
+from hierseg.photo import open_photo
+from hierseg.tree import Hierarchy
 from tests.data import write_ids
 from tests.prepared import command, files, write_photo
 from tests.server import REPOSITORY

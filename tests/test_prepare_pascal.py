@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 from hierseg.visualize import indexed_png
 from tests.data import write_ids
 from tests.prepared import command, files, read_mask, write_photo

@@ -12,9 +12,9 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from hierseg import pretrained
-from hierseg.model import ModelError, ModelSpec, build
-from hierseg.pretrained import load_encoder
+from hierseg.network import pretrained
+from hierseg.network.model import ModelError, ModelSpec, build
+from hierseg.network.pretrained import load_encoder
 
 LITES = ("0", "1", "2")
 NARROW = {"decoder_channels": [8, 8, 8, 8, 8]}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hierseg.hierarchy import Hierarchy
+from hierseg.tree import Hierarchy
 from train.recipe import Recipe, RecipeError, Source, Triplet
 
 CONFIGS = Path(__file__).resolve().parent.parent / "train" / "configs"

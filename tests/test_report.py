@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierseg.hierarchy import Hierarchy
 from hierseg.metrics import Evaluation
+from hierseg.tree import Hierarchy
 from tests.server import REPOSITORY
 from train.__main__ import main
 from train.report import TABLES, ReportError, fill

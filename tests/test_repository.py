@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import hierseg
 from tests.server import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -89,11 +90,11 @@ def test_arrows_point_one_way() -> None:
         tops = {name.split(".")[0] for name in names}
         assert "train" not in tops, path
         assert "albumentations" not in tops, path
-        if "web" not in path.parts:
+        if "page" not in path.parts:
             assert "gradio" not in tops, path
-            assert not any(name.startswith("hierseg.web") for name in names), path
+            assert not any(name.startswith("hierseg.page") for name in names), path
     for path, names in _imports("train").items():
-        assert not any(name.startswith(("hierseg.web", "gradio")) for name in names), path
+        assert not any(name.startswith(("hierseg.page", "gradio")) for name in names), path
 
 
 def test_no_module_but_the_tree_file_knows_a_part_by_name() -> None:
@@ -120,6 +121,18 @@ def test_page_starts_without_importing_pytorch_or_what_only_training_needs() -> 
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
 
 
+def test_the_package_offers_its_main_names_and_imports_nothing_before_they_are_used() -> None:
+    code = (
+        "import sys, hierseg; print([name for name in ('numpy', 'torch', 'cv2') if name in sys.modules])\n"
+        "from hierseg import Hierarchy, Predictor, losses\n"
+        "print(Hierarchy.default().level_names, Predictor.__name__, losses.focal_tree_min.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "('body', 'upper-lower', 'parts') Predictor focal_tree_min"]
+    with pytest.raises(AttributeError, match="no attribute 'unknown'"):
+        _ = hierseg.unknown
+
+
 def test_package_data_names_every_file_the_code_reads() -> None:
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
         data = tomllib.load(file)["tool"]["setuptools"]["package-data"]
@@ -128,5 +141,5 @@ def test_package_data_names_every_file_the_code_reads() -> None:
         listed = {path for pattern in patterns for path in folder.glob(pattern)}
         there = {path for path in folder.rglob("*") if path.suffix in {".css", ".js", ".html", ".yaml", ".txt", ".tsv"}}
         if package == "hierseg":
-            there = {path for path in there if "web" not in path.parts}
+            there = {path for path in there if "page" not in path.parts}
         assert listed == there

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierseg.second_look import windows
+from hierseg.photo.zoom import windows
 
 
 @st.composite

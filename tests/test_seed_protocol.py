@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from hierseg import checkpoint
 from hierseg.decoding import best_paths
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec
-from hierseg.network import TorchNetwork
+from hierseg.network import checkpoint
+from hierseg.network.engines import TorchNetwork
+from hierseg.network.model import ModelSpec
+from hierseg.tree import Hierarchy
 from tests.data import write_dataset
 from tests.networks import head_of, warmed_up
 from tests.rounding import HAIR

@@ -27,9 +27,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from hierseg.page import app, cleaning, guard
+from hierseg.page.guard import HEADERS, Guard
 from hierseg.predictor import Predictor
-from hierseg.web import cleaning, guard, page
-from hierseg.web.guard import HEADERS, Guard
 from tests.server import (
     REPOSITORY,
     Visitor,
@@ -93,7 +93,7 @@ def listener() -> Iterator[tuple[int, list[bytes]]]:
 
 async def _small_blocks(checkpoint: Path) -> Any:
     """Build the page in this process; outside of an event loop, Gradio would make one and never close it."""
-    return page.build_page({"tiny": Predictor(checkpoint)}, [])
+    return app.build_page({"tiny": Predictor(checkpoint)}, [])
 
 
 def _is_a_sentence(words: Any) -> bool:
@@ -620,7 +620,7 @@ def test_a_sweep_deletes_what_is_old_and_only_that(tmp_path: Path) -> None:
 
 
 def test_the_schedule_is_the_one_that_the_page_names() -> None:
-    assert "within eleven minutes" in page.PRIVACY
+    assert "within eleven minutes" in app.PRIVACY
     assert (cleaning.KEPT_SECONDS + cleaning.SWEPT_SECONDS) / 60 == 11
     defaults = cleaning.cleaning.__defaults__
     assert defaults == (cleaning.KEPT_SECONDS, cleaning.SWEPT_SECONDS)

@@ -14,10 +14,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
-from hierseg.hierarchy import Hierarchy
 from hierseg.metrics import DatasetIoU
-from hierseg.model import ModelSpec
+from hierseg.network.model import ModelSpec
 from hierseg.predictor import Prediction, Predictor
+from hierseg.tree import Hierarchy
 from tests.rounding import TURNED, assert_figures, assert_labels
 from tests.server import TITLES, marked_photo, page_of, running_page, tiny_checkpoints
 from tests.test_viewer import PHOTO, choose, compare, hover, mask, saved, send_clip, spoken

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierseg.hierarchy import Hierarchy
 from hierseg.metrics import Evaluation, PhotoCounts, SeedIoU
+from hierseg.tree import Hierarchy
 from tests.trees import hierarchies, label_maps, node_and_above, nodes_of_label, score_maps
 from train.loss_report import Comparison, Difference, Run
 from train.statistics import Interval, drawings, figures, over_seeds, read_table, write_table

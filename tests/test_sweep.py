@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 import train.sweep
-from hierseg import checkpoint
-from hierseg.checkpoint import Card
 from hierseg.decoding import decode
-from hierseg.hierarchy import Hierarchy
 from hierseg.losses import ACTIVATION_OF
 from hierseg.losses import LOSSES as ALL_LOSSES
-from hierseg.model import ModelSpec
-from hierseg.network import TorchNetwork
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import Card
+from hierseg.network.engines import TorchNetwork
+from hierseg.network.model import ModelSpec
 from hierseg.predictor import segment
+from hierseg.tree import Hierarchy
 from tests.data import VOID, write_dataset
 from tests.networks import head_of, warmed_up
 from tests.rounding import firm

@@ -1,4 +1,4 @@
-"""Tests of hierseg.triplet: the loss against plain loops, which pixels it draws, and the head beside a network."""
+"""Tests of the tree-triplet loss: against plain loops, which pixels it draws, and the head beside a network."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelError, ModelSpec, build
-from hierseg.triplet import WithTriplet, draw, rising, tree_distances, tree_triplet
+from hierseg.losses.triplet import WithTriplet, draw, rising, tree_distances, tree_triplet
+from hierseg.network.model import ModelError, ModelSpec, build
+from hierseg.tree import Hierarchy
 from tests.rounding import EPSILON
 from tests.trees import hierarchies, label_maps, node_and_above
 

@@ -17,13 +17,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Page, Request, expect
 
-from hierseg.checkpoint import available, default_folder, read_card
 from hierseg.decoding import best_paths
-from hierseg.hierarchy import Hierarchy
-from hierseg.image import open_photo
 from hierseg.metrics import DatasetIoU
+from hierseg.network.checkpoint import available, default_folder, read_card
+from hierseg.page.payload import shrink
+from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor, best_first
-from hierseg.web.payload import shrink
+from hierseg.tree import Hierarchy
 from tests.rounding import TURNED, assert_figures, assert_labels
 from tests.server import REPOSITORY
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from hierseg.hierarchy import Hierarchy
+from hierseg.tree import Hierarchy
 from hierseg.visualize import indexed_png, outlines, overlay, palette
 
 TREE = Hierarchy.default()

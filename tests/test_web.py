@@ -21,18 +21,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hierseg import checkpoint
-from hierseg.checkpoint import CheckpointError
 from hierseg.decoding import Scores, decode
-from hierseg.hierarchy import Hierarchy, HierarchyError
-from hierseg.image import Letterbox
-from hierseg.model import ModelSpec, build
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import CheckpointError
+from hierseg.network.model import ModelSpec, build
+from hierseg.page import payload
+from hierseg.page.actions import Actions
+from hierseg.page.app import load_predictors
+from hierseg.page.blocks import FAILED
+from hierseg.photo import Letterbox
+from hierseg.photo.zoom import Window
 from hierseg.predictor import Look, Prediction, Predictor
-from hierseg.second_look import Window
-from hierseg.web import payload
-from hierseg.web.actions import Actions
-from hierseg.web.blocks import FAILED
-from hierseg.web.page import load_predictors
+from hierseg.tree import Hierarchy, HierarchyError
 from tests.server import REPOSITORY, finished
 
 

@@ -1,4 +1,4 @@
-"""Tests of hierseg.web.report: the comparison of the losses on the page, in a real browser where there is one."""
+"""Tests of hierseg.page.report: the comparison of the losses on the page, in a real browser where there is one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from hierseg.web import report
+from hierseg.page import report
 from tests.server import HANGS, running_page, small_page
 
 QUOTE = "One loss has 1 point more than the other, & <that> is shown."

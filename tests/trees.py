@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hierseg.hierarchy import Hierarchy
+from hierseg.tree import Hierarchy
 
 
 @st.composite

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hierseg import checkpoint
-from hierseg.checkpoint import CheckpointError
-from hierseg.hierarchy import HierarchyError
-from hierseg.model import ModelError
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import CheckpointError
+from hierseg.network.model import ModelError
+from hierseg.tree import HierarchyError
 from train.convert_seed import ConversionError, convert
 from train.dataset import DataError
 from train.prepare.cli import add_sources

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hierseg.hierarchy import UInt8Map
-from hierseg.image import Photo
+from hierseg.photo import Photo
+from hierseg.tree import UInt8Map
 from train.recipe import Augment, Crop
 
 _GREY = 128

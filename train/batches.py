@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from hierseg.hierarchy import UInt8Map
-from hierseg.image import Photo
+from hierseg.photo import Photo
+from hierseg.tree import UInt8Map
 from train.augment import Augmenter, paste_people
 from train.dataset import Example
 

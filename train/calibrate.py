@@ -11,12 +11,12 @@ from torch import nn
 from tqdm import tqdm
 
 from hierseg.calibration import Calibration, logits
-from hierseg.checkpoint import Card, with_calibration, with_threshold
 from hierseg.decoding import Scores
-from hierseg.hierarchy import Hierarchy, UInt8Map
 from hierseg.metrics import DatasetIoU
-from hierseg.network import TorchNetwork
+from hierseg.network.checkpoint import Card, with_calibration, with_threshold
+from hierseg.network.engines import TorchNetwork
 from hierseg.predictor import segment
+from hierseg.tree import Hierarchy, UInt8Map
 from train.dataset import Example
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)

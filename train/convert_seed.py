@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hierseg import checkpoint
-from hierseg.checkpoint import Card
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec, build
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import Card
+from hierseg.network.model import ModelSpec, build
+from hierseg.tree import Hierarchy
 
 SPEC = ModelSpec(
     architecture="Unet",

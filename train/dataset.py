@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from hierseg.hierarchy import Hierarchy, HierarchyError, UInt8Map
-from hierseg.image import Photo, PhotoError, open_photo
-from hierseg.label_map import LabelMapError, open_label_map
+from hierseg.photo import Photo, PhotoError, open_photo
+from hierseg.photo.label_map import LabelMapError, open_label_map
+from hierseg.tree import Hierarchy, HierarchyError, UInt8Map
 from train.recipe import Source
 
 _NAMED = 20  # faults listed one by one in a message

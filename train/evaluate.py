@@ -10,10 +10,10 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from hierseg.checkpoint import Card
-from hierseg.image import Photo
 from hierseg.metrics import Evaluation
-from hierseg.network import TorchNetwork
+from hierseg.network.checkpoint import Card
+from hierseg.network.engines import TorchNetwork
+from hierseg.photo import Photo
 from hierseg.predictor import segment
 from train.dataset import Example
 from train.report import TABLES

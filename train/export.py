@@ -1,4 +1,4 @@
-"""Writes a checkpoint as an ONNX file, for `hierseg.network`: `python -m train export bce ftm`.
+"""Writes a checkpoint as an ONNX file, for `hierseg.network.engines`: `python -m train export bce ftm`.
 
 The file computes what PyTorch does, up to float32 rounding. Weights stand in it as the checkpoint has them, in half
 precision; ONNX Runtime folds casts and batch norms into them when it loads the file.
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hierseg import _torchvision, checkpoint  # noqa: F401  # before smp and timm
-from hierseg.activations import ACTIVATIONS
-from hierseg.checkpoint import Card
-from hierseg.image import STRIDE
-from hierseg.model import normalize
-from hierseg.network import EXPORTED
+from hierseg.network import _torchvision, checkpoint  # noqa: F401  # before smp and timm
+from hierseg.network.activations import ACTIVATIONS
+from hierseg.network.checkpoint import Card
+from hierseg.network.engines import EXPORTED
+from hierseg.network.model import normalize
+from hierseg.photo import STRIDE
 
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder  # isort: skip
 from timm.layers import Conv2dSame  # isort: skip

@@ -40,12 +40,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from hierseg import checkpoint, pretrained
-from hierseg.activations import ACTIVATIONS
-from hierseg.hierarchy import Hierarchy
 from hierseg.losses import ACTIVATION_OF, LOSSES, reduce, soft_jaccard
-from hierseg.model import build, normalize
-from hierseg.triplet import WithTriplet, rising
+from hierseg.losses.triplet import WithTriplet, rising
+from hierseg.network import checkpoint, pretrained
+from hierseg.network.activations import ACTIVATIONS
+from hierseg.network.model import build, normalize
+from hierseg.tree import Hierarchy
 from train.augment import Augmenter
 from train.batches import Batches, Crops
 from train.calibrate import calibrate

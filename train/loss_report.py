@@ -16,8 +16,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from hierseg import checkpoint
-from hierseg.hierarchy import Hierarchy
+from hierseg.network import checkpoint
+from hierseg.tree import Hierarchy
 from train import plots
 from train.recipe import ROWS, TITLES
 from train.report import ReportError, markdown, percent, short

@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 import yaml
 
-from hierseg.hierarchy import Hierarchy, HierarchyError
 from hierseg.losses import ACTIVATION_OF, LOSSES
-from hierseg.model import ModelSpec
+from hierseg.network.model import ModelSpec
+from hierseg.tree import Hierarchy, HierarchyError
 
 _SCIENTIFIC = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
@@ -100,7 +100,7 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class Triplet:
-    """The tree-triplet loss beside the loss, see `hierseg.triplet`.
+    """The tree-triplet loss beside the loss, see `hierseg.losses.triplet`.
 
     Attributes:
         weight: Its factor at the end of the run; it rises from 0 by half a cosine.
@@ -127,7 +127,7 @@ class Recipe:
         data: The folders of photos. The first one that has masks also has the validation list.
         hierarchy: YAML file of the tree; None for the default tree.
         model: The network and its input when it is used. Its activation, if it is not named, is the loss's own.
-        pretrained: Start from published weights in the encoder, see `hierseg.pretrained`.
+        pretrained: Start from published weights in the encoder, see `hierseg.network.pretrained`.
         start_from: Checkpoint whose weights to start from instead, or only its encoder's where the decoder is another;
             None otherwise.
         crop: What is cut from the photos.

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from hierseg.checkpoint import Card
 from hierseg.decoding import best_paths, decode_rounding
-from hierseg.hierarchy import UInt8Map
-from hierseg.image import Photo
 from hierseg.metrics import SeedIoU
-from hierseg.network import TorchNetwork
+from hierseg.network.checkpoint import Card
+from hierseg.network.engines import TorchNetwork
+from hierseg.photo import Photo
+from hierseg.tree import UInt8Map
 from train.dataset import Example
 
 SIDE = 224

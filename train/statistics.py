@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from hierseg import checkpoint
-from hierseg.hierarchy import Hierarchy
 from hierseg.metrics import PERSON_SIZES
+from hierseg.network import checkpoint
+from hierseg.tree import Hierarchy
 
 Table = Mapping[str, npt.NDArray[Any]]
 Values = npt.NDArray[np.float64]

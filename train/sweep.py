@@ -20,14 +20,14 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from hierseg import checkpoint
-from hierseg.checkpoint import Card
 from hierseg.decoding import Scores, best_paths
-from hierseg.hierarchy import BoolMask, Hierarchy
 from hierseg.losses import ACTIVATION_OF
 from hierseg.metrics import Calibration, PhotoCounts
-from hierseg.network import TorchNetwork
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import Card
+from hierseg.network.engines import TorchNetwork
 from hierseg.predictor import segment
+from hierseg.tree import BoolMask, Hierarchy
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.fit import TrainingError, fit
 from train.recipe import ROWS, Recipe, RecipeError

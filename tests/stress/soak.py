@@ -71,7 +71,7 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Server]:
     """The page with a schedule that a test can wait for."""
     site = small_page(tmp_path_factory.mktemp("site"), tiny_checkpoint)
-    module = site / "hierseg" / "web" / "cleaning.py"
+    module = site / "hierseg" / "page" / "cleaning.py"
     schedule = "KEPT_SECONDS = 600.0\nSWEPT_SECONDS = 60.0"
     code = module.read_text(encoding="utf-8")
     assert schedule in code

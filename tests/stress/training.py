@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import train.fit
-from hierseg import checkpoint
-from hierseg.model import ModelSpec
+from hierseg.network import checkpoint
+from hierseg.network.model import ModelSpec
 from tests.data import write_dataset
 from train.fit import fit
 from train.recipe import Crop, Optimizer, Recipe

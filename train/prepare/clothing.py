@@ -14,8 +14,8 @@ import numpy as np
 from scipy.io import loadmat  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
-from hierseg.image import open_photo
+from hierseg.photo import open_photo
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 from train.prepare.common import (
     DataFolder,
     Fault,

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
-from hierseg.image import open_photo
+from hierseg.photo import open_photo
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 from train.prepare.common import (
     DataFolder,
     Fault,

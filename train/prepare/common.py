@@ -16,8 +16,8 @@ import cv2
 import yaml
 from PIL import Image
 
-from hierseg.hierarchy import Hierarchy, UInt8Map
-from hierseg.image import Photo, PhotoError
+from hierseg.photo import Photo, PhotoError
+from hierseg.tree import Hierarchy, UInt8Map
 from hierseg.visualize import indexed_png
 
 LONGEST_SIDE = 432  # pixels of a photo that is shrunk: training looks at crops of 224 and 320

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from hierseg.image import open_photo, read_file
+from hierseg.photo import open_photo, read_file
 from train.prepare.common import DataFolder, Fault, PrepareError, Report, read_list, small_jpeg
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.io import loadmat  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from hierseg.hierarchy import BoolMask, Hierarchy, UInt8Map
-from hierseg.image import open_photo, read_file
+from hierseg.photo import open_photo, read_file
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 from train.prepare.common import DataFolder, Fault, PrepareError, Report, book, ids_in, label_numbers, read_list
 
 _SIDES = ("train", "val")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hierseg.hierarchy import Hierarchy
+from hierseg.tree import Hierarchy
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and the names alone need none of it
     from torch import Tensor

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hierseg.hierarchy import BoolMask
+from hierseg.tree import BoolMask
 
 FOUND = 0.3  # score of a root above which a pixel may belong to somebody; low, so that what was half seen counts
 WINDOWS = 3  # at most, the ones with most people first

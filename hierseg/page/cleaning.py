@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hierseg.web import memory
+from hierseg.page import memory
 
 if TYPE_CHECKING:
     from gradio.routes import App

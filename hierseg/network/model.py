@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from hierseg.activations import ACTIVATIONS
+from hierseg.network.activations import ACTIVATIONS
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and a spec needs none of it
     from torch import Tensor, nn
@@ -30,7 +30,7 @@ class ModelSpec:
         mean: Per-channel mean taken from RGB in [0, 1].
         std: Per-channel divisor after that.
         options: Further arguments of the architecture, for instance decoder_channels.
-        activation: Name in `hierseg.activations` of what turns the network's logits into node scores.
+        activation: Name in `hierseg.network.activations` of what turns the network's logits into node scores.
     """
 
     architecture: str = "Unet"
@@ -97,10 +97,10 @@ def build(spec: ModelSpec) -> nn.Module:
         )
     if ":" in spec.encoder:
         raise ModelError(f"The encoder {spec.encoder!r} names a hub; a network is built from installed packages only.")
-    from hierseg import _torchvision  # noqa: F401  # must come before smp
+    from hierseg.network import _torchvision  # noqa: F401  # must come before smp
 
     if spec.encoder.startswith("tu-movenet_"):
-        from hierseg import movenet  # noqa: F401  # tells timm the encoder's name
+        from hierseg.network import movenet  # noqa: F401  # tells timm the encoder's name
 
     import segmentation_models_pytorch as smp  # isort: skip
 

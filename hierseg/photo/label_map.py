@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hierseg.hierarchy import UInt8Map
-from hierseg.image import MAX_PIXELS, MAX_SIDE, PhotoError, open_frugally, read_file
+from hierseg.photo import MAX_PIXELS, MAX_SIDE, PhotoError, open_frugally, read_file
+from hierseg.tree import UInt8Map
 
 
 class LabelMapError(ValueError):

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierseg import _torchvision  # noqa: F401  # must come before timm
-from hierseg.model import ModelError
+from hierseg.network import _torchvision  # noqa: F401  # must come before timm
+from hierseg.network.model import ModelError
 
 import timm  # isort: skip
 from timm.models.efficientnet import _gen_mobilenet_v2  # isort: skip
@@ -61,7 +61,7 @@ def encoder_state(tensors: dict[str, Any]) -> dict[str, Tensor]:
     """Name and lay out the tensors of MoveNet's graph as smp's encoder wants them.
 
     Args:
-        tensors: What `hierseg.tfjs.read` returns.
+        tensors: What `hierseg.network.tfjs.read` returns.
 
     Returns:
         The weights of the encoder's convolutions, and their biases as those of the batch norms behind them. Tensors of

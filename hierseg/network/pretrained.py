@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hierseg.model import ModelError, ModelSpec, build
+from hierseg.network.model import ModelError, ModelSpec, build
 
 _PREFIX = "tu-tf_efficientnet_lite"
 _REPEATS = {"0": (1, 2, 2, 3, 3, 4, 1), "1": (1, 3, 3, 4, 4, 5, 1), "2": (1, 3, 3, 4, 4, 5, 1)}
@@ -94,7 +94,7 @@ def _load_lite(encoder: nn.Module, lite: str) -> None:
 
 
 def _load_movenet(encoder: nn.Module, name: str, weights: Path | None, images: Tensor) -> None:
-    from hierseg import movenet, tfjs
+    from hierseg.network import movenet, tfjs
 
     path = weights or _movenet_file(name)
     state = movenet.encoder_state(tfjs.read(path, f"movenet-{name}"))

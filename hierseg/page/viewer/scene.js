@@ -1,6 +1,6 @@
 // The scene: what the server said of one photo, as arrays, and everything that follows from it without asking again.
 //
-// hierseg/web/payload.py makes the value: {version, note, original: [width, height] of the photo as it was sent, photo
+// hierseg/page/payload.py makes the value: {version, note, original: [width, height] of the photo as it was sent, photo
 // (shrunk where that is large), tree, background, void, levels, nodes: [{name, title, label, color, path}],
 // checkpoints: [{name, title, threshold, maps}], the best on validation first, truth, example: whether no visitor sent
 // it}. Pixels are answered with indices of nodes; NOBODY stands for background.

@@ -20,9 +20,9 @@ from PIL import Image
 
 from hierseg import __version__
 from hierseg.decoding import best_paths, decode_rounding, violations
-from hierseg.hierarchy import Hierarchy, UInt8Map
-from hierseg.image import Photo
+from hierseg.photo import Photo
 from hierseg.predictor import Prediction, Predictor
+from hierseg.tree import Hierarchy, UInt8Map
 from hierseg.visualize import readable
 
 VIEW_SIZE = 1280  # longest side shown; larger photos are shrunk before anything else is done with them

@@ -20,8 +20,8 @@ import safetensors
 
 from hierseg import __version__
 from hierseg.calibration import Calibration
-from hierseg.hierarchy import Hierarchy, HierarchyError
-from hierseg.model import ModelError, ModelSpec, build
+from hierseg.network.model import ModelError, ModelSpec, build
+from hierseg.tree import Hierarchy, HierarchyError
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import; only weights need it, a card does not
     from torch import Tensor, nn
@@ -151,7 +151,7 @@ def available(folder: str | Path) -> dict[str, Path]:
 
 def default_folder() -> Path:
     """Return the folder of this repository's checkpoints."""
-    return Path(__file__).resolve().parent.parent / "checkpoints"
+    return Path(__file__).resolve().parents[2] / "checkpoints"
 
 
 def find(name_or_path: str | Path, folder: Path | None = None) -> Path:

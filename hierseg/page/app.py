@@ -23,17 +23,17 @@ from gradio.routes import App
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
-from hierseg import checkpoint
-from hierseg.checkpoint import CheckpointError
-from hierseg.image import open_photo
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import CheckpointError
+from hierseg.page import memory, payload
+from hierseg.page.actions import Actions
+from hierseg.page.blocks import GuardedBlocks
+from hierseg.page.cleaning import cleaning
+from hierseg.page.guard import LARGEST_PHOTO, Guard
+from hierseg.page.report import Report
+from hierseg.photo import open_photo
 from hierseg.predictor import Predictor
 from hierseg.visualize import readable
-from hierseg.web import memory, payload
-from hierseg.web.actions import Actions
-from hierseg.web.blocks import GuardedBlocks
-from hierseg.web.cleaning import cleaning
-from hierseg.web.guard import LARGEST_PHOTO, Guard
-from hierseg.web.report import Report
 
 TITLE = "hierseg"
 HEADING = """
@@ -323,4 +323,4 @@ def theme() -> gr.themes.Base:
 
 
 def _own_file(name: str) -> str:
-    return (resources.files("hierseg.web") / name).read_text(encoding="utf-8")
+    return (resources.files("hierseg.page") / "viewer" / name).read_text(encoding="utf-8")

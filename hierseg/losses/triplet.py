@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelError
+from hierseg.network.model import ModelError
+from hierseg.tree import Hierarchy
 
 _LEAST_MARGIN = 0.1
 
@@ -171,7 +171,7 @@ class WithTriplet(nn.Module):
         """Put a head of random weights beside a network.
 
         Args:
-            network: Of `hierseg.model.build`.
+            network: Of `hierseg.network.model.build`.
             hierarchy: The tree.
             channels: Of the embeddings.
             pixels: As for `tree_triplet`.

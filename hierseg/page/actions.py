@@ -20,15 +20,15 @@ from PIL import Image
 
 from hierseg import __version__
 from hierseg.comparison import differences
-from hierseg.hierarchy import HierarchyError, UInt8Map
-from hierseg.image import Photo, PhotoError, is_animated, open_photo
-from hierseg.label_map import LabelMapError, open_label_map
 from hierseg.metrics import DatasetIoU
+from hierseg.page import payload
+from hierseg.page.blocks import FAILED
+from hierseg.page.gpu import on_gpu
+from hierseg.photo import Photo, PhotoError, is_animated, open_photo
+from hierseg.photo.label_map import LabelMapError, open_label_map
 from hierseg.predictor import Prediction, Predictor, best_first, predict_all
+from hierseg.tree import HierarchyError, UInt8Map
 from hierseg.visualize import difference_picture, indexed_image, overlay
-from hierseg.web import payload
-from hierseg.web.blocks import FAILED
-from hierseg.web.gpu import on_gpu
 
 _LARGEST_FRAME = 1_500_000  # bytes of a live frame
 _LARGEST_FILE = 15_000_000  # of a whole photo, as for uploads; sequence.js says so before it is sent

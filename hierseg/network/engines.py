@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hierseg import checkpoint
-from hierseg.activations import ACTIVATIONS
-from hierseg.checkpoint import CheckpointError
 from hierseg.decoding import Scores
-from hierseg.hierarchy import Hierarchy
-from hierseg.model import ModelSpec, normalize
+from hierseg.network import checkpoint
+from hierseg.network.activations import ACTIVATIONS
+from hierseg.network.checkpoint import CheckpointError
+from hierseg.network.model import ModelSpec, normalize
+from hierseg.tree import Hierarchy
 
 if TYPE_CHECKING:
     from torch import nn

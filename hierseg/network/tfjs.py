@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierseg.model import ModelError
+from hierseg.network.model import ModelError
 
 _DTYPES = {
     kind: np.dtype(kind).newbyteorder("<") for kind in ("float16", "float32", "int32", "uint8", "uint16", "bool")

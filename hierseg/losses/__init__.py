@@ -1,0 +1,45 @@
+"""Losses: pure functions of (logits, targets, hierarchy), by name in `LOSSES`.
+
+Each takes what is known of each pixel, and learns exactly that much: see `valid` of `bce`.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from hierseg.losses.common import Reduction, reduce
+from hierseg.losses.nodes import bce, focal, focal_tree_min, seed_focal_tree_min, tree_min
+from hierseg.losses.region import soft_jaccard
+from hierseg.losses.softmax import leaf_cross_entropy, level_cross_entropy
+
+__all__ = [
+    "ACTIVATION_OF",
+    "LOSSES",
+    "LossFunction",
+    "Reduction",
+    "bce",
+    "focal",
+    "focal_tree_min",
+    "leaf_cross_entropy",
+    "level_cross_entropy",
+    "reduce",
+    "seed_focal_tree_min",
+    "soft_jaccard",
+    "tree_min",
+]
+
+LossFunction = Callable[..., Tensor]
+LOSSES: dict[str, LossFunction] = {
+    "bce": bce,
+    "focal": focal,
+    "tree_min": tree_min,
+    "focal_tree_min": focal_tree_min,
+    "seed_focal_tree_min": seed_focal_tree_min,
+    "level_cross_entropy": level_cross_entropy,
+    "leaf_cross_entropy": leaf_cross_entropy,
+}
+# What makes scores of the logits that a loss trains, see `hierseg.network.activations`.
+ACTIVATION_OF = dict.fromkeys(LOSSES, "sigmoid") | {
+    "level_cross_entropy": "level_softmax",
+    "leaf_cross_entropy": "leaf_softmax",
+}

@@ -1,0 +1,97 @@
+"""How a photo lies in the network's input, and how scores come back to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from hierseg.photo.reading import Photo
+
+STRIDE = 32  # smp's encoders halve the input five times
+_Value = TypeVar("_Value", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a photo lies inside the network's input.
+
+    Attributes:
+        photo: Height and width of the photo in pixels.
+        canvas: Height and width of the input, multiples of `STRIDE`.
+        content: Height and width of the resized photo inside the input.
+        offset: Rows above and columns left of it.
+    """
+
+    photo: tuple[int, int]
+    canvas: tuple[int, int]
+    content: tuple[int, int]
+    offset: tuple[int, int]
+
+    @staticmethod
+    def fit(height: int, width: int, size: int) -> Letterbox:
+        """Plan the letterbox of a photo whose longest side is to become `size` pixels."""
+        scale = size / max(height, width)
+        content = (max(1, round(height * scale)), max(1, round(width * scale)))
+        canvas = tuple(-(-side // STRIDE) * STRIDE for side in content)
+        offset = tuple((outer - inner) // 2 for outer, inner in zip(canvas, content, strict=True))
+        return Letterbox((height, width), (canvas[0], canvas[1]), content, (offset[0], offset[1]))
+
+    def apply(self, photo: Photo, fill: tuple[int, int, int]) -> Photo:
+        """Resize a photo and lay it on a canvas.
+
+        Args:
+            photo: RGB, uint8, shape (*self.photo, 3).
+            fill: Colour around it.
+
+        Returns:
+            RGB, uint8, shape (*self.canvas, 3).
+        """
+        height, width = self.content
+        resized = Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        canvas = np.empty((*self.canvas, 3), dtype=np.uint8)
+        canvas[:] = fill
+        canvas[self._inner()] = np.asarray(resized)
+        return canvas
+
+    def crop(self, scores: npt.NDArray[_Value]) -> npt.NDArray[_Value]:
+        """Cut the photo's part out of network output (..., *canvas): (..., *content)."""
+        return scores[(..., *self._inner())]
+
+    def restore(self, content: npt.NDArray[np.float32], rows: slice = slice(None)) -> npt.NDArray[np.float32]:
+        """Resize cropped scores to the photo, bilinearly, the exact inverse of `apply`'s geometry.
+
+        Args:
+            content: Scores, float32, shape (N, *self.content), from `crop`.
+            rows: Which rows of the photo are wanted, without a step; a part costs only its share of time and memory.
+
+        Returns:
+            Scores, float32, shape (N, rows, photo width).
+        """
+        height, width = self.photo
+        first, last, _ = rows.indices(height)
+        count = max(0, last - first)
+        if not count:
+            return np.empty((len(content), 0, width), np.float32)
+        # Pixel centres: row y of the photo lies at (y + 0.5) * scale - 0.5 of the content.
+        at = (np.arange(first, first + count) + 0.5) * (content.shape[1] / height) - 0.5
+        at = at.clip(0, content.shape[1] - 1)
+        above = at.astype(np.intp)
+        below = np.minimum(above + 1, content.shape[1] - 1)
+        # Each row is a mean of two; a product with mostly zeros takes less time than fetching them.
+        top, row = above[0], np.arange(count)
+        share = np.zeros((count, below[-1] + 1 - top), np.float32)
+        share[row, above - top] = 1 - (at - above)
+        share[row, below - top] += at - above
+        tall = share @ content[:, top : below[-1] + 1]
+        # All channels as one picture: along its columns nothing changes.
+        wide = cv2.resize(tall.reshape(-1, content.shape[2]), (width, len(content) * count))
+        return np.asarray(wide, np.float32).reshape(len(content), count, width)
+
+    def _inner(self) -> tuple[slice, slice]:
+        (top, left), (height, width) = self.offset, self.content
+        return slice(top, top + height), slice(left, left + width)
