@@ -17,8 +17,9 @@ from hierseg.losses import LOSSES
 from hierseg.network.model import normalize
 from hierseg.tree import Hierarchy
 from train.dataset import load_training_data
-from train.fit import Objective, Plan, _crops, _initial_model, _optimizer
+from train.objective import Objective
 from train.recipe import Recipe
+from train.session import Plan, make_crops, make_model, make_optimizer
 
 _RECIPES = Path(__file__).resolve().parent.parent / "train" / "configs"
 
@@ -57,9 +58,9 @@ def _loader(rounds: int, data: Path) -> list[Row]:
     recipe = Recipe.stages_from_yaml(_RECIPES / "bce.yaml")[-1]
     tree = recipe.tree()
     photos = load_training_data(data, recipe.data, tree, validation_photos=1)
-    plan, crops = Plan(photos, recipe), _crops(photos, recipe, tree)
-    model = _initial_model(recipe, crops, plan).train()
-    optimizer = _optimizer(model, recipe.optimizer)
+    plan, crops = Plan(photos, recipe), make_crops(photos, recipe, tree)
+    model = make_model(recipe, crops, plan).train()
+    optimizer = make_optimizer(model, recipe.optimizer)
     objective = Objective(recipe, tree, Accelerator(cpu=True))
     loader = iter(DataLoader(crops, batch_sampler=plan.batches(0, 10_000), num_workers=1, prefetch_factor=8))
     ready = cycle([next(loader) for _ in range(4)])

@@ -33,6 +33,8 @@ from torch import Tensor, nn
 
 import train.fit
 import train.processor
+import train.run_folder
+import train.session
 from hierseg.losses import LOSSES
 from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
@@ -42,9 +44,10 @@ from tests.data import write_dataset
 from train.__main__ import main
 from train.batches import Batches
 from train.calibrate import THRESHOLDS
-from train.dataset import load_examples, read_ids, split_hash
+from train.dataset import TrainingData, load_examples, read_ids, split_hash
 from train.evaluate import evaluate, false_people, squares_beside_people, table
-from train.fit import Objective, TrainingError, fit, fit_stages
+from train.fit import TrainingError, fit, fit_stages
+from train.objective import Objective
 from train.recipe import Crop, Optimizer, Recipe, Source, Triplet
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -100,7 +103,7 @@ def run(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    state = train.fit._read_state(folder)
+    state = train.run_folder.read_state(folder)
     assert state is not None
     return state
 
@@ -176,7 +179,7 @@ def test_validation_measures_the_weights_that_are_saved(
     differences = []
 
     def spy(model: nn.Module, card: checkpoint.Card, *arguments: Any, **options: Any) -> Any:
-        rebuilt = train.fit.build(card.spec).to(memory_format=torch.channels_last)
+        rebuilt = train.session.build(card.spec).to(memory_format=torch.channels_last)
         rebuilt.load_state_dict(model.state_dict())
         with torch.inference_mode():
             differences.append(float((model.eval()(images) - rebuilt.eval()(images)).abs().max()))
@@ -280,7 +283,7 @@ def test_a_checkpoint_names_the_triplets_it_was_trained_with(triplet_run: Path, 
     card = checkpoint.read_card(triplet_run / "last.safetensors")
     assert (card.title, card.record["recipe"]) == ("bce_triplet", triplet.to_dict())
     named = dataclasses.replace(triplet, loss="focal_tree_min")
-    assert train.fit._title(named) == "Focal-Tree-Min + triplet"
+    assert train.session._title(named) == "Focal-Tree-Min + triplet"
 
 
 def test_a_finished_run_is_left_as_it_is(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
@@ -341,6 +344,44 @@ def test_a_short_run_has_curves_of_its_loss(run: Path) -> None:
     assert curves.count(b"\x04loss") >= EPOCHS
 
 
+def test_a_finished_run_does_nothing_when_it_is_asked_to_go_on(
+    recipe: Recipe, data: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    monkeypatch.setattr(train.fit, "Session", lambda *_: pytest.fail("set up again"))
+    monkeypatch.setattr(train.fit, "calibrate", lambda *_: pytest.fail("calibrated again"))
+    assert fit(recipe, data, run) == run / "last.safetensors"
+    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_a_run_that_was_killed_before_its_calibration_is_calibrated(
+    recipe: Recipe, data: Path, run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path, dirs_exist_ok=True)
+    model, card = checkpoint.load(tmp_path / "last.safetensors")
+    checkpoint.save(tmp_path / "last.safetensors", model, checkpoint.with_calibration(card, None))
+    fit(recipe, data, tmp_path)
+    assert_same_run(tmp_path, run)
+
+
+def test_stages_on_the_same_photos_open_them_once(
+    recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    load = train.fit.load
+
+    def spy(*arguments: Any) -> TrainingData:
+        opened.append(arguments)
+        return load(*arguments)
+
+    monkeypatch.setattr(train.fit, "load", spy)
+    short = dataclasses.replace(recipe, epochs=1)
+    fit_stages(
+        [short, dataclasses.replace(short, seed=1), dataclasses.replace(short, validation_photos=1)], data, tmp_path
+    )
+    assert len(opened) == 2
+
+
 def test_a_loss_that_is_not_a_number_stops_and_keeps_what_was_saved(
     recipe: Recipe, data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,7 +404,7 @@ def test_a_batch_whose_loss_is_not_a_number_is_named_and_kept(
     recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
-    bce, normalize = LOSSES["bce"], train.fit.normalize
+    bce, normalize = LOSSES["bce"], train.session.normalize
 
     def spy(photos: Tensor, spec: ModelSpec) -> Tensor:
         seen.append(photos)
@@ -372,7 +413,7 @@ def test_a_batch_whose_loss_is_not_a_number_is_named_and_kept(
     def third_time(logits: Tensor, *arguments: Any, **options: Any) -> Tensor:
         return bce(logits, *arguments, **options) + (math.inf if len(seen) == 3 else 0)
 
-    monkeypatch.setattr(train.fit, "normalize", spy)
+    monkeypatch.setattr(train.session, "normalize", spy)
     monkeypatch.setitem(LOSSES, "bce", third_time)
     pasting = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, paste=0.5))
     with pytest.raises(TrainingError, match="Step 3 has the loss inf") as stopped:
@@ -408,17 +449,17 @@ def two_states(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFact
 def test_a_damaged_newest_state_gives_way_to_the_one_before(
     damage: Callable[[bytes], bytes], two_states: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in train.fit.STATES:
+    for name in train.run_folder.STATES:
         shutil.copy(two_states / name, tmp_path)
     assert read_state(tmp_path)["step"] == 2 * STEPS + 1
     assert capsys.readouterr().err == ""
-    newest, previous = (tmp_path / name for name in train.fit.STATES)
+    newest, previous = (tmp_path / name for name in train.run_folder.STATES)
     newest.write_bytes(damage(newest.read_bytes()))
     assert read_state(tmp_path)["step"] == 2 * STEPS
     assert capsys.readouterr().err == f"{newest} is damaged and left out.\n"
     previous.write_bytes(damage(previous.read_bytes()))
     with pytest.raises(TrainingError, match=re.escape(f"{tmp_path} holds no state that is sound. Start again")):
-        train.fit._read_state(tmp_path)
+        train.run_folder.read_state(tmp_path)
 
 
 def test_a_run_goes_on_from_the_state_before_to_the_same_end(
@@ -455,7 +496,7 @@ def test_a_pickle_in_place_of_a_state_does_nothing(tmp_path: Path) -> None:
     evil = buffer.getvalue()
     (tmp_path / "state.pt").write_bytes(evil + hashlib.sha256(evil).digest())
     with pytest.raises(TrainingError, match="no state that is sound"):
-        train.fit._read_state(tmp_path)
+        train.run_folder.read_state(tmp_path)
     assert not (tmp_path / "mark").exists()
     torch.load(io.BytesIO(evil), weights_only=False)  # the proof that it would have shown
     assert (tmp_path / "mark").is_dir()
@@ -468,7 +509,7 @@ def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(
     monkeypatch.setitem(LOSSES, "bce", lambda logits, *_, **__: (logits * 0).sqrt())
     with pytest.raises(TrainingError, match=r"Step 1 has the loss 0\.0 and the gradient norm nan"):
         fit(dataclasses.replace(recipe, batch_size=PHOTOS), data, tmp_path)
-    assert not any((tmp_path / name).exists() for name in train.fit.STATES)
+    assert not any((tmp_path / name).exists() for name in train.run_folder.STATES)
 
 
 def test_a_frozen_encoder_does_not_move_and_the_rest_does(
@@ -659,14 +700,14 @@ def test_every_loss_sees_the_same_crops_in_the_same_order(
     recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, list[Tensor]] = {}
-    normalize = train.fit.normalize
+    normalize = train.session.normalize
     for loss in LOSSES:
 
         def spy(photos: Tensor, spec: ModelSpec, loss: str = loss) -> Tensor:
             seen.setdefault(loss, []).append(photos.clone())
             return normalize(photos, spec)
 
-        monkeypatch.setattr(train.fit, "normalize", spy)
+        monkeypatch.setattr(train.session, "normalize", spy)
         fit(dataclasses.replace(recipe, loss=loss), data, tmp_path / loss, stop_after=STEPS + 1)
     assert len(seen["bce"]) == STEPS + 1
     assert all(same(crops, seen["bce"]) for crops in seen.values())

@@ -76,6 +76,7 @@ class TrainingData:
     """What a run trains on and what its curves are drawn from.
 
     Attributes:
+        folder: What the sources' folders lie in.
         sources: The folders.
         examples: Training photos, for each source.
         validation: Annotated photos of the validation list.
@@ -83,6 +84,7 @@ class TrainingData:
         record: Counts of photos and hashes of their ids, for a checkpoint.
     """
 
+    folder: Path
     sources: tuple[Source, ...]
     examples: tuple[list[Example], ...]
     validation: list[Example]
@@ -148,6 +150,7 @@ def load_training_data(
             "that draw the curves show nobody. Put photos of people first, or take more of them (validation_photos)."
         )
     return TrainingData(
+        data,
         sources,
         tuple(load(index, ids) for index, ids in enumerate(train_ids)),
         validation,

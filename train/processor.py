@@ -1,4 +1,4 @@
-"""What makes a step faster on a processor and changes nothing else; graphics cards need none of it."""
+"""What makes a step faster on a processor and changes nothing else; nothing of it is used on graphics cards."""
 
 from __future__ import annotations
 
@@ -22,11 +22,8 @@ def keep_depthwise_in_float32(model: nn.Module) -> None:
 
 
 def _forward_in_float32(convolution: nn.Conv2d, features: Tensor) -> Tensor:
-    forward = type(convolution).forward
-    if features.device.type != "cpu":
-        return forward(convolution, features)
     with torch.autocast("cpu", enabled=False):
-        return forward(convolution, features.float())
+        return type(convolution).forward(convolution, features.float())
 
 
 class DenseGradients(TorchFunctionMode):

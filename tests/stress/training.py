@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import train.fit
+import train.run_folder
+import train.session
 from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
 from tests.data import write_dataset
@@ -70,7 +71,7 @@ def train_and_tell(recipe: Recipe, data: Path, run: Path, told: Connection, stop
     os.setsid()  # so that the loader's process can be killed with it
     os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(1)
-    normalize, write, calls = train.fit.normalize, checkpoint.write_atomically, 0
+    normalize, write, calls = train.session.normalize, checkpoint.write_atomically, 0
 
     def telling(photos: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
         told.send_bytes(b"step")
@@ -96,7 +97,7 @@ def train_and_tell(recipe: Recipe, data: Path, run: Path, told: Connection, stop
         finally:
             setattr(os, name, real)
 
-    train.fit.normalize = telling
+    train.session.normalize = telling
     checkpoint.write_atomically = standing
     fit(recipe, data, run)
 
@@ -120,7 +121,7 @@ def train_until(
 
 
 def assert_same_end(first: Path, second: Path) -> None:
-    states = [train.fit._read_state(folder) for folder in (first, second)]
+    states = [train.run_folder.read_state(folder) for folder in (first, second)]
     assert all(state is not None and state["step"] == EPOCHS * (PHOTOS // BATCH) for state in states)
     for state in states:
         assert state is not None

@@ -1,0 +1,58 @@
+"""A recipe's loss on label maps, over one process or several."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from hierseg.losses import ACTIVATION_OF, LOSSES, reduce, soft_jaccard
+from hierseg.network.activations import ACTIVATIONS
+from hierseg.tree import Hierarchy
+from train.distributed import mean_over_processes
+from train.recipe import Recipe
+
+
+class Objective:
+    """A recipe's loss on label maps."""
+
+    def __init__(self, recipe: Recipe, tree: Hierarchy, accelerator: Accelerator) -> None:
+        """Prepare the recipe's loss for a device."""
+        self._loss = LOSSES[recipe.loss]
+        self._activation = ACTIVATIONS[ACTIVATION_OF[recipe.loss]]
+        self._by_node = ACTIVATION_OF[recipe.loss] == "sigmoid"
+        self._recipe = recipe
+        self._tree = tree
+        self._processes = accelerator.num_processes
+        self._membership = torch.from_numpy(tree.membership).to(accelerator.device)
+        self._knowledge = torch.from_numpy(tree.knowledge).to(accelerator.device)
+        weights = recipe.node_weights()
+        self._weights = None if weights is None else weights.to(accelerator.device)
+
+    def __call__(self, logits: Tensor, label_maps: Tensor) -> Tensor:
+        """Return the loss of logits (B, N, H, W) against label maps, uint8 (B, H, W).
+
+        The mean of the processes' losses is the loss of the whole batch, whatever each knows of its pixels.
+        """
+        labels = label_maps.long()
+        targets, known = (table[labels].permute(0, 3, 1, 2) for table in (self._membership, self._knowledge))
+        terms = self._loss(
+            logits,
+            targets,
+            self._tree,
+            gamma=self._recipe.gamma,
+            valid=known,
+            reduction="none",
+            positive_weights=self._weights,
+        )
+        counts = known.sum((0, 2, 3)) if self._by_node else known.any(1).sum().view(1)
+        if self._processes > 1:
+            counts = mean_over_processes(counts.float())
+        loss = reduce(terms, self._tree, self._recipe.reduction, counts)
+        if self._recipe.jaccard:
+            scores = self._activation(logits.float(), self._tree)
+            loss = loss + self._recipe.jaccard * soft_jaccard(scores, targets, known, self._reduce_sums)
+        return loss
+
+    def _reduce_sums(self, sums: Tensor) -> Tensor:
+        return mean_over_processes(sums) * self._processes if self._processes > 1 else sums
