@@ -124,7 +124,8 @@ _at_least_1.__name__, _share.__name__ = "whole number", "number"  # what argpars
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from train.fit import TrainingError, fit_stages  # heavy: only when it is asked for
+    from train.fit import fit_stages  # heavy: only when it is asked for
+    from train.run_folder import TrainingError
 
     recipes = Recipe.stages_from_yaml(options.recipe)
     folder = options.folder or Path("runs") / options.recipe.stem

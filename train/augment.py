@@ -109,15 +109,13 @@ class Augmenter:
     def _resized(self, photo: Photo, label_map: UInt8Map, top: int, left: int, side: int) -> tuple[Photo, UInt8Map]:
         """Return one square of both at the size of a crop."""
         size = (self.crop.size, self.crop.size)
-        photo = cv2.resize(
+        resized = cv2.resize(
             _window(photo, top, left, side, _GREY),
             size,
             interpolation=cv2.INTER_AREA if side > self.crop.size else cv2.INTER_LINEAR,
         )
-        label_map = cv2.resize(
-            _window(label_map, top, left, side, self.void), size, interpolation=cv2.INTER_NEAREST_EXACT
-        )
-        return photo, label_map
+        labels = cv2.resize(_window(label_map, top, left, side, self.void), size, interpolation=cv2.INTER_NEAREST_EXACT)
+        return np.asarray(resized, np.uint8), np.asarray(labels, np.uint8)
 
 
 def paste_people(
@@ -158,7 +156,8 @@ def plain_surface(size: int, random: np.random.Generator) -> Photo:
     rows, columns = np.mgrid[:size, :size] / max(1, size - 1) - 0.5
     share = np.clip(0.5 + rows * np.sin(angle) + columns * np.cos(angle), 0, 1)[..., None]
     noise = random.normal(0, random.uniform(0, 12), (size, size, 1))
-    return np.rint(np.clip(first * (1 - share) + second * share + noise, 0, 255)).astype(np.uint8)
+    surface: Photo = np.rint(np.clip(first * (1 - share) + second * share + noise, 0, 255)).astype(np.uint8)
+    return surface
 
 
 def _window(array: npt.NDArray[np.uint8], top: int, left: int, side: int, fill: int) -> npt.NDArray[np.uint8]:

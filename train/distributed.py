@@ -7,7 +7,7 @@ each process would normalise its own share of the batch and the network would be
 from __future__ import annotations
 
 from types import MethodType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ def share_batch_norm(model: nn.Module) -> None:
 
 def _forward(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
     if not norm.training:
-        return cast(Tensor, type(norm).forward(norm, features))
+        return type(norm).forward(norm, features)
     axes = (0, 2, 3)
     values = features.float()
     mean = mean_over_processes(values.mean(axes))

@@ -25,7 +25,7 @@ from hierseg.network.model import normalize
 from hierseg.photo import STRIDE
 
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder  # isort: skip
-from timm.layers import Conv2dSame  # isort: skip
+from timm.layers.conv2d_same import Conv2dSame  # isort: skip
 
 
 def export(path: Path) -> Path:
@@ -109,7 +109,7 @@ class FusedSegformerDecoder(nn.Module):
         join, norm = decoder.fuse_stage[0], decoder.fuse_stage[1]
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
         bias = norm.bias - scale * norm.running_mean
-        matrices = []
+        matrices: list[Tensor] = []
         parts = join.weight[:, :, 0, 0].chunk(len(decoder.mlp_stage), 1)
         for level, part in zip(decoder.mlp_stage, parts, strict=True):
             matrices.insert(0, scale[:, None] * part @ level.linear.weight)  # the decoder has the coarsest level first

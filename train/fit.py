@@ -241,7 +241,7 @@ def _accelerator(recipe: Recipe, run: Path) -> Accelerator:
 
 def _has_bf16() -> bool:
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return torch.cpu.is_available() and bool(torch.cpu._is_avx512_bf16_supported())
 
 

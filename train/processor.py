@@ -36,7 +36,7 @@ class DenseGradients(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         """Call a function; what `interpolate` gives has dense gradients."""
         result = function(*arguments, **(options or {}))
-        return _Dense.apply(result) if function is nn.functional.interpolate else result
+        return _Dense.apply(result) if function is nn.functional.interpolate else result  # type: ignore[no-untyped-call]
 
 
 class _Dense(torch.autograd.Function):

@@ -84,7 +84,8 @@ class Session:
             title=_title(recipe),
             record={"loss": recipe.loss, **_origin(recipe), "data": photos.record},
         )
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+        averaging = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
         # Behind the network's weights, so that those are the same with it and without.
         triplet = recipe.triplet
         self.triplet = WithTriplet(self.model, tree, triplet.channels, triplet.pixels) if triplet else None
@@ -182,7 +183,7 @@ def make_model(recipe: Recipe, crops: Crops, plan: Plan) -> nn.Module:
         # Some published encoders come without the statistics that their batch norms need: those of the first crops.
         pictures = torch.stack([crops[address][0] for batch in plan.batches(0, 4) for address in batch])
         pretrained.load_encoder(model, recipe.model, images=normalize(pictures, recipe.model))
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return,call-overload]
 
 
 def _title(recipe: Recipe) -> str:
@@ -228,7 +229,7 @@ def make_optimizer(model: nn.Module, plan: Optimizer, head: nn.Module | None = N
             parameter.requires_grad_(False)
             continue
         groups.setdefault((lr, plan.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[plan.name]
+    kind = torch.optim.AdamW if plan.name == "adamw" else torch.optim.Adam
     return kind([{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()])
 
 

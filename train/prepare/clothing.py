@@ -112,7 +112,7 @@ def _stands_whole(person: BoolMask, head: BoolMask, feet: BoolMask, rule: Mappin
     (top, bottom), (left, right) = _extent(person, axis=1), _extent(person, axis=0)
     height = bottom - top
     gap = max(_extent(head, axis=1)[0] - top, bottom - _extent(feet, axis=1)[1])
-    return gap <= rule["margin"] * height and right - left <= rule["width"] * height
+    return bool(gap <= rule["margin"] * height and right - left <= rule["width"] * height)
 
 
 def _extent(mask: BoolMask, axis: int) -> tuple[int, int]:
@@ -140,4 +140,4 @@ def _read_things(path: Path, count: int) -> UInt8Map:
             raise ValueError(f"it must hold one number below {count} a pixel")
     except Exception as error:  # scipy raises nearly anything on damaged data
         raise Fault("damaged annotations", f"{type(error).__name__}: {error}") from error
-    return things.astype(np.uint8)
+    return np.asarray(things, np.uint8)

@@ -188,8 +188,9 @@ def _strokes(points: Mapping[str, Point], person: BoolMask, known: Mapping[str, 
         thickness = int(stroke["width"] * scale)
         for line in stroke["lines"]:
             ends = [[points.get(name) for name in end.split("+")] for end in line]
-            if thickness and all(point is not None for end in ends for point in end):
-                start, stop = (np.mean(end, axis=0) for end in ends)
+            seen = [[point for point in end if point is not None] for end in ends]
+            if thickness and seen == ends:
+                start, stop = (np.mean(end, axis=0) for end in seen)
                 margin = (1 - known["middle"]) / 2 * (stop - start)
                 first, last = _fixed_point(np.array([start + margin, stop - margin])).tolist()
                 cv2.line(mask, first, last, 1, thickness, shift=_SUBPIXELS)
@@ -198,7 +199,8 @@ def _strokes(points: Mapping[str, Point], person: BoolMask, known: Mapping[str, 
 
 
 def _fixed_point(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    return np.round(points * 2**_SUBPIXELS).astype(np.int32)
+    fixed: npt.NDArray[np.int32] = np.round(points * 2**_SUBPIXELS).astype(np.int32)
+    return fixed
 
 
 def _read(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import yaml
 from PIL import Image
 
@@ -189,7 +190,8 @@ def small_jpeg(photo: Photo) -> bytes:
 
 def small_label_map(label_map: UInt8Map) -> UInt8Map:
     """Return a photo's label map at the size of its `small_jpeg`; each label is that of the nearest pixel."""
-    return cv2.resize(label_map, _small_size(*label_map.shape), interpolation=cv2.INTER_NEAREST_EXACT)
+    small = cv2.resize(label_map, _small_size(*label_map.shape), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(small, np.uint8)
 
 
 def _small_size(height: int, width: int) -> tuple[int, int]:
