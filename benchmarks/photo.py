@@ -1,4 +1,4 @@
-"""How long a visitor waits for one photo, against the seed's pipeline."""
+"""How long a visitor waits for one photo, against the predecessor's pipeline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.seed import SeedPipeline
 from benchmarks.timing import Row, interleaved
 from hierseg.decoding import decode
 from hierseg.network import checkpoint
@@ -21,6 +20,7 @@ from hierseg.photo import Photo, open_photo
 from hierseg.predictor import Predictor, predict_all, segment
 from hierseg.tree import Hierarchy
 from hierseg.visualize import overlay
+from studies.predecessor.pipeline import Pipeline
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "astronaut.jpg"
 NAMES = ("bce", "ftm")
@@ -42,9 +42,9 @@ def rows(rounds: int, folder: Path) -> list[Row]:
         folder: Where photos may be put.
     """
     predictors = {name: Predictor(name) for name in NAMES}
-    seed = SeedPipeline()
+    predecessor = Pipeline()
     return [
-        *_pipelines(rounds, predictors, seed),
+        *_pipelines(rounds, predictors, predecessor),
         *_sizes(rounds, predictors, folder),
         *_stages(rounds, predictors["bce"]),
         *_engines(rounds),
@@ -61,21 +61,21 @@ def masks(predictors: dict[str, Predictor], data: bytes, size: int | None = None
     return [overlay(pixels, each.labels, each.hierarchy) for each in found.values()]
 
 
-def _pipelines(rounds: int, predictors: dict[str, Predictor], seed: SeedPipeline) -> list[Row]:
+def _pipelines(rounds: int, predictors: dict[str, Predictor], predecessor: Pipeline) -> list[Row]:
     data = photo_of(0.5)
     one = {"bce": predictors["bce"]}
     quick = {"flip": False, "second_look": False}
     calls: dict[str, Callable[[], object]] = {
-        "seed": partial(seed, data),
+        "predecessor": partial(predecessor, data),
         "224": partial(masks, one, data, 224, **quick),
         "one": partial(masks, one, data),
         "both": partial(masks, predictors, data),
         "plain": partial(masks, one, data, **quick),
     }
     found = interleaved(calls, rounds)
-    unit = found["seed"]
+    unit = found["predecessor"]
     return [
-        Row("seed's pipeline, 0.5 MP (the unit of the next four)", f"1x = {unit * 1000:.0f} ms"),
+        Row("predecessor's pipeline, 0.5 MP (the unit of the next four)", f"1x = {unit * 1000:.0f} ms"),
         Row.at_least("one checkpoint, 224 px, one pass", unit / found["224"], 10),
         Row("one checkpoint, 320 px, one pass (the live camera's)", f"{unit / found['plain']:.1f}x"),
         Row.at_least("one checkpoint, as the page runs it: 320 px and the mirror image", unit / found["one"], 6),

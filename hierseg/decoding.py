@@ -127,7 +127,7 @@ def decode_means(means: Scores, hierarchy: Hierarchy, threshold: float = 0.5) ->
 
 
 def decode_rounding(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5) -> BoolMask:
-    """Cut each node's scores at the threshold by itself: the seed's rule for its metric. It can break the tree.
+    """Cut each node's scores at the threshold by itself: the predecessor's rule for its metric. It can break the tree.
 
     Args:
         scores: Sigmoid scores, float32, shape (N, H, W).

@@ -28,7 +28,7 @@ PATTERNS = (
     "checkpoints/README.md",
     "examples/*.jpg",
     "examples/README.md",
-    "reports/losses*",
+    "studies/losses/report/losses*",
     "docs/page.*",
 )
 NEEDED = ("README.md", "LICENSE", "app.py", "requirements.txt", "pre-requirements.txt", "hierseg/page/viewer/viewer.js")

@@ -19,7 +19,7 @@ from hierseg.calibration import calibrated
 from hierseg.decoding import Scores, decode_rounding, violations
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
-_SMOOTHING = 1e-8  # the seed's; makes a node that is absent and not predicted score 1
+_SMOOTHING = 1e-8  # the predecessor's; makes a node that is absent and not predicted score 1
 _BINS = 15  # of confidence, the usual number for the expected calibration error
 _BOUNDARY = 0.02  # of the photo's diagonal, as far as a boundary reaches into its mask; Cheng et al.'s choice
 
@@ -95,7 +95,7 @@ class DatasetIoU:
 
 
 class SeedIoU:
-    """The seed's own measure: IoU of each node's rounded scores per photo, mean over photos, then over a level.
+    """The predecessor's own measure: IoU of each node's rounded scores per photo, mean over photos, then over a level.
 
     A node that is absent and not predicted scores 1 in that photo, so an empty prediction scores well above 0.
     """
@@ -225,10 +225,10 @@ class Calibration:
 class PhotoCounts:
     """What every measure of a comparison is made of, photo by photo, so that photos can be drawn again.
 
-    Masks may come from any decoding, also from one that breaks the tree. The scores rounded at 0.5, as in the seed's
-    measure, are counted too, as the decoding "seed". What the truth does not know counts in `pixels` and `broken` only,
-    and a pixel is all right where all that is known of it is. Of P photos, `arrays` has, with background in the last
-    column:
+    Masks may come from any decoding, also from one that breaks the tree. The scores rounded at 0.5, as in the
+    predecessor's measure, are counted too, as the decoding "seed". What the truth does not know counts in `pixels` and
+    `broken` only, and a pixel is all right where all that is known of it is. Of P photos, `arrays` has, with background
+    in the last column:
 
         pixels          (P,)     all of the photo
         broken          (P, 2)   pixels whose rounded scores break the tree; nodes in them that are on under one off

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.photo import _decoded_in_a_loop, masks, photo_of
-from benchmarks.seed import SeedPipeline
 from benchmarks.timing import Row, interleaved, machine, table
 from hierseg.decoding import decode
 from hierseg.photo import open_photo
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from hierseg.visualize import overlay
+from studies.predecessor.pipeline import Pipeline
 
 
 def test_calls_take_turns() -> None:
@@ -50,8 +50,8 @@ def test_both_pipelines_give_the_photo_with_something_over_it(tree: Hierarchy) -
     predictor = Predictor("bce")
     (ours,) = masks({"bce": predictor}, data)
     assert np.array_equal(ours, overlay(photo, predictor.predict(photo).labels, tree))
-    seeds = SeedPipeline()(data)
-    assert ours.shape == seeds.shape == photo.shape
+    predecessors = Pipeline()(data)
+    assert ours.shape == predecessors.shape == photo.shape
 
 
 def test_the_loop_decodes_like_the_arrays(tree: Hierarchy) -> None:

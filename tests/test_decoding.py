@@ -193,7 +193,7 @@ def test_a_short_path_is_not_worse_for_being_short() -> None:
     assert name_of(tree, decode(scores_of(tree, thing=0.8, part=0.6, sky=0.65), tree).labels) == "part"
 
 
-# The seed's rule and what it breaks
+# The predecessor's rule and what it breaks
 
 
 @given(data=st.data(), threshold=cuts)

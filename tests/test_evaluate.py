@@ -253,11 +253,3 @@ def test_an_argument_out_of_range_is_refused_with_its_range(
         main(["evaluate", "bce", *arguments])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
-
-
-def test_what_the_seeds_protocol_would_ignore_is_refused(
-    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ignored = ["--record", "--threshold", "0", "--no-flip"]
-    assert main(["evaluate", str(tiny_checkpoint), "--data", str(tmp_path), "--seed-protocol", *ignored]) == 1
-    assert "leave out --record, --threshold, --no-flip." in capsys.readouterr().err

@@ -51,7 +51,7 @@ from train.objective import Objective
 from train.recipe import Crop, Optimizer, Recipe, Source, Triplet
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SEED_RECIPE = REPOSITORY / "train" / "configs" / "seed_resnet101.yaml"
+PREDECESSOR = REPOSITORY / "studies" / "predecessor" / "resnet101.yaml"
 PHOTOS = 10  # in the training list
 STEPS = PHOTOS // 4  # an epoch
 EPOCHS = 3
@@ -685,11 +685,11 @@ def test_a_run_refuses_weights_of_another_tree(recipe: Recipe, data: Path, run: 
         fit(other, data, tmp_path / "run")
 
 
-def test_the_seeds_set_up_trains(recipe: Recipe, data: Path, tmp_path: Path) -> None:
-    seed = dataclasses.replace(
-        Recipe.from_yaml(SEED_RECIPE), model=recipe.model, pretrained=False, epochs=2, batch_size=4
+def test_the_predecessors_set_up_trains(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    own = dataclasses.replace(
+        Recipe.from_yaml(PREDECESSOR), model=recipe.model, pretrained=False, epochs=2, batch_size=4
     )
-    fit(dataclasses.replace(seed, crop=dataclasses.replace(seed.crop, size=64)), data, tmp_path)
+    fit(dataclasses.replace(own, crop=dataclasses.replace(own.crop, size=64)), data, tmp_path)
     state = read_state(tmp_path)
     assert all(torch.equal(state["average"][f"module.{name}"], tensor) for name, tensor in state["model"].items())
     assert {group["lr"] for group in state["optimizer"]["param_groups"]} == {0.01}

@@ -1,4 +1,4 @@
-"""The losses against their formulas in plain loops, and the seed's faults, in the one loss that is to have them."""
+"""The losses against their formulas in plain loops, without the faults that the predecessor's loss has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from hierseg.losses import ACTIVATION_OF, LOSSES, Reduction, bce, focal, focal_tree_min, soft_jaccard, tree_min
+from hierseg.losses import (
+    ACTIVATION_OF,
+    LOSSES,
+    TITLE_OF,
+    Reduction,
+    bce,
+    focal,
+    focal_tree_min,
+    soft_jaccard,
+    tree_min,
+)
 from hierseg.network.activations import ACTIVATIONS
 from hierseg.tree import Hierarchy
 from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below, shuffled_siblings
@@ -347,7 +357,7 @@ def test_breaking_the_tree_costs_more_than_the_same_mistake_without_the_tree(tre
     assert LOSSES[name](logits, targets, tree) > plain(logits, targets, tree)
 
 
-# The seed's faults: an assignment in a loop over children, so that only the last one counted
+# The predecessor's faults: an assignment in a loop over children, so that only the last one counted
 
 
 def relatives(tree: Hierarchy, positive: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -530,7 +540,7 @@ def test_nodes_that_are_not_known_change_nothing(name: str, case: Case, seed: in
     assert (gradient[~valid] == 0).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [*NODE_LOSSES, "level_cross_entropy", "leaf_cross_entropy"])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @given(case=cases(consistent=True), seed=st.integers(0, 999))
 def test_labels_that_are_all_known_give_the_loss_without_a_mask_of_nodes(
@@ -670,54 +680,6 @@ def test_an_unknown_reduction_is_refused_with_those_there_are(tree: Hierarchy, n
 def test_recipes_find_the_four_losses_by_their_names() -> None:
     names = ["bce", "focal", "tree_min", "focal_tree_min"]
     assert [LOSSES[name] for name in names] == [bce, focal, tree_min, focal_tree_min]
-
-
-# The seed's faulty loss: its loops, in which every turn writes anew
-
-
-def twin_seed_scores(tree: Hierarchy, scores: Sequence[float], targets: Sequence[bool]) -> list[float]:
-    """Return what the seed compares with the target of each node, by the loops that it has."""
-    depths = [len(node_and_above(tree, node)) - 1 for node in range(len(tree))]
-    found = list(scores)
-    for node, parent in enumerate(tree.parents):
-        if targets[node] and parent >= 0:
-            found[node] = min(found[parent], scores[node])
-    for node in range(len(tree)):
-        if tree.children[node] and depths[node] > 0:
-            for below in range(len(tree)):
-                if depths[below] == depths[node] + 1:
-                    seen = tree.parents[below] == node and not targets[node]
-                    found[node] = max(scores[node], scores[below]) if seen else scores[node]
-    for node, parent in enumerate(tree.parents):
-        if parent < 0 and not targets[node]:
-            found[node] = max([scores[node], *(found[child] for child in tree.children[node])])
-    return found
-
-
-@given(case=cases(consistent=True))
-def test_the_seeds_loss_is_that_of_its_loops(case: Case) -> None:
-    terms = loss_of("seed_focal_tree_min", case, "none", valid=None, positive_weights=None)
-    for image, row, column in np.ndindex(*case.logits[:, 0].shape):
-        pixel = (image, slice(None), row, column)
-        targets = case.targets[pixel].tolist()
-        for node, p in enumerate(twin_seed_scores(case.tree, case.logits[pixel].sigmoid().tolist(), targets)):
-            wrong = 1 - p if targets[node] else p
-            assert terms[image, node, row, column].item() == pytest.approx(wrong**case.gamma * -math.log(1 - wrong))
-
-
-def test_the_seeds_faults_are_those_of_the_tree_that_it_was_made_for(tree: Hierarchy) -> None:
-    def p(node: str, truth: list[str], **scores: float) -> float:
-        logits = torch.tensor([scores.get(name, 0.5) for name in tree.nodes]).logit().view(1, -1, 1, 1)
-        term = LOSSES["seed_focal_tree_min"](logits, pixel(tree, 1, 0, *truth), tree, gamma=0, reduction="none")
-        score = 1 - math.exp(-term[0, tree.index(node), 0, 0].item())
-        return 1 - score if node in truth else score
-
-    person = ["body", "upper", "head"]
-    assert p("head", person, body=0.1, upper=0.3, head=0.4) == pytest.approx(0.1)  # as it should be
-    assert p("upper", person, body=0.1, upper=0.3) == pytest.approx(0.3)  # should be .1
-    assert p("upper", [], head=0.9, upper=0.3) == pytest.approx(0.3)  # should be .9
-    assert p("lower", [], upper_leg=0.9, lower=0.3, lower_leg=0.4) == pytest.approx(0.4)  # should be .9
-    assert p("body", [], body=0.1, upper=0.2, head=0.9, lower=0.3, lower_leg=0.6, upper_leg=0.9) == pytest.approx(0.6)
 
 
 # The losses of a softmax
@@ -868,7 +830,8 @@ def test_a_cross_entropy_refuses_an_unknown_reduction(tree: Hierarchy, name: str
         LOSSES[name](logits, logits, tree, reduction="mean")
 
 
-def test_every_loss_has_an_activation() -> None:
+def test_every_loss_has_a_title_and_an_activation() -> None:
+    assert TITLE_OF.keys() == LOSSES.keys()
     assert {name: ACTIVATION_OF[name] for name in LOSSES} == {
         name: {"level_cross_entropy": "level_softmax", "leaf_cross_entropy": "leaf_softmax"}.get(name, "sigmoid")
         for name in LOSSES

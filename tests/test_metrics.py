@@ -1,4 +1,4 @@
-"""The measures against loops over pixels, hand-made numbers, and the seed's protocol on the real masks."""
+"""The measures against loops over pixels, hand-made numbers, and the predecessor's protocol on the real masks."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_a_photo_that_is_refused_leaves_no_trace(tree: Hierarchy) -> None:
     assert np.array_equal(measure.confusion, before)
 
 
-# The seed's measure
+# The predecessor's measure
 
 
 def seed_measured(tree: Hierarchy, photos: list[Pair]) -> SeedIoU:
@@ -297,7 +297,7 @@ def test_an_empty_prediction_scores_about_149_thousandths_of_parts_on_the_real_p
         measure.add(np.zeros((len(tree), *truth.shape), bool), truth)
     levels = measure.levels()
     # An empty prediction scores 1 for each node that a photo lacks and 0 for the rest, so this is the share of absent
-    # parts. The seed's .149 is of 707 photos; the 507 at hand give .1496, and a share of so many photos drifts by
+    # parts. The predecessor's .149 is of 707; the 507 at hand give .1496, and a share of so many photos drifts by
     # about .01. A body is in every photo, so its level has no such floor.
     assert levels["parts"] == pytest.approx(0.149, abs=0.01)
     assert levels["body"] == pytest.approx(0, abs=1e-6)
@@ -340,7 +340,7 @@ def test_an_evaluation_counts_the_same_photos_in_every_measure(tree: Hierarchy) 
     assert summary["violations"] == {"raw": 1 / 4, "decoded": 0.0}
     assert summary["dataset_iou"]["levels"] == {"body": 1.0, "upper-lower": 1.0, "parts": 1.0}
     assert summary["dataset_iou"]["background"] == 1.0
-    # The seed's measure takes the raw scores, where upper is missed in one photo of two.
+    # The predecessor's measure takes the raw scores, where upper is missed in one photo of two.
     assert summary["seed_iou"]["nodes"]["upper"] == pytest.approx(1 / 2)
     assert summary["seed_iou"]["levels"] == pytest.approx({"body": 1, "upper-lower": 3 / 4, "parts": 1})
 

@@ -13,7 +13,11 @@ import yaml
 from hierseg.tree import Hierarchy
 from train.recipe import Recipe, RecipeError, Source, Triplet
 
-CONFIGS = Path(__file__).resolve().parent.parent / "train" / "configs"
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIGS = REPOSITORY / "train" / "configs"
+GRID = REPOSITORY / "studies" / "losses" / "grid.yaml"
+PREDECESSOR = REPOSITORY / "studies" / "predecessor" / "resnet101.yaml"
+SHIPPED = [*sorted(CONFIGS.iterdir()), GRID, PREDECESSOR]
 SMALL: dict[str, Any] = {
     "loss": "bce",
     "model": {"encoder": "tu-test_efficientnet", "mean": [0.4, 0.5, 0.6], "options": {"decoder_channels": [8, 8]}},
@@ -46,7 +50,7 @@ def statements(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_every_config_is_a_recipe(path: Path) -> None:
     for recipe in Recipe.stages_from_yaml(path):
         assert recipe.model.classes == len(recipe.tree())
@@ -67,8 +71,8 @@ def test_the_checkpoints_recipes_differ_in_the_loss_alone(name: str, loss: str, 
     assert stages == Recipe.stages_from_yaml(other)
 
 
-def test_the_seed_recipe_is_the_seeds_set_up() -> None:
-    recipe = Recipe.from_yaml(CONFIGS / "seed_resnet101.yaml")
+def test_the_predecessors_recipe_is_its_set_up() -> None:
+    recipe = Recipe.from_yaml(PREDECESSOR)
     assert (recipe.model.architecture, recipe.model.encoder, recipe.model.input_size) == ("Unet", "resnet101", 224)
     assert (recipe.model.mean, recipe.model.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert (recipe.crop.size, recipe.crop.scale, recipe.crop.near_person) == (224, (1.0, 1.0), 0)
@@ -78,9 +82,9 @@ def test_the_seed_recipe_is_the_seeds_set_up() -> None:
 
 
 def test_the_grids_recipe_treats_all_losses_alike() -> None:
-    recipe = Recipe.from_yaml(CONFIGS / "grid.yaml")
+    recipe = Recipe.from_yaml(GRID)
     assert recipe.node_weights() is None
-    assert recipe.threshold_photos == 0  # train.sweep chooses them, for every decoding
+    assert recipe.threshold_photos == 0  # the sweep chooses them, for every decoding
     assert recipe.optimizer.schedule == "one_cycle"
     # So little of the weights before training is left in the average that is measured.
     assert recipe.ema_decay ** (recipe.epochs * 2826 // recipe.batch_size) < 1e-3
@@ -98,7 +102,7 @@ def test_values_are_read_as_their_types(tmp_path: Path) -> None:
     assert recipe.model.options == {"decoder_channels": [8, 8]}
 
 
-@pytest.mark.parametrize("path", [*sorted(CONFIGS.iterdir()), None], ids=lambda path: path.name if path else "small")
+@pytest.mark.parametrize("path", [*SHIPPED, None], ids=lambda path: path.name if path else "small")
 def test_to_dict_goes_through_yaml_and_back(path: Path | None, tmp_path: Path) -> None:
     for recipe in Recipe.stages_from_yaml(path or write(tmp_path, SMALL)):
         assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe

@@ -88,18 +88,20 @@ def _imports(folder: str) -> dict[Path, set[str]]:
 def test_arrows_point_one_way() -> None:
     for path, names in _imports("hierseg").items():
         tops = {name.split(".")[0] for name in names}
-        assert "train" not in tops, path
+        assert not tops & {"train", "studies"}, path
         assert "albumentations" not in tops, path
         if "page" not in path.parts:
             assert "gradio" not in tops, path
             assert not any(name.startswith("hierseg.page") for name in names), path
     for path, names in _imports("train").items():
+        assert not any(name.startswith(("hierseg.page", "gradio", "studies")) for name in names), path
+    for path, names in _imports("studies").items():
         assert not any(name.startswith(("hierseg.page", "gradio")) for name in names), path
 
 
 def test_no_module_but_the_tree_file_knows_a_part_by_name() -> None:
     parts = re.compile(r"\b(torso|upper_arm|lower_arm|upper_leg|lower_leg|low_hand|up_hand)\b")
-    for folder in ("hierseg", "train"):
+    for folder in ("hierseg", "train", "studies"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             code = ast.parse(path.read_text(encoding="utf-8"))
             documented = {
@@ -115,7 +117,7 @@ def test_no_module_but_the_tree_file_knows_a_part_by_name() -> None:
 
 
 def test_page_starts_without_importing_pytorch_or_what_only_training_needs() -> None:
-    unwanted = {"torch", "timm", "albumentations", "scipy", "accelerate", "train"}
+    unwanted = {"torch", "timm", "albumentations", "scipy", "accelerate", "train", "studies"}
     code = f"import sys, app; print(sorted(set(sys.modules) & {unwanted}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr

@@ -65,9 +65,10 @@ def names(request: pytest.FixtureRequest) -> list[str]:
 @pytest.fixture(scope="module")
 def address(names: list[str], tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = page_of(tmp_path_factory.mktemp("site"), {name: tiny[name] for name in names})
-    (folder / "reports").mkdir()
-    (folder / "reports" / "losses.md").write_text("# The losses")
-    (folder / "reports" / "losses.json").write_text('{"quote": "Focal-Tree-Min has less than BCE."}')
+    report = folder / "studies" / "losses" / "report"
+    report.mkdir(parents=True)
+    (report / "losses.md").write_text("# The losses")
+    (report / "losses.json").write_text('{"quote": "Focal-Tree-Min has less than BCE."}')
     with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
         yield url
 

@@ -17,7 +17,7 @@ from tests.server import HANGS, running_page, small_page
 QUOTE = "One loss has 1 point more than the other, & <that> is shown."
 TEXT = """# Which loss?
 
-As in [the recipe](../train/configs/grid.yaml). | a | b |
+As in [the recipe](../grid.yaml). | a | b |
 
 ![Points](losses-points.svg)
 """
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("page")
 
 def written(folder: Path) -> Path:
     """Write a report and return its folder."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "losses.md").write_text(TEXT)
     (folder / "losses.json").write_text(json.dumps({"quote": QUOTE}))
     (folder / "losses-points.svg").write_text(PLOT)
@@ -36,7 +36,7 @@ def written(folder: Path) -> Path:
 
 
 def test_the_text_needs_no_other_file(tmp_path: Path) -> None:
-    found = report.read(written(tmp_path / "reports"))
+    found = report.read(written(tmp_path / "report"))
     assert found is not None and found.quote == QUOTE
     (url,) = re.findall(r"\]\(([^)]*)\)", found.text)
     assert base64.b64decode(url.removeprefix("data:image/svg+xml;base64,")).decode() == PLOT
@@ -45,7 +45,7 @@ def test_the_text_needs_no_other_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["losses.md", "losses.json"])
 def test_without_a_report_there_is_none(tmp_path: Path, missing: str) -> None:
-    folder = written(tmp_path / "reports")
+    folder = written(tmp_path / "report")
     (folder / missing).unlink()
     assert report.read(folder) is None
 
@@ -54,7 +54,7 @@ def test_without_a_report_there_is_none(tmp_path: Path, missing: str) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[str]:
     """The page with that report."""
     folder = small_page(tmp_path_factory.mktemp("site"), tiny_checkpoint)
-    written(folder / "reports")
+    written(folder / "studies" / "losses" / "report")
     with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
         yield url
 

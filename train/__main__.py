@@ -1,27 +1,21 @@
-"""The command line of training: `python -m train prepare | fit | sweep | evaluate | export | report | convert-seed`."""
+"""The command line of training: `python -m train prepare | fit | evaluate | calibrate | export | report`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import CheckpointError
 from hierseg.network.model import ModelError
 from hierseg.tree import HierarchyError
-from train.convert_seed import ConversionError, convert
+from train.arguments import add_data, at_least_1, share
 from train.dataset import DataError
 from train.prepare.cli import add_sources
-from train.recipe import ROWS, Recipe, RecipeError
+from train.recipe import Recipe, RecipeError
 from train.report import ReportError, fill
-
-_DATA = "HIERSEG_DATA"
-_GRID = Path("train/configs/grid.yaml")
-_RESULTS = Path("train/results/grid")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (CheckpointError, ConversionError, DataError, HierarchyError, ModelError, RecipeError, ReportError) as error:
+    except (CheckpointError, DataError, HierarchyError, ModelError, RecipeError, ReportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -38,49 +32,33 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    data = Path(os.environ.get(_DATA, "data/pascal-part"))
 
     fit = commands.add_parser("fit", help="train a checkpoint from a recipe, or go on with a stopped run")
     fit.add_argument("recipe", type=Path, help="a YAML file, for instance train/configs/bce.yaml")
-    fit.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
+    add_data(fit)
     fit.add_argument("--run", type=Path, dest="folder", help="the run's folder (default: runs/RECIPE)")
     fit.add_argument("--fresh", action="store_true", help="start again although the folder holds a run")
-    fit.add_argument("--stop-after", type=_at_least_1, metavar="STEP", help="save the state and stop after this step")
+    fit.add_argument("--stop-after", type=at_least_1, metavar="STEP", help="save the state and stop after this step")
     fit.set_defaults(run=_fit)
-
-    grid = commands.add_parser("sweep", help="train and measure every loss with every seed, skipping what is done")
-    names = list(ROWS)
-    grid.add_argument(
-        "--losses", nargs="+", choices=names, default=names, metavar="LOSS", help=f"default: {' '.join(names)}"
-    )
-    grid.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
-    grid.add_argument("--recipe", type=Path, default=_GRID, help="what all runs share (default: %(default)s)")
-    grid.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
-    grid.add_argument("--runs", type=Path, default=Path("runs/grid"), help="the runs' folders (default: %(default)s)")
-    grid.add_argument("--out", type=Path, default=_RESULTS, help="results (default: %(default)s)")
-    grid.set_defaults(run=_sweep)
 
     evaluate = commands.add_parser("evaluate", help="measure checkpoints on annotated photos")
     evaluate.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
-    evaluate.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
+    add_data(evaluate)
     evaluate.add_argument("--nobody", type=Path, metavar="FOLDER", help="also find false people on its validation list")
     evaluate.add_argument("--split", default="val", choices=("train", "val"))
-    evaluate.add_argument("--photos", type=_at_least_1, help="only the first so many")
-    evaluate.add_argument("--input-size", type=_at_least_1, help="longest side of the network's input in pixels")
-    evaluate.add_argument("--threshold", type=_share, help="decoding threshold, 0 to 1 (default: the checkpoint's)")
+    evaluate.add_argument("--photos", type=at_least_1, help="only the first so many")
+    evaluate.add_argument("--input-size", type=at_least_1, help="longest side of the network's input in pixels")
+    evaluate.add_argument("--threshold", type=share, help="decoding threshold, 0 to 1 (default: the checkpoint's)")
     evaluate.add_argument("--no-flip", action="store_true", help="without the mean over the mirror image")
     evaluate.add_argument("--no-second-look", action="store_true", help="without looking again at small people")
-    evaluate.add_argument(
-        "--seed-protocol", action="store_true", help="instead, as the seed measured: 224 px squares, one pass, its IoU"
-    )
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
     evaluate.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
     evaluate.set_defaults(run=_evaluate)
 
     calibrate = commands.add_parser("calibrate", help="choose threshold and calibration anew, on training photos")
     calibrate.add_argument("checkpoints", nargs="+", help="files, or names such as bce; changed in place")
-    calibrate.add_argument("--data", type=Path, default=data, help=f"data folder (default: ${_DATA} or %(default)s)")
-    calibrate.add_argument("--photos", type=_at_least_1, default=200, help="the first so many (default: %(default)s)")
+    add_data(calibrate)
+    calibrate.add_argument("--photos", type=at_least_1, default=200, help="the first so many (default: %(default)s)")
     calibrate.set_defaults(run=_calibrate)
 
     export = commands.add_parser("export", help="write the ONNX file that runs a checkpoint fast, beside it")
@@ -90,37 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     prepare = commands.add_parser("prepare", help="make a data folder from what its authors published")
     add_sources(prepare)
 
-    report = commands.add_parser("report", help="set tables into Markdown files, or write the loss comparison's report")
-    report.add_argument("texts", type=Path, nargs="*", metavar="TEXT", help="with marks, for instance README.md")
+    report = commands.add_parser("report", help="set tables into Markdown files")
+    report.add_argument("texts", type=Path, nargs="+", metavar="TEXT", help="with marks, for instance README.md")
     report.add_argument("--figures", type=Path, default=Path("checkpoints/evaluation.json"), help="of evaluate --json")
-    report.add_argument("--losses", action="store_true", help="write losses.md, its plots and its main finding")
-    report.add_argument("--results", type=Path, default=_RESULTS, help="of sweep (default: %(default)s)")
-    report.add_argument("--out", type=Path, default=Path("reports"), help="for --losses (default: %(default)s)")
-    report.set_defaults(run=_report)
-
-    convert = commands.add_parser("convert-seed", help="make a checkpoint of one of the seed's published .pt files")
-    convert.add_argument("file", type=Path, help="the seed's file")
-    convert.add_argument("--out", type=Path, required=True, help="for instance checkpoints/seed-ftm.safetensors")
-    convert.add_argument("--title", help="name on the page (default: the file's name)")
-    convert.set_defaults(run=_convert_seed)
+    report.set_defaults(run=_fill)
     return parser
-
-
-def _at_least_1(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
-
-
-def _share(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:  # nor if it is no number
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
-    return number
-
-
-_at_least_1.__name__, _share.__name__ = "whole number", "number"  # what argparse calls them in its messages
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -135,47 +87,7 @@ def _fit(options: argparse.Namespace) -> None:
         sys.exit(f"error: {error}")
 
 
-def _sweep(options: argparse.Namespace) -> None:
-    from train.sweep import SweepError, sweep  # heavy: only when it is asked for
-
-    recipe = Recipe.from_yaml(options.recipe)
-    try:
-        sweep(recipe, options.losses, options.seeds, options.data, options.runs, options.out)
-    except SweepError as error:
-        sys.exit(f"error: {error}")
-
-
 def _evaluate(options: argparse.Namespace) -> None:
-    if options.seed_protocol:
-        _refuse_what_is_ignored(options, "record", "nobody", "input_size", "threshold", "no_flip", "no_second_look")
-    figures = _by_the_seeds_protocol(options) if options.seed_protocol else _at_photo_resolution(options)
-    if options.json:
-        checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
-
-
-def _refuse_what_is_ignored(options: argparse.Namespace, *names: str) -> None:
-    given = [name for name in names if getattr(options, name) is not None and getattr(options, name) is not False]
-    if given:
-        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise DataError(f"--seed-protocol fixes how it measures and records nothing: leave out {listed}.")
-
-
-def _by_the_seeds_protocol(options: argparse.Namespace) -> dict[str, Any]:
-    from train.dataset import load_examples, read_ids, split_hash
-    from train.seed_protocol import measure
-
-    figures = {}
-    for name in options.checkpoints:
-        model, card = checkpoint.load(checkpoint.find(name))
-        ids = read_ids(options.data, options.split)[: options.photos]
-        found = measure(model, card, load_examples(options.data, ids, card.hierarchy))
-        levels = ", ".join(f"{level} {iou:.4f}" for level, iou in found["levels"].items())
-        print(f"{card.title}, {len(ids)} photos, the seed's protocol: {levels}")
-        figures[name] = {**found, "split": options.split, "ids_sha256": split_hash(ids)}
-    return figures
-
-
-def _at_photo_resolution(options: argparse.Namespace) -> dict[str, Any]:
     from train.dataset import load_examples, read_ids, split_hash
     from train.evaluate import evaluate, false_people, squares_beside_people, table
 
@@ -205,7 +117,8 @@ def _at_photo_resolution(options: argparse.Namespace) -> dict[str, Any]:
         figures[name] = summary  # as it was asked for: two runs both have a best.safetensors
         if options.record:
             checkpoint.save(path, model, checkpoint.with_record(own_card, figures=summary))
-    return figures
+    if options.json:
+        checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 def _calibrate(options: argparse.Namespace) -> None:
@@ -221,17 +134,6 @@ def _calibrate(options: argparse.Namespace) -> None:
         lines = zip(card.hierarchy.nodes, card.calibration or (), strict=True)
         fitted = ", ".join(f"{node} {slope:.2f} {intercept:+.2f}" for node, (slope, intercept) in lines)
         print(f"{card.title}, {len(ids)} training photos: threshold {card.threshold}; slope, intercept: {fitted}")
-
-
-def _report(options: argparse.Namespace) -> None:
-    if not options.texts and not options.losses:
-        raise ReportError("There is nothing to do: name a TEXT, or give --losses.")
-    if options.losses:
-        from train.loss_report import write  # heavy: only when it is asked for
-
-        write(options.results, options.out)
-    if options.texts:
-        _fill(options)
 
 
 def _fill(options: argparse.Namespace) -> None:
@@ -250,11 +152,6 @@ def _export(options: argparse.Namespace) -> None:
 
     for name in options.checkpoints:
         print(export(checkpoint.find(name)))
-
-
-def _convert_seed(options: argparse.Namespace) -> None:
-    convert(options.file, options.out, options.title or options.file.stem)
-    print(options.out)
 
 
 if __name__ == "__main__":

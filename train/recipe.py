@@ -309,24 +309,6 @@ class Recipe:
         return values
 
 
-# The rows of the loss comparison by name: what each does to the recipe that all share.
-ROWS: dict[str, dict[str, Any]] = {
-    **{loss: {"loss": loss, "triplet": None} for loss in LOSSES},
-    "focal_tree_min_triplet": {"loss": "focal_tree_min", "triplet": Triplet()},
-}
-
-TITLES = {
-    "bce": "BCE",
-    "focal": "Focal",
-    "tree_min": "Tree-Min",
-    "focal_tree_min": "Focal-Tree-Min",
-    "focal_tree_min_triplet": "Focal-Tree-Min + triplet",
-    "seed_focal_tree_min": "Focal-Tree-Min of the seed",
-    "level_cross_entropy": "Softmax a level",
-    "leaf_cross_entropy": "Softmax over leaves",
-}
-
-
 def _with_activation(content: Any) -> Any:
     """Return a recipe's values with the activation that its loss is for, unless they name one."""
     if not isinstance(content, Mapping) or content.get("loss") not in ACTIVATION_OF:

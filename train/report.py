@@ -53,23 +53,23 @@ def fill(text: str, figures: Figures) -> str:
 
 
 def levels(figures: Figures) -> str:
-    """Return a row for each level: data-set IoU, the same with background, and the seed's."""
+    """Return a row for each level: data-set IoU, the same with background, and the predecessor's."""
     kinds = {
         "data-set IoU": lambda summary: summary["dataset_iou"]["levels"],
         "with background": lambda summary: summary["dataset_iou"]["levels_with_background"],
-        "seed's IoU": lambda summary: summary["seed_iou"]["levels"],
+        "predecessor's IoU": lambda summary: summary["seed_iou"]["levels"],
     }
     return _table("level", figures, kinds)
 
 
 def nodes(figures: Figures) -> str:
-    """Return a row for each node: data-set IoU and the seed's."""
+    """Return a row for each node: data-set IoU and the predecessor's."""
     kinds = {
         "data-set IoU": lambda summary: {
             **summary["dataset_iou"]["nodes"],
             "background": summary["dataset_iou"]["background"],
         },
-        "seed's IoU": lambda summary: summary["seed_iou"]["nodes"],
+        "predecessor's IoU": lambda summary: summary["seed_iou"]["nodes"],
     }
     return _table("node", figures, kinds)
 

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from hierseg.losses import TITLE_OF
 from hierseg.losses.triplet import WithTriplet, rising
 from hierseg.network import checkpoint, pretrained
 from hierseg.network.model import build, normalize
@@ -27,7 +28,7 @@ from train.dataset import TrainingData
 from train.distributed import share_batch_norm
 from train.objective import Objective
 from train.processor import DenseGradients, keep_depthwise_in_float32
-from train.recipe import TITLES, Optimizer, Recipe
+from train.recipe import Optimizer, Recipe
 from train.run_folder import TrainingError, write_state
 
 
@@ -187,8 +188,8 @@ def make_model(recipe: Recipe, crops: Crops, plan: Plan) -> nn.Module:
 
 
 def _title(recipe: Recipe) -> str:
-    row = f"{recipe.loss}_triplet" if recipe.triplet else recipe.loss
-    return TITLES.get(row, row)
+    title = TITLE_OF[recipe.loss]
+    return f"{title} + triplet" if recipe.triplet else title
 
 
 def _origin(recipe: Recipe) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from torch import Tensor
 
 from hierseg.losses.common import Reduction, reduce
-from hierseg.losses.nodes import bce, focal, focal_tree_min, seed_focal_tree_min, tree_min
+from hierseg.losses.nodes import bce, focal, focal_tree_min, tree_min
 from hierseg.losses.region import soft_jaccard
 from hierseg.losses.softmax import leaf_cross_entropy, level_cross_entropy
 
 __all__ = [
     "ACTIVATION_OF",
     "LOSSES",
+    "TITLE_OF",
     "LossFunction",
     "Reduction",
     "bce",
@@ -23,7 +24,6 @@ __all__ = [
     "leaf_cross_entropy",
     "level_cross_entropy",
     "reduce",
-    "seed_focal_tree_min",
     "soft_jaccard",
     "tree_min",
 ]
@@ -34,7 +34,6 @@ LOSSES: dict[str, LossFunction] = {
     "focal": focal,
     "tree_min": tree_min,
     "focal_tree_min": focal_tree_min,
-    "seed_focal_tree_min": seed_focal_tree_min,
     "level_cross_entropy": level_cross_entropy,
     "leaf_cross_entropy": leaf_cross_entropy,
 }
@@ -42,4 +41,13 @@ LOSSES: dict[str, LossFunction] = {
 ACTIVATION_OF = dict.fromkeys(LOSSES, "sigmoid") | {
     "level_cross_entropy": "level_softmax",
     "leaf_cross_entropy": "leaf_softmax",
+}
+# What people read.
+TITLE_OF = {
+    "bce": "BCE",
+    "focal": "Focal",
+    "tree_min": "Tree-Min",
+    "focal_tree_min": "Focal-Tree-Min",
+    "level_cross_entropy": "Softmax a level",
+    "leaf_cross_entropy": "Softmax over leaves",
 }

@@ -1,7 +1,7 @@
 """Losses of each node: BCE, focal, tree-min and focal tree-min.
 
 The tree losses are those of Li et al., "Deep Hierarchical Semantic Segmentation", CVPR 2022 (arXiv 2203.14335),
-equations 4 to 6, computed exactly. The first four share one form. Let z be a logit that is large where the prediction
+equations 4 to 6, computed exactly. They share one form. Let z be a logit that is large where the prediction
 contradicts the target; then a term is
 
     sigmoid(z) ** gamma * softplus(z)
@@ -91,9 +91,9 @@ def focal_tree_min(
         valid: What is known, bool: of which pixels, shape (B, H, W), or of which nodes of each pixel, (B, N, H, W),
             as `Hierarchy.known_masks` gives it for labels that stop at an inner node; None for everything. What is
             not known has no term and is left out of the minima and maxima of other terms.
-        reduction: "node" is the mean over the pixels of which a node is known, then over nodes (as the seed did);
-            "level" is the mean over each level, summed over levels (as the paper's code does); "none" returns the
-            terms.
+        reduction: "node" is the mean over the pixels of which a node is known, then over nodes (as the predecessor
+            did); "level" is the mean over each level, summed over levels (as the paper's code does); "none" returns
+            the terms.
         positive_weights: Factor on each node's positive terms, shape (N,), for nodes that are rare; None for 1.
 
     Returns:
@@ -103,33 +103,6 @@ def focal_tree_min(
         ValueError: A shape does not fit the tree, gamma is negative, or the reduction has no such name.
     """
     return _loss(logits, targets, hierarchy, _edges(hierarchy), gamma, valid, reduction, positive_weights)
-
-
-def seed_focal_tree_min(
-    logits: Tensor,
-    targets: Tensor,
-    hierarchy: Hierarchy,
-    gamma: float = 2.0,
-    valid: Tensor | None = None,
-    reduction: Reduction = "node",
-    positive_weights: Tensor | None = None,
-) -> Tensor:
-    """Focal tree-min loss with the fault of this project's seed, only to be compared with.
-
-    Going up the tree, the seed loops over the nodes of a level and, for each, over all nodes of the next level, and
-    each turn writes the node's value anew instead of adding to it. So the last turn stands, also over what was written
-    on the way down; where its node is no child, that is the node's own score. This is left of minimum and maximum:
-
-    - positive: a leaf has the minimum over itself and all above it, as it should; other nodes have their own score;
-    - negative: a root has the maximum over itself and what its children have; the parent of the last node of the next
-      level has the maximum over itself and that node; other nodes have their own score.
-
-    In the default tree, upper is trained as if it had no tree, and lower sees no part of it but the lower leg.
-    Arguments as for `focal_tree_min`.
-    """
-    check(logits, targets, hierarchy)
-    compared = _seed_logits(logits, targets, hierarchy)
-    return _loss(compared, targets, hierarchy, (), gamma, valid, reduction, positive_weights)
 
 
 _Edges = tuple[tuple[int, int], ...]
@@ -230,19 +203,3 @@ def _move(source: Tensor, target: Tensor, where: Tensor) -> None:
     """Move numbers where a mask of 0.0 and 1.0 is 1; with a mask of bools this takes several times as long."""
     target.addcmul_(source, where)
     source.addcmul_(source, where, value=-1)
-
-
-def _seed_logits(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Return the logits that the seed compares with the targets, (B, N, H, W)."""
-    own = logits.unbind(1)
-    lowest = list(own)
-    for path in hierarchy.paths:
-        lowest[path[-1]] = torch.stack([own[node] for node in path]).amin(0)
-    highest = list(own)
-    for level in range(2, max(hierarchy.depths) + 1):
-        last = max(node for node, depth in enumerate(hierarchy.depths) if depth == level)
-        parent = hierarchy.parents[last]
-        highest[parent] = torch.maximum(own[parent], own[last])
-    for root in hierarchy.roots:
-        highest[root] = torch.stack([own[root], *(highest[child] for child in hierarchy.children[root])]).amax(0)
-    return torch.where(targets.bool(), torch.stack(lowest, 1), torch.stack(highest, 1))

@@ -1,4 +1,4 @@
-"""The comparison of the losses, `reports/losses.md`, as a page beside the viewer's, and a sentence of it."""
+"""The report in `studies/losses/report` as a page beside the viewer's, and a sentence of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "reports"
+FOLDER = Path(__file__).resolve().parent.parent.parent / "studies" / "losses" / "report"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Report:
 
 
 def read(folder: Path = FOLDER) -> Report | None:
-    """Read the report that `python -m train report --losses` wrote.
+    """Read the report that `python -m studies.losses report` wrote.
 
     Args:
         folder: Where.

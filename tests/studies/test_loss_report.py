@@ -16,17 +16,18 @@ import pytest
 from hierseg.losses import ACTIVATION_OF
 from hierseg.metrics import Calibration, PhotoCounts
 from hierseg.tree import Hierarchy
+from studies.losses import plots
+from studies.losses.__main__ import main
+from studies.losses.report import Comparison, Difference, finding, findings, quote, text, write
+from studies.losses.rows import ROWS, TITLES
+from studies.losses.statistics import Interval, write_table
+from studies.losses.sweep import summary
 from tests.rounding import assert_figures
 from tests.server import REPOSITORY
-from train import plots
-from train.__main__ import main
-from train.loss_report import Comparison, Difference, finding, findings, quote, text, write
-from train.recipe import ROWS, TITLES
-from train.statistics import Interval, write_table
-from train.sweep import summary
 
 FILES = {"losses.md", "losses.json", "losses-differences.svg", "losses-photos.svg", "losses-reliability.svg"}
-COMMITTED = REPOSITORY / "train" / "results" / "grid"
+STUDIES = REPOSITORY / "studies"
+REPORT = STUDIES / "losses" / "report"
 
 
 def write_results(folder: Path, right: Mapping[str, float], seeds: Iterable[int] = range(3)) -> Path:
@@ -216,7 +217,7 @@ def test_every_figure_stands_in_its_row_and_column(grid: Path, report: str) -> N
     columns = {
         "IoU, body": "path/iou/body",
         "IoU, parts": "path/iou/parts",
-        "seed's IoU, parts": "seed/photo_iou/parts",
+        "predecessor's IoU, parts": "seed/photo_iou/parts",
         "distance of mistakes": "path/tree_distance",
         "Brier, parts": "brier/parts",
         "boundary IoU, parts": "path/boundary_iou/parts",
@@ -236,7 +237,7 @@ def test_every_figure_stands_in_its_row_and_column(grid: Path, report: str) -> N
 def test_every_level_has_its_measures(grid: Path, report: str) -> None:
     comparison = read(grid)
     table = cells(report, "Measures on the levels body / upper-lower / parts; ")
-    keys = {"seed's IoU": "seed/photo_iou", "boundary IoU": "path/boundary_iou", "ECE": "ece", "Brier": "brier"}
+    keys = {"predecessor's IoU": "seed/photo_iou", "boundary IoU": "path/boundary_iou", "ECE": "ece", "Brier": "brier"}
     for row in ROWS:
         *measures, edges = table[TITLES[row]]
         for title, cell in zip(table[""], measures, strict=False):
@@ -295,12 +296,12 @@ def test_a_single_run_has_a_report(row: str, tmp_path: Path) -> None:
     assert "nan" not in report
 
 
-def test_the_seeds_own_protocol_has_its_table_where_it_was_measured(report: str, grid: Path) -> None:
+def test_the_predecessors_own_protocol_has_its_table_where_it_was_measured(report: str, grid: Path) -> None:
     assert "own protocol" not in report
-    of_seed = {"bce": {"photos": 507, "levels": {"body": 0.7, "upper-lower": 0.6, "parts": 0.5}}}
-    table = cells(text(read(grid), of_seed), "By the seed's own protocol")
+    of_predecessor = {"bce": {"photos": 507, "levels": {"body": 0.7, "upper-lower": 0.6, "parts": 0.5}}}
+    table = cells(text(read(grid), of_predecessor), "By the predecessor's own protocol")
     assert table["bce, 507 photos"] == [".700", ".600", ".500"]
-    assert table["the seed, BCE, 707 photos"] == [".651", ".546", ".407"]
+    assert table["the predecessor, BCE, 707 photos"] == [".651", ".546", ".407"]
 
 
 # Files
@@ -308,7 +309,7 @@ def test_the_seeds_own_protocol_has_its_table_where_it_was_measured(report: str,
 
 def test_the_same_results_give_the_same_bytes(grid: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
-        assert main(["report", "--losses", "--results", str(grid), "--out", str(tmp_path / name)]) == 0
+        assert main(["report", "--results", str(grid), "--out", str(tmp_path / name)]) == 0
     contents = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("first", "second")]
     assert contents[0] == contents[1]
     assert set(contents[0]) == FILES
@@ -325,7 +326,7 @@ def test_the_report_shows_every_plot(report: str) -> None:
 
 
 def test_results_that_cannot_be_compared_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["report", "--losses", "--results", str(tmp_path), "--out", str(tmp_path / "out")]
+    command = ["report", "--results", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(command) == 1
     assert "has no results" in capsys.readouterr().err
     folder = write_results(tmp_path, {"bce": 0.7, "focal": 0.7}, range(1))
@@ -342,17 +343,10 @@ def test_results_that_cannot_be_compared_are_named(tmp_path: Path, capsys: pytes
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_wants_something_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report"]) == 1
-    assert "name a TEXT, or give --losses" in capsys.readouterr().err
-
-
 def test_the_committed_report_is_that_of_the_committed_results(tmp_path: Path) -> None:
-    if not list(COMMITTED.glob("*.json")):
-        pytest.skip("no results of the loss comparison are committed yet")
-    write(COMMITTED, tmp_path)
+    write(STUDIES / "losses" / "results", tmp_path, STUDIES / "predecessor" / "protocol.json")
     for name in FILES:
-        made, committed = ((folder / name).read_text(encoding="utf-8") for folder in (tmp_path, REPOSITORY / "reports"))
+        made, committed = ((folder / name).read_text(encoding="utf-8") for folder in (tmp_path, REPORT))
         if name.endswith(".svg"):
             # Another processor may round a coordinate, and with it an id, another way.
             (words, numbers), (others, expected) = map(drawing, (made, committed))

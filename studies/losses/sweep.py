@@ -1,10 +1,10 @@
-"""The loss comparison: `python -m train sweep` trains and measures every loss with every seed, skipping what is done.
+"""The loss comparison: trains and measures every loss with every seed, skipping what is done.
 
 All runs have one recipe but for loss (with the tree-triplet loss or without), activation and seed, so they take as many
 steps. A run is measured with the average of weights after its last epoch, one pass a photo, with every decoding;
 thresholds are chosen on training photos. Of each run the results folder gets ROW-SEED.json, its figures, and
-ROW-SEED.npz, counts of each photo, from which `train.statistics` makes those figures again, and intervals. Neither
-names a photo, a folder or a time.
+ROW-SEED.npz, counts of each photo, from which `statistics` makes those figures again, and intervals. Neither names a
+photo, a folder or a time.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from hierseg.network.checkpoint import Card
 from hierseg.network.engines import TorchNetwork
 from hierseg.predictor import segment
 from hierseg.tree import BoolMask, Hierarchy
+from studies.losses.rows import ROWS
+from studies.losses.statistics import figures, write_table
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.fit import TrainingError, fit
-from train.recipe import ROWS, Recipe, RecipeError
-from train.statistics import figures, write_table
+from train.recipe import Recipe, RecipeError
 
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 THRESHOLD_PHOTOS = 120  # of the training list, its first
@@ -46,7 +47,7 @@ def sweep(recipe: Recipe, rows: Sequence[str], seeds: Sequence[int], data: Path,
 
     Args:
         recipe: What all runs share.
-        rows: Names in `recipe.ROWS`: those in `hierseg.losses` and focal_tree_min_triplet.
+        rows: Names in `rows.ROWS`.
         seeds: Seeds; the first is done for every row before the second.
         data: The data folder.
         runs: Folder of the runs' own folders.

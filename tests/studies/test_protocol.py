@@ -1,4 +1,4 @@
-"""Tests of train.seed_protocol: the squares that the seed measures on, by hand, and its figures, pixel by pixel."""
+"""The squares that the predecessor measures on, by hand, and its figures, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hierseg.network import checkpoint
 from hierseg.network.engines import TorchNetwork
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy
+from studies.predecessor.__main__ import main
+from studies.predecessor.protocol import SIDE, measure, square
 from tests.data import write_dataset
 from tests.networks import head_of, warmed_up
 from tests.rounding import HAIR
 from tests.trees import node_and_above
-from train.__main__ import main
 from train.dataset import load_examples, read_ids, split_hash
-from train.seed_protocol import SIDE, measure, square
 
 
 def test_a_wide_photo_is_padded_below_and_to_the_right_and_loses_its_left_eighth() -> None:
@@ -62,7 +62,7 @@ def data(tmp_path: Path) -> Path:
     return write_dataset(tmp_path / "data", train=1, val=2)
 
 
-def test_figures_are_the_seeds_pixel_by_pixel(tiny_spec: ModelSpec, tree: Hierarchy, data: Path) -> None:
+def test_figures_are_the_predecessors_pixel_by_pixel(tiny_spec: ModelSpec, tree: Hierarchy, data: Path) -> None:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
         model, _ = warmed_up(tiny_spec)
@@ -102,9 +102,9 @@ def test_the_command_writes_figures_that_name_their_photos_and_no_folder(
 ) -> None:
     monkeypatch.chdir(tiny_checkpoint.parent)
     output = tmp_path / "figures.json"
-    command = ["evaluate", tiny_checkpoint.name, "--seed-protocol", "--photos", "1", "--data", data, "--json", output]
+    command = ["evaluate", tiny_checkpoint.name, "--photos", "1", "--data", data, "--json", output]
     assert main([str(part) for part in command]) == 0
-    assert "1 photos, the seed's protocol: body 0." in capsys.readouterr().out
+    assert "1 photos, the predecessor's protocol: body 0." in capsys.readouterr().out
     content = output.read_text(encoding="utf-8")
     (figures,) = json.loads(content).values()
     assert (figures["photos"], figures["split"]) == (1, "val")

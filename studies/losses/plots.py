@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from train.statistics import Interval
+from studies.losses.statistics import Interval
 
 Values = npt.NDArray[np.float64]
 
@@ -33,7 +33,7 @@ _LEAST = 1e-5  # share of all pixels, for a bin of confidence to be drawn
 
 
 class Difference(Protocol):
-    """What is drawn of `loss_report.Difference`."""
+    """What is drawn of `report.Difference`."""
 
     @property
     def photos(self) -> Interval:

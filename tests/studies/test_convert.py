@@ -1,4 +1,4 @@
-"""Files of the seed's form become checkpoints that give what the seed's own network gives."""
+"""Files of the predecessor's form become checkpoints that give what the predecessor's own network gives."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hierseg.page.payload import scene, shrink
 from hierseg.photo import open_photo
 from hierseg.predictor import segment
 from hierseg.tree import Hierarchy
+from studies.predecessor.__main__ import main
+from studies.predecessor.convert import SPEC, ConversionError, convert
 from tests.server import REPOSITORY
-from train.__main__ import main
-from train.convert_seed import SPEC, ConversionError, convert
 
 import segmentation_models_pytorch as smp  # isort: skip
 
@@ -28,8 +28,8 @@ CAMERA = REPOSITORY / "examples" / "camera.jpg"
 
 
 @pytest.fixture(scope="module")
-def seed_network() -> torch.nn.Module:
-    """The seed's network, its sigmoid inside, with random weights, and statistics under which its scores vary."""
+def their_network() -> torch.nn.Module:
+    """The predecessor's network, its sigmoid inside, with random weights, and statistics that let its scores vary."""
     torch.manual_seed(0)
     network = smp.Unet("resnet101", encoder_weights=None, classes=9, activation="sigmoid")
     with torch.no_grad():
@@ -40,15 +40,15 @@ def seed_network() -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def seed_file(seed_network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the form that the seed's notebook saves."""
-    optimizer = torch.optim.Adam(seed_network.segmentation_head.parameters(), lr=0.01)
+def their_file(their_network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the form that the predecessor's notebook saves."""
+    optimizer = torch.optim.Adam(their_network.segmentation_head.parameters(), lr=0.01)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
-    path = tmp_path_factory.mktemp("seed") / "tree_min.pt"
+    path = tmp_path_factory.mktemp("predecessor") / "tree_min.pt"
     torch.save(
         {
             "epoch": 39,
-            "model_state_dict": seed_network.state_dict(),
+            "model_state_dict": their_network.state_dict(),
             "optimizer_state_dict": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "losses": [0.5, 0.25],
@@ -59,20 +59,20 @@ def seed_file(seed_network: torch.nn.Module, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def converted(seed_file: Path) -> Path:
+def converted(their_file: Path) -> Path:
     """The same, converted by the command."""
-    out = seed_file.with_name("seed-ftm.safetensors")
-    assert main(["convert-seed", str(seed_file), "--out", str(out), "--title", "Seed FTM"]) == 0
+    out = their_file.with_name("predecessor-ftm.safetensors")
+    assert main(["convert", str(their_file), "--out", str(out), "--title", "Theirs"]) == 0
     return out
 
 
-def test_scores_are_those_of_the_seeds_network(seed_network: torch.nn.Module, converted: Path) -> None:
+def test_scores_are_those_of_the_predecessors_network(their_network: torch.nn.Module, converted: Path) -> None:
     model, card = checkpoint.load(converted)
     prediction = segment(TorchNetwork(model, card.spec), card, open_photo(CAMERA), flip=False, second_look=False).whole
     red, green, blue = (round(mean * 255) for mean in SPEC.mean)
     canvas = prediction.letterbox.apply(open_photo(CAMERA), (red, green, blue))
     with torch.inference_mode():
-        own = seed_network(normalize(torch.from_numpy(canvas).permute(2, 0, 1), SPEC)[None])[0]
+        own = their_network(normalize(torch.from_numpy(canvas).permute(2, 0, 1), SPEC)[None])[0]
     # Weights are stored in half precision.
     np.testing.assert_allclose(prediction.content, prediction.letterbox.crop(own.numpy()), atol=0.01, rtol=0)
     assert own.std() > 0.05
@@ -80,15 +80,15 @@ def test_scores_are_those_of_the_seeds_network(seed_network: torch.nn.Module, co
 
 def test_the_card_says_where_the_weights_are_from(converted: Path, tree: Hierarchy) -> None:
     card = checkpoint.read_card(converted)
-    assert (card.title, card.threshold, card.hierarchy) == ("Seed FTM", 0.5, tree)
+    assert (card.title, card.threshold, card.hierarchy) == ("Theirs", 0.5, tree)
     assert card.record["source"] == {"file": "tree_min.pt", "epoch": 39}
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod."])
 def test_names_of_wrapped_networks_are_understood(
-    seed_network: torch.nn.Module, converted: Path, tmp_path: Path, wrapper: str
+    their_network: torch.nn.Module, converted: Path, tmp_path: Path, wrapper: str
 ) -> None:
-    weights = {f"{wrapper}{name}": value for name, value in seed_network.state_dict().items()}
+    weights = {f"{wrapper}{name}": value for name, value in their_network.state_dict().items()}
     torch.save(weights, tmp_path / "bare.pt")  # also without the training state around it
     convert(tmp_path / "bare.pt", tmp_path / "bare.safetensors", "Bare")
     model, _ = checkpoint.load(tmp_path / "bare.safetensors")
@@ -132,7 +132,7 @@ def test_other_files_end_with_status_1_and_a_sentence(
     elif content is not None:
         torch.save(content, path)
     out = tmp_path / "out.safetensors"
-    assert main(["convert-seed", str(path), "--out", str(out)]) == 1
+    assert main(["convert", str(path), "--out", str(out)]) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ") and said in message and not out.exists()
 
@@ -150,5 +150,8 @@ def test_the_page_shows_it_beside_ours(converted: Path, tiny_checkpoint: Path, t
     shown = shrink(open_photo(CAMERA), 128)
     predictions = {name: predictor.predict(shown) for name, predictor in predictors.items()}
     entries = scene(shown, predictors, predictions)["checkpoints"]
-    assert [(entry["name"], entry["title"]) for entry in entries] == [("seed-ftm", "Seed FTM"), ("tiny", "Tiny")]
+    assert [(entry["name"], entry["title"]) for entry in entries] == [
+        ("predecessor-ftm", "Theirs"),
+        ("tiny", "Tiny"),
+    ]
     assert entries[0]["maps"] != entries[1]["maps"]

@@ -1,4 +1,4 @@
-"""Tests of train.sweep: what a grid leaves behind, that it goes on where it was, and its figures against `evaluate`."""
+"""What a grid leaves behind, that it goes on where it was, and its figures against `evaluate`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-import train.sweep
+import studies.losses.sweep
 from hierseg.decoding import decode
 from hierseg.losses import ACTIVATION_OF
 from hierseg.losses import LOSSES as ALL_LOSSES
@@ -30,19 +30,20 @@ from hierseg.network.engines import TorchNetwork
 from hierseg.network.model import ModelSpec
 from hierseg.predictor import segment
 from hierseg.tree import Hierarchy
+from studies.losses.__main__ import main
+from studies.losses.rows import ROWS
+from studies.losses.statistics import figures, read_table
+from studies.losses.sweep import DECODINGS, THRESHOLDS, SweepError, choose_thresholds, measure, plan, sweep
 from tests.data import VOID, write_dataset
 from tests.networks import head_of, warmed_up
 from tests.rounding import firm
+from tests.server import REPOSITORY
 from tests.trees import hierarchies, is_leaf, node_and_above, score_maps
-from train.__main__ import main
 from train.dataset import Example, load_examples, read_ids
 from train.evaluate import evaluate
 from train.fit import TrainingError
-from train.recipe import ROWS, Crop, Optimizer, Recipe, Triplet
-from train.statistics import figures, read_table
-from train.sweep import DECODINGS, THRESHOLDS, SweepError, choose_thresholds, measure, plan, sweep
+from train.recipe import Crop, Optimizer, Recipe, Triplet
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 LOSSES = ["focal_tree_min", "leaf_cross_entropy"]
 NAMES = {"focal_tree_min-0", "leaf_cross_entropy-0"}
 
@@ -177,7 +178,7 @@ def test_what_is_measured_is_the_last_epoch_with_thresholds_of_training_photos(
 def test_what_is_done_is_skipped(
     grid: Path, recipe: Recipe, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(train.sweep, "fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained again"))
     before = contents(grid / "out")
     sweep(recipe, LOSSES, [0], data, grid / "runs", grid / "out")
     assert capsys.readouterr().out == "2 of 2 runs are done.\n"
@@ -199,7 +200,7 @@ def test_half_a_result_is_measured_again_without_training(
 def test_a_result_of_another_recipe_or_other_photos_is_named_and_kept(
     grid: Path, recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train.sweep, "fit", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained"))
     before = contents(grid / "out")
     other = dataclasses.replace(recipe, optimizer=Optimizer(lr=0.5), epochs=2)
     with pytest.raises(
@@ -220,7 +221,7 @@ def test_a_result_outlives_a_new_key_of_recipes_that_has_its_default(
     result = json.loads(path.read_text(encoding="utf-8"))
     del result["recipe"]["augment"]["paste"]
     path.write_text(json.dumps(result), encoding="utf-8")
-    monkeypatch.setattr(train.sweep, "fit", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained"))
     sweep(recipe, LOSSES, [0], data, grid / "runs", out)
 
 
@@ -235,14 +236,14 @@ def test_a_damaged_result_is_named(content: str, grid: Path, recipe: Recipe, dat
 def test_a_run_that_fails_is_named_after_the_others_are_done(
     grid: Path, recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = train.sweep.fit
+    fit = studies.losses.sweep.fit
 
     def failing(recipe: Recipe, data: Path, run: Path) -> Path:
         if recipe.loss == LOSSES[0]:
             raise TrainingError("Step 3 has the loss nan.")
         return fit(recipe, data, run)
 
-    monkeypatch.setattr(train.sweep, "fit", failing)
+    monkeypatch.setattr(studies.losses.sweep, "fit", failing)
     with pytest.raises(SweepError, match=r"^focal_tree_min-0 could not be trained"):
         sweep(recipe, LOSSES, [0], data, grid / "runs", tmp_path)
     expected = contents(grid / "out")
@@ -256,7 +257,7 @@ def test_a_killed_grid_goes_on_exactly_where_it_was(recipe: Recipe, data: Path, 
     def sweep_in(folder: Path) -> list[str]:
         options = ["--losses", *LOSSES, "--seeds", "0", "--recipe", file, "--data", data]
         folders = ["--runs", folder / "runs", "--out", folder / "out"]
-        return [sys.executable, "-m", "train", "sweep", *map(str, options + folders)]
+        return [sys.executable, "-m", "studies.losses", "sweep", *map(str, options + folders)]
 
     undisturbed, command = sweep_in(tmp_path / "undisturbed"), sweep_in(tmp_path)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY)}

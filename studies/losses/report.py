@@ -1,7 +1,7 @@
-"""The report of the loss comparison: `python -m train report --losses` writes `reports/losses.md` and its plots.
+"""The report of the loss comparison: `python -m studies.losses report` writes `losses.md` and its plots.
 
-Everything in it is made from the results that `python -m train sweep` left, also its sentences: a difference counts as
-shown only where its interval over photos and its interval over seeds both exclude zero.
+Everything in it is made from the results that `python -m studies.losses sweep` left, also its sentences: a difference
+counts as shown only where its interval over photos and its interval over seeds both exclude zero.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import numpy as np
 
 from hierseg.network import checkpoint
 from hierseg.tree import Hierarchy
-from train import plots
-from train.recipe import ROWS, TITLES
-from train.report import ReportError, markdown, percent, short
-from train.statistics import (
+from studies.losses import plots
+from studies.losses.rows import PREDECESSOR, ROWS, TITLES
+from studies.losses.statistics import (
     Interval,
     Table,
     Values,
@@ -32,6 +31,7 @@ from train.statistics import (
     person_sizes,
     read_table,
 )
+from train.report import ReportError, markdown, percent, short
 
 SEEDS = (0, 1, 2)
 
@@ -39,9 +39,9 @@ Pair = tuple[str, str]  # rows of the grid; the first is compared with the secon
 
 _TREE: tuple[Pair, ...] = (("tree_min", "bce"), ("focal_tree_min", "focal"))  # equal but for the tree
 _FOCUS: tuple[Pair, ...] = (("focal", "bce"), ("focal_tree_min", "tree_min"))  # equal but for the focus
-_EXACT: Pair = ("focal_tree_min", "seed_focal_tree_min")
+_EXACT: Pair = ("focal_tree_min", PREDECESSOR)
 _TRIPLET: Pair = ("focal_tree_min_triplet", "focal_tree_min")
-_SIGMOID = ("bce", "focal", "tree_min", "focal_tree_min", "seed_focal_tree_min")
+_SIGMOID = ("bce", "focal", "tree_min", "focal_tree_min", PREDECESSOR)
 _LEAVES: tuple[Pair, ...] = tuple(("leaf_cross_entropy", loss) for loss in _SIGMOID)
 
 
@@ -81,7 +81,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs of the grid that are there, by row and seed, in the order of `recipe.ROWS`."""
+    """All runs of the grid that are there, by row and seed, in the order of `rows.ROWS`."""
 
     tree: Hierarchy
     runs: Mapping[str, Mapping[int, Run]]
@@ -101,7 +101,7 @@ class Comparison:
         paths = [path for path in sorted(folder.glob("*.json")) if path.with_suffix(".npz").is_file()]
         opened = {path: _opened(path) for path in paths if path.stem.rpartition("-")[0] in ROWS}
         if not opened:
-            raise ReportError(f"{folder} has no results; make some with python -m train sweep.")
+            raise ReportError(f"{folder} has no results; make some with python -m studies.losses sweep.")
         (_, _, first, photos), *_ = opened.values()
         weights = drawings(len(photos["truth"]), resamples)
         found: dict[str, dict[int, Run]] = {row: {} for row in ROWS}
@@ -175,26 +175,27 @@ class Finding:
     reasons: Sequence[str]
 
 
-def write(results: Path, out: Path, resamples: int = 2000) -> None:
+def write(results: Path, out: Path, protocol: Path | None = None, resamples: int = 2000) -> None:
     """Write the report: losses.md, losses.json with its answer for others to quote, and three plots.
 
     Args:
         results: The grid's results.
         out: The folder.
+        protocol: Figures by the predecessor's own protocol; left out where there is no such file.
         resamples: How often photos are drawn for intervals.
 
     Raises:
         ReportError: See `Comparison.read`.
     """
     comparison = Comparison.read(results, Hierarchy.default(), resamples)
-    protocol = results.parent / "seed-protocol.json"
-    of_seed = json.loads(protocol.read_text(encoding="utf-8")) if protocol.is_file() else {}
+    measured = protocol is not None and protocol.is_file()
+    of_predecessor = json.loads(protocol.read_text(encoding="utf-8")) if measured else {}
     there, of = comparison.counts
     answer = {"quote": quote(comparison), "runs": there, "of": of}
     files = {
         **drawn(comparison),
         "losses.json": (json.dumps(answer, indent=1) + "\n").encode(),
-        "losses.md": text(comparison, of_seed).encode(),
+        "losses.md": text(comparison, of_predecessor).encode(),
     }
     for name, content in files.items():
         checkpoint.write_atomically(out / name, content)
@@ -232,12 +233,12 @@ def drawn(comparison: Comparison) -> dict[str, bytes]:
 # The text
 
 
-def text(comparison: Comparison, of_seed: Mapping[str, Any]) -> str:
+def text(comparison: Comparison, of_predecessor: Mapping[str, Any]) -> str:
     """Return the report as Markdown.
 
     Args:
         comparison: The runs.
-        of_seed: Figures by the seed's own protocol, by name; may be empty.
+        of_predecessor: Figures by the predecessor's own protocol, by name; may be empty.
     """
     there = ("{} of {} runs are there." if comparison.missing else "All {} runs are there.").format(*comparison.counts)
     if comparison.missing:
@@ -246,7 +247,7 @@ def text(comparison: Comparison, of_seed: Mapping[str, Any]) -> str:
     levels = ", ".join(comparison.tree.levels)
     sections = [
         "# Does the tree loss help?",
-        "<!-- Made by `python -m train report --losses` from train/results/grid; do not edit. -->",
+        "<!-- Made by `python -m studies.losses report` from studies/losses/results; do not edit. -->",
         f"People are segmented on the levels of one tree: {levels}. Is a loss that knows the tree better at it than\n"
         "one that does not; where, by how much, and how sure is that?",
         f"**{finding(comparison)}**",
@@ -260,7 +261,8 @@ def text(comparison: Comparison, of_seed: Mapping[str, Any]) -> str:
         "## Differences",
         _difference_table(comparison, _all_pairs()),
         _image("photos", f"Histograms over photos of their IoU on the levels {levels}, BCE and Focal-Tree-Min"),
-        "The IoU of each photo as the seed drew it: scores rounded at 0.5; a node neither there nor called has 1.",
+        "The IoU of each photo as the predecessor drew it: scores rounded at 0.5; a node neither there nor called\n"
+        "has 1.",
         "## Findings",
         *(
             f"### {number}. {each.question} {each.verdict}\n\n" + "\n".join(f"- {line}" for line in each.reasons)
@@ -274,7 +276,7 @@ def text(comparison: Comparison, of_seed: Mapping[str, Any]) -> str:
         _image("reliability", f"Share of right pixels against confidence on the levels {levels}, for each loss"),
         "How often pixels are right that are called with some confidence, of all photos and seeds. On the dotted line\n"
         "a network is as sure as it is right; below it, it is too sure.",
-        *_seed_section(of_seed),
+        *_predecessor_section(of_predecessor),
         "## What would change the answer",
         _LIMITS,
         "## Run one row again",
@@ -330,7 +332,7 @@ def findings(comparison: Comparison) -> list[Finding]:
         _iou_finding(comparison, "At equal focus, is IoU higher with the tree?", _TREE),
         _focus_finding(comparison),
         _broken_finding(comparison),
-        _iou_finding(comparison, "Is the exact loss better than the seed's faulty one?", [_EXACT]),
+        _iou_finding(comparison, "Is the exact loss better than the predecessor's faulty one?", [_EXACT]),
         _iou_finding(comparison, "Is a plain softmax over leaves better than the sigmoid losses?", _LEAVES),
     ]
     if _TRIPLET[0] in comparison.runs:
@@ -473,7 +475,7 @@ def _main_table(comparison: Comparison) -> str:
     finest = list(comparison.tree.levels)[-1]
     columns = [
         *(_Column(f"IoU, {level}", f"path/iou/{level}", interval=True) for level in comparison.tree.levels),
-        _Column(f"seed's IoU, {finest}", f"seed/photo_iou/{finest}"),
+        _Column(f"predecessor's IoU, {finest}", f"seed/photo_iou/{finest}"),
         _Column("pixels that break the tree", "violations", -1, percent),
         _Column("whole path right", "path/full_path_accuracy", 1, lambda value: f"{value:.1%}"),
         _Column("distance of mistakes", "path/tree_distance", -1, lambda value: f"{value:.2f}"),
@@ -518,7 +520,7 @@ def _level_table(comparison: Comparison) -> str:
         ]
         for row in comparison.runs
     ]
-    header = ["loss", "seed's IoU", "boundary IoU", "ECE", "Brier", "broken edges"]
+    header = ["loss", "predecessor's IoU", "boundary IoU", "ECE", "Brier", "broken edges"]
     levels = " / ".join(comparison.tree.levels)
     return (
         f"Measures on the levels {levels}; and how many edges of the tree are broken where it is:\n\n"
@@ -549,19 +551,19 @@ def _node_table(comparison: Comparison) -> str:
     return f"IoU of each node:\n\n{_losses_table(comparison, columns)}"
 
 
-def _seed_section(of_seed: Mapping[str, Any]) -> list[str]:
-    """Set what the seed published beside ours by its own protocol, if that was measured."""
-    if not of_seed:
+def _predecessor_section(of_predecessor: Mapping[str, Any]) -> list[str]:
+    """Set what the predecessor published beside ours by its own protocol, if that was measured."""
+    if not of_predecessor:
         return []
     rows = [
-        ["the seed, BCE, 707 photos", ".651", ".546", ".407"],
-        ["the seed, Focal-Tree-Min, 707 photos", ".659", ".550", ".416"],
+        ["the predecessor, BCE, 707 photos", ".651", ".546", ".407"],
+        ["the predecessor, Focal-Tree-Min, 707 photos", ".659", ".550", ".416"],
     ]
-    for name, entry in of_seed.items():
+    for name, entry in of_predecessor.items():
         photos = f", {entry['photos']} photos" if "photos" in entry else ""
         rows.append([f"{name}{photos}", *(short(value) for value in entry["levels"].values())])
-    header = ["", *next(iter(of_seed.values()))["levels"]]
-    return ["## By the seed's own protocol", f"Its 224 px squares and its IoU.\n\n{markdown(header, rows)}"]
+    header = ["", *next(iter(of_predecessor.values()))["levels"]]
+    return ["## By the predecessor's own protocol", f"Its 224 px squares and its IoU.\n\n{markdown(header, rows)}"]
 
 
 def _protocol(comparison: Comparison) -> str:
@@ -570,13 +572,13 @@ def _protocol(comparison: Comparison) -> str:
     model = recipe["model"]
     weights = "with" if recipe["positive_weights"] else "no"
     return (
-        "Runs differ in loss and seed and in nothing else ([recipe](../train/configs/grid.yaml)):\n"
+        "Runs differ in loss and seed and in nothing else ([recipe](../grid.yaml)):\n"
         f"{model['architecture']} on {model['encoder'].removeprefix('tu-')}, {recipe['crop']['size']} px crops, "
         f"{recipe['epochs']} epochs in batches of {recipe['batch_size']}, {weights} positive weights. With a seed\n"
         "all start from the same weights and see the same crops in the same order. What is measured is the average of\n"
         f"weights after the last epoch, on {data['photos']} photos that chose nothing, each at its own resolution,\n"
         f"{model['input_size']} px into the network, one pass. All figures come from\n"
-        "[counts of each photo](../train/results/grid)."
+        "[counts of each photo](../results)."
     )
 
 
@@ -587,9 +589,9 @@ the intervals say how large. """
 
 _COLUMNS = """\
 Means over seeds; ± reaches to the ends of the 95 % interval over seeds. Bold is what is shown to be better than every
-other row. IoU is of the data set, without background, decoded along the tree. The seed's IoU is a mean over photos, of
-scores rounded at 0.5; so rounded, some break the tree. Distance is in edges of the tree, of wrong pixels only. ECE and
-Brier are better the lower, over all pixels; ECE is kept by bins and not by photo, so it is never bold."""
+other row. IoU is of the data set, without background, decoded along the tree. The predecessor's IoU is a mean over
+photos, of scores rounded at 0.5; so rounded, some break the tree. Distance is in edges of the tree, of wrong pixels
+only. ECE and Brier are better the lower, over all pixels; ECE is kept by bins and not by photo, so it is never bold."""
 
 _LIMITS = """\
 - **A larger network, a longer schedule.** This is one small network, trained for about ten minutes, when thin parts are
@@ -603,12 +605,12 @@ _LIMITS = """\
 - **Many comparisons.** Each interval is of 95 % by itself: among so many, some exclude zero by chance."""
 
 _AGAIN = """\
-About ten minutes on two cores, into folders of its own, to be compared with `train/results/grid`:
+About ten minutes on two cores, into folders of its own, to be compared with `studies/losses/results`:
 
-    .venv/bin/python -m train sweep --losses focal_tree_min --seeds 0 --data DATA \\
+    .venv/bin/python -m studies.losses sweep --losses focal_tree_min --seeds 0 --data DATA \\
         --runs runs/again --out runs/again/results
 
-After new results this report is made again by `.venv/bin/python -m train report --losses`."""
+After new results this report is made again by `.venv/bin/python -m studies.losses report`."""
 
 
 def _image(name: str, description: str) -> str:

@@ -1,4 +1,4 @@
-"""The seed's published files as checkpoints of ours: `python -m train convert-seed FILE.pt --out NEW.safetensors`.
+"""The predecessor's published files as checkpoints of ours.
 
 They hold a training state whose `model_state_dict` is that of a U-Net on ResNet101 with the sigmoid as its last layer.
 A sigmoid has no weights, so the same weights in a network without it give logits, as every checkpoint here does.
@@ -30,16 +30,16 @@ _WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put
 
 
 class ConversionError(ValueError):
-    """The file is not one of the seed's. The message says what it holds instead."""
+    """The file is not one of the predecessor's. The message says what it holds instead."""
 
 
 def convert(source: str | Path, out: str | Path, title: str) -> Card:
-    """Write a checkpoint with the weights of one of the seed's files.
+    """Write a checkpoint with the weights of one of the predecessor's files.
 
-    The channels are taken to be in the order of the default tree, which is the seed's.
+    The channels are taken to be in the order of the default tree, which is the predecessor's.
 
     Args:
-        source: The seed's file: a dictionary with `model_state_dict`, or that state dict itself.
+        source: The predecessor's file: a dictionary with `model_state_dict`, or that state dict itself.
         out: Where to write.
         title: Name that people see on the page.
 

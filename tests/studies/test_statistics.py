@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from hierseg.metrics import Evaluation, PhotoCounts, SeedIoU
 from hierseg.tree import Hierarchy
+from studies.losses.report import Comparison, Difference, Run
+from studies.losses.statistics import Interval, drawings, figures, over_seeds, read_table, write_table
 from tests.trees import hierarchies, label_maps, node_and_above, nodes_of_label, score_maps
-from train.loss_report import Comparison, Difference, Run
-from train.statistics import Interval, drawings, figures, over_seeds, read_table, write_table
 
 Photo = tuple[np.ndarray, np.ndarray, np.ndarray]  # node scores, decoded labels, true labels
 

@@ -1,4 +1,4 @@
-"""The seed's own way to measure, so that the figures it published can stand beside ours: `evaluate --seed-protocol`.
+"""The predecessor's own way to measure, so that the figures it published can stand beside ours.
 
 Photos and masks are padded with zeros, scaled so that their shorter side has 224 pixels, and cut to the square in the
 middle. The padding is meant to make a square, but its numbers are handed over in a wrong order: of a wide photo it goes
@@ -29,7 +29,7 @@ SIDE = 224
 
 
 def measure(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[str, Any]:
-    """Measure a network as the seed measured its own.
+    """Measure a network as the predecessor measured its own.
 
     The network sees the square once. Of each pixel the scores on its best path stay and are rounded at 0.5, all others
     are 0; see `SeedIoU` for the rest.
@@ -58,7 +58,7 @@ def measure(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[s
 
 
 def square(photo: Photo, label_map: UInt8Map) -> tuple[Photo, UInt8Map]:
-    """Prepare a photo as the seed does.
+    """Prepare a photo as the predecessor does.
 
     The photo is scaled with antialiasing, as its library does since 2023; masks take the nearest pixel.
 
@@ -67,7 +67,7 @@ def square(photo: Photo, label_map: UInt8Map) -> tuple[Photo, UInt8Map]:
         label_map: Labels, uint8 (H, W).
 
     Returns:
-        The same of 224 px a side. Padding is 0, which is black, and in the seed's label maps background.
+        The same of 224 px a side. Padding is 0, which is black, and in the predecessor's label maps background.
     """
     colors = _scaled(_padded(torch.tensor(photo).permute(2, 0, 1)), mode="bilinear", antialias=True)
     labels = _scaled(_padded(torch.tensor(label_map)[None]), mode="nearest")

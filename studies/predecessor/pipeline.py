@@ -1,4 +1,4 @@
-"""The pipeline of the project that this one grew from, rebuilt from its description with random weights.
+"""The predecessor's pipeline, rebuilt from its description with random weights.
 
 ResNet101 U-Net in float32 with its sigmoid inside, a photo padded to a square and shrunk to 224 px, each path's mean
 and each node's mask computed in a loop. Opening the photo and laying masks over it are ours, so they cost the same.
@@ -20,7 +20,7 @@ import segmentation_models_pytorch as smp  # isort: skip
 SIZE = 224
 
 
-class SeedPipeline:
+class Pipeline:
     """From the bytes of a photo to the photo with its masks over it."""
 
     def __init__(self) -> None:

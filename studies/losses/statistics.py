@@ -24,7 +24,7 @@ from hierseg.tree import Hierarchy
 Table = Mapping[str, npt.NDArray[Any]]
 Values = npt.NDArray[np.float64]
 
-_SMOOTHING = 1e-8  # the seed's, see `hierseg.metrics.SeedIoU`
+_SMOOTHING = 1e-8  # the predecessor's, see `hierseg.metrics.SeedIoU`
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
 
         - node_iou/NODE and iou/LEVEL: data-set IoU, see `hierseg.metrics.DatasetIoU`;
           iou_with_background/LEVEL; iou/LEVEL/SIZE of the photos of one class of person size;
-        - photo_iou/LEVEL: the seed's, see `hierseg.metrics.SeedIoU`;
+        - photo_iou/LEVEL: the predecessor's, see `hierseg.metrics.SeedIoU`;
         - boundary_iou/LEVEL: data-set IoU near boundaries (Cheng et al., CVPR 2021), but for "seed";
         - full_path_accuracy: share of pixels whose nodes are all right;
         - tree_distance: of the other pixels, how many nodes are wrongly on or off. Where nothing breaks the tree, that

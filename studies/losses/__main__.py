@@ -1,0 +1,82 @@
+"""The command line of the loss comparison: `python -m studies.losses sweep | report`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hierseg.network.checkpoint import CheckpointError
+from hierseg.network.model import ModelError
+from hierseg.tree import HierarchyError
+from studies.losses.rows import ROWS
+from train.arguments import add_data
+from train.dataset import DataError
+from train.recipe import Recipe, RecipeError
+from train.report import ReportError
+
+_HERE = Path("studies/losses")
+_RESULTS = _HERE / "results"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (CheckpointError, DataError, HierarchyError, ModelError, RecipeError, ReportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m studies.losses", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    grid = commands.add_parser("sweep", help="train and measure every loss with every seed, skipping what is done")
+    names = list(ROWS)
+    grid.add_argument(
+        "--losses", nargs="+", choices=names, default=names, metavar="LOSS", help=f"default: {' '.join(names)}"
+    )
+    grid.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
+    grid.add_argument(
+        "--recipe", type=Path, default=_HERE / "grid.yaml", help="what all runs share (default: %(default)s)"
+    )
+    add_data(grid)
+    grid.add_argument("--runs", type=Path, default=Path("runs/grid"), help="the runs' folders (default: %(default)s)")
+    grid.add_argument("--out", type=Path, default=_RESULTS, help="results (default: %(default)s)")
+    grid.set_defaults(run=_sweep)
+
+    report = commands.add_parser("report", help="write losses.md, its plots and its main finding")
+    report.add_argument("--results", type=Path, default=_RESULTS, help="of sweep (default: %(default)s)")
+    report.add_argument("--out", type=Path, default=_HERE / "report", help="the folder (default: %(default)s)")
+    report.add_argument(
+        "--protocol",
+        type=Path,
+        default=Path("studies/predecessor/protocol.json"),
+        help="of python -m studies.predecessor evaluate --json; without the file there is no such table "
+        "(default: %(default)s)",
+    )
+    report.set_defaults(run=_report)
+    return parser
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from studies.losses.sweep import SweepError, sweep  # heavy: only when it is asked for
+
+    recipe = Recipe.from_yaml(options.recipe)
+    try:
+        sweep(recipe, options.losses, options.seeds, options.data, options.runs, options.out)
+    except SweepError as error:
+        sys.exit(f"error: {error}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from studies.losses.report import write  # heavy: only when it is asked for
+
+    write(options.results, options.out, options.protocol)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The predecessor's files and its way to measure: `python -m studies.predecessor convert | evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import CheckpointError
+from studies.predecessor.convert import ConversionError, convert
+from train.arguments import add_data, at_least_1
+from train.dataset import DataError, load_examples, read_ids, split_hash
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (CheckpointError, ConversionError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m studies.predecessor", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    converted = commands.add_parser("convert", help="make a checkpoint of one of the predecessor's .pt files")
+    converted.add_argument("file", type=Path, help="the predecessor's file")
+    converted.add_argument("--out", type=Path, required=True, help="for instance checkpoints/predecessor.safetensors")
+    converted.add_argument("--title", help="name on the page (default: the file's name)")
+    converted.set_defaults(run=_convert)
+
+    evaluate = commands.add_parser(
+        "evaluate", help="measure checkpoints as the predecessor did: 224 px squares, one pass, its IoU"
+    )
+    evaluate.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
+    add_data(evaluate)
+    evaluate.add_argument("--split", default="val", choices=("train", "val"))
+    evaluate.add_argument("--photos", type=at_least_1, help="only the first so many")
+    evaluate.add_argument("--json", type=Path, help="write the figures here too")
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _convert(options: argparse.Namespace) -> None:
+    convert(options.file, options.out, options.title or options.file.stem)
+    print(options.out)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from studies.predecessor.protocol import measure  # heavy: only when it is asked for
+
+    figures = {}
+    for name in options.checkpoints:
+        model, card = checkpoint.load(checkpoint.find(name))
+        ids = read_ids(options.data, options.split)[: options.photos]
+        found = measure(model, card, load_examples(options.data, ids, card.hierarchy))
+        levels = ", ".join(f"{level} {iou:.4f}" for level, iou in found["levels"].items())
+        print(f"{card.title}, {len(ids)} photos, the predecessor's protocol: {levels}")
+        figures[name] = {**found, "split": options.split, "ids_sha256": split_hash(ids)}
+    if options.json:
+        checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

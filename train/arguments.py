@@ -1,0 +1,34 @@
+"""Arguments that several command lines take."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+_DATA = "HIERSEG_DATA"
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add --data, the folder of photos and masks."""
+    folder = Path(os.environ.get(_DATA, "data/pascal-part"))
+    parser.add_argument("--data", type=Path, default=folder, help=f"data folder (default: ${_DATA} or %(default)s)")
+
+
+def at_least_1(text: str) -> int:
+    """Read a whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return number
+
+
+def share(text: str) -> float:
+    """Read a number between 0 and 1."""
+    number = float(text)
+    if not 0 <= number <= 1:  # nor if it is no number
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
+    return number
+
+
+at_least_1.__name__, share.__name__ = "whole number", "number"  # what argparse calls them in its messages
