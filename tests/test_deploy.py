@@ -31,6 +31,9 @@ def test_the_list_is_what_the_page_needs_and_nothing_of_training() -> None:
     assert {"app.py", "README.md", "requirements.txt", "pre-requirements.txt", "LICENSE"} <= listed
     assert {"checkpoints/bce.safetensors", "checkpoints/ftm.safetensors"} <= listed
     assert not [name for name in listed if name.startswith(("train/", "tests/", "runs/", ".")) or "__pycache__" in name]
+    assert {name for name in listed if name.startswith("studies/")} == {
+        f"studies/losses/report/{path.name}" for path in (REPOSITORY / "studies" / "losses" / "report").iterdir()
+    }
     code = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "hierseg").rglob("*.py")}
     assert code <= listed
 

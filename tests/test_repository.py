@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -56,12 +57,34 @@ def test_readme_commands_are_make_targets() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-@pytest.mark.parametrize("document", ["README.md", "checkpoints/README.md", "examples/README.md", "CONTRIBUTING.md"])
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
+    "checkpoints/README.md",
+    "examples/README.md",
+    "studies/losses/report/losses.md",
+    "train/EXPERIMENTS.md",
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_that_documents_link_to_are_there(document: str) -> None:
     path = REPOSITORY / document
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_that_documents_name_are_there(document: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (REPOSITORY / document).read_text(encoding="utf-8")
+    for module, command in set(re.findall(r"python -m (train|studies\.\w+) ([\w-]+)", text)):
+        main = importlib.import_module(f"{module}.__main__").main
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0, (module, command)
 
 
 def test_every_example_photo_has_a_stated_source() -> None:
