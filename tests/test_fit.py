@@ -281,7 +281,7 @@ def test_the_triplets_weight_rises_from_nothing_and_a_run_without_knows_nothing_
 
 def test_a_checkpoint_names_the_triplets_it_was_trained_with(triplet_run: Path, triplet: Recipe) -> None:
     card = checkpoint.read_card(triplet_run / "last.safetensors")
-    assert (card.title, card.record["recipe"]) == ("bce_triplet", triplet.to_dict())
+    assert (card.title, card.record["recipe"]) == ("BCE + triplet", triplet.to_dict())
     named = dataclasses.replace(triplet, loss="focal_tree_min")
     assert train.session._title(named) == "Focal-Tree-Min + triplet"
 

@@ -45,7 +45,7 @@ NUMBERS = {
 NODES = {part: node for node, parts in NAMES.items() for part in parts}
 HEIGHT, WIDTH = 6, 8
 TRAIN = read_list(REPOSITORY / "train" / "splits" / "seed_train_id.txt")
-LISTED, OTHER = TRAIN[0], "2010_999999"  # on the seed's training list, and on no list
+LISTED, OTHER = TRAIN[0], "2010_999999"  # on the predecessor's training list, and on no list
 FIRST, SECOND, THIRD = "2008_000001", "2008_000002", "2008_000003"
 NEVER_ANNOTATED = "photos without an annotation (VOC 2010 has such), left out"
 

@@ -250,6 +250,16 @@ def test_a_run_that_fails_is_named_after_the_others_are_done(
     assert contents(tmp_path) == {name: expected[name] for name in expected if name.startswith(LOSSES[1])}
 
 
+def test_every_committed_result_has_a_recipe_that_can_be_read_and_is_that_of_its_row() -> None:
+    shared = Recipe.from_yaml(REPOSITORY / "studies" / "losses" / "grid.yaml")
+    results = sorted((REPOSITORY / "studies" / "losses" / "results").glob("*.json"))
+    assert {path.stem.rpartition("-")[0] for path in results} == set(ROWS)
+    for path in results:
+        row, _, seed = path.stem.rpartition("-")
+        stored = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+        assert Recipe.from_dict(stored, path.name) == plan(shared, row, int(seed))
+
+
 def test_a_killed_grid_goes_on_exactly_where_it_was(recipe: Recipe, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "grid.yaml"
     file.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
