@@ -188,8 +188,7 @@ def write(results: Path, out: Path, protocol: Path | None = None, resamples: int
         ReportError: See `Comparison.read`.
     """
     comparison = Comparison.read(results, Hierarchy.default(), resamples)
-    measured = protocol is not None and protocol.is_file()
-    of_predecessor = json.loads(protocol.read_text(encoding="utf-8")) if measured else {}
+    of_predecessor = json.loads(protocol.read_text(encoding="utf-8")) if protocol and protocol.is_file() else {}
     there, of = comparison.counts
     answer = {"quote": quote(comparison), "runs": there, "of": of}
     files = {

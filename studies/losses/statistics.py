@@ -105,9 +105,9 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
         for node, name in enumerate(hierarchy.nodes):
             found[f"{decoding}/node_iou/{name}"] = ious[:, node]
         found[f"{decoding}/node_iou/background"] = ious[:, -1]
-        of_photos = _iou(*(counts[key] for key in ("truth", wrong, missed)), _SMOOTHING)
+        of_photos = _iou(counts["truth"], counts[wrong], counts[missed], _SMOOTHING)
         per_photo = weights @ of_photos / weights.sum(1, keepdims=True)
-        of_size = {size: _iou(*(sums[key] for key in ("truth", wrong, missed))) for size, sums in sizes.items()}
+        of_size = {size: _iou(sums["truth"], sums[wrong], sums[missed]) for size, sums in sizes.items()}
         for level, nodes in hierarchy.levels.items():
             members = list(nodes)
             found[f"{decoding}/iou/{level}"] = _mean_of_present(ious[:, members])
@@ -115,9 +115,9 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
             for size, values in of_size.items():
                 found[f"{decoding}/iou/{level}/{size}"] = _mean_of_present(values[:, members])
             found[f"{decoding}/photo_iou/{level}"] = per_photo[:, members].mean(1)
-        kinds = [f"{decoding}/boundary_false_{kind}" for kind in ("positives", "negatives")]
-        if kinds[0] in table:
-            near = _iou(totals["boundary"], *(totals[kind] for kind in kinds))
+        beside, short = (f"{decoding}/boundary_false_{kind}" for kind in ("positives", "negatives"))
+        if beside in table:
+            near = _iou(totals["boundary"], totals[beside], totals[short])
             for level, nodes in hierarchy.levels.items():
                 found[f"{decoding}/boundary_iou/{level}"] = _mean_of_present(near[:, list(nodes)])
         right = totals[f"{decoding}/right"]

@@ -31,8 +31,9 @@ from hierseg.tree import BoolMask, Hierarchy
 from studies.losses.rows import ROWS
 from studies.losses.statistics import figures, write_table
 from train.dataset import Example, load_examples, read_ids, split_hash
-from train.fit import TrainingError, fit
+from train.fit import fit, load
 from train.recipe import Recipe, RecipeError
+from train.run_folder import TrainingError
 
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 THRESHOLD_PHOTOS = 120  # of the training list, its first
@@ -69,12 +70,13 @@ def sweep(recipe: Recipe, rows: Sequence[str], seeds: Sequence[int], data: Path,
     if not left:
         return
     validation = load_examples(data, ids["val"], tree)
-    for_threshold = load_examples(data, ids["train"][:THRESHOLD_PHOTOS], tree)
+    photos = load(recipe, data)
+    for_threshold = photos.annotated[:THRESHOLD_PHOTOS]
     failed = []
     for name in left:
         print(f"{name}:", flush=True)
         try:
-            fit(plans[name], data, runs / name)
+            fit(plans[name], photos, runs / name)
         except TrainingError as error:
             print(f"error: {error}", flush=True)
             failed.append(name)
@@ -217,7 +219,8 @@ def flat_strengths(scores: Scores, hierarchy: Hierarchy) -> Scores:
     leaves = np.array(hierarchy.leaves, np.uint8)
     of_leaves = scores[leaves]
     somebody = of_leaves.max(axis=0) > 1 - scores[list(hierarchy.roots)].max(axis=0)
-    return _along(leaves[of_leaves.argmax(axis=0)], hierarchy) * somebody
+    strengths: Scores = _along(leaves[of_leaves.argmax(axis=0)], hierarchy) * somebody
+    return strengths
 
 
 Decoding = Callable[[Scores, Hierarchy], Scores]

@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy.io import loadmat  # type: ignore[import-untyped]
+from scipy.io import loadmat
 from tqdm import tqdm
 
 from hierseg.photo import open_photo
