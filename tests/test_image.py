@@ -6,6 +6,8 @@ import io
 import itertools
 import random
 import struct
+import subprocess
+import sys
 import warnings
 import zipfile
 import zlib
@@ -22,9 +24,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
-from hierseg.photo import MAX_PIXELS, STRIDE, Letterbox, Photo, PhotoError, open_photo
+from hierseg.photo import MAX_PIXELS, STRIDE, Letterbox, Photo, PhotoError, is_animated, open_photo
 from hierseg.photo import reading as image_module
+from tests.heic import QUADRANTS, heic
+from tests.hostile import _exif
 from tests.rounding import EPSILON
+from tests.server import REPOSITORY
 
 Array = npt.NDArray[Any]
 
@@ -628,11 +633,56 @@ def test_an_empty_file_is_refused_as_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1", b"msf1"])
-def test_heic_is_refused_by_its_name(brand: bytes) -> None:
+def test_a_heic_that_cannot_be_opened_is_refused_by_its_name(brand: bytes) -> None:
     data = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64)
-    with pytest.raises(PhotoError, match=r"^HEIC photos .* Save it as JPEG") as refusal:
+    with pytest.raises(PhotoError, match=r"^This HEIC photo .* Save it as JPEG") as refusal:
         open_photo(data)
     assert_plain(str(refusal.value))
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
+def test_heic_is_a_photo_by_its_content_whatever_its_name(brand: bytes, tmp_path: Path) -> None:
+    for name in ("IMG_0001.HEIC", "photo.jpg", "photo"):
+        (tmp_path / name).write_bytes(heic(QUADRANTS, brand=brand))
+        assert_close(open_photo(tmp_path / name), quadrants(), 2)
+        assert not is_animated(tmp_path / name)
+
+
+@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize("mirror", [None, 0, 1])
+@pytest.mark.parametrize("tiles", [None, (2, 1)])
+def test_heic_is_turned_once_though_its_exif_says_so_again(
+    turn: int, mirror: int | None, tiles: tuple[int, int] | None
+) -> None:
+    exif = _exif(6).removeprefix(b"Exif\0\0")
+    upright = np.rot90(np.tile(quadrants(), (1, 2 if tiles else 1, 1)), turn)
+    if mirror is not None:
+        upright = np.flip(upright, mirror)
+    assert_close(open_photo(heic(QUADRANTS, tiles=tiles, turn=turn, mirror=mirror, exif=exif)), upright, 2)
+
+
+def test_the_limit_of_heic_holds_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(image_module._FEWER_PIXELS, "HEIF", 48 * 32)
+    open_photo(heic(QUADRANTS))
+    monkeypatch.setitem(image_module._FEWER_PIXELS, "HEIF", 48 * 32 - 1)
+    with pytest.raises(PhotoError, match="too large"):
+        open_photo(heic(QUADRANTS))
+
+
+def test_the_decoder_of_heic_is_loaded_for_heic_alone() -> None:
+    code = """if True:
+        import io, sys
+        from PIL import Image
+        from hierseg.photo import open_photo
+        from tests.heic import QUADRANTS, heic
+        file = io.BytesIO()
+        Image.new("RGB", (4, 4)).save(file, "AVIF")
+        open_photo(file.getvalue())
+        assert "pi_heif" not in sys.modules
+        open_photo(heic(QUADRANTS))
+        assert "pi_heif" in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
 
 def test_an_avif_of_the_general_brand_is_not_taken_for_heic() -> None:

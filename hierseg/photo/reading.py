@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,11 @@ MAX_PIXELS = 64_000_000  # largest photo that is opened; a phone's largest are 4
 MAX_SIDE = 65_535  # most pixels along a side, as in JPEG and GIF
 MAX_BYTES = 200_000_000  # largest file
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # Pillow opens MPO as JPEG, not by its name
-_KINDS = "JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
+_KINDS = "JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF"
+# What ISO/IEC 23008-12 and Apple write first into a file in HEVC. "mif1" may be AVIF too; Pillow tries that before.
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 # Some decoders hold a photo several times over; with these limits all of that stays within 700 MB.
-_FEWER_PIXELS = {"WEBP": 30_000_000, "AVIF": 30_000_000, "TIFF": 50_000_000}
+_FEWER_PIXELS = {"WEBP": 30_000_000, "AVIF": 30_000_000, "HEIF": 50_000_000, "TIFF": 50_000_000}
 _FEWER_IN_JPEG = 50_000_000  # of a progressive or CMYK one, whose coefficients libjpeg keeps
 _SCANNED = 2_500_000_000  # most pixels times scans of a progressive JPEG: some three seconds of work
 _READINGS = 8  # how many times over a decoder may read a file
@@ -37,8 +40,9 @@ class PhotoError(ValueError):
 def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> Photo:
     """Open a photo as upright RGB.
 
-    EXIF turns are applied, an embedded colour profile is converted to sRGB, transparency is laid on white, the first
-    frame of an animation is taken, and CMYK, grey, palette, 16-bit and floating-point images become 8-bit RGB.
+    What a file is, its content says, not its name. EXIF turns are applied (of HEIC, the container's own turn), an
+    embedded colour profile is converted to sRGB, transparency is laid on white, the first frame of an animation is
+    taken, and CMYK, grey, palette, 16-bit and floating-point images become 8-bit RGB.
 
     Args:
         source: A path, the bytes of a file, a PIL image (the frame it stands at; it stays as it is), or an array
@@ -69,7 +73,8 @@ def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> P
 def is_animated(path: str | Path) -> bool:
     """Tell whether a file that `open_photo` takes holds several pictures, of which it takes the first."""
     try:
-        with open_frugally(read_file(Path(path)), _FORMATS, reads=_READS_OPENING) as image:
+        data = read_file(Path(path))
+        with open_frugally(data, _formats(data), reads=_READS_OPENING) as image:
             # A phone's JPEG may hold more pictures, as previews or for depth: that is no animation.
             return image.format != "MPO" and getattr(image, "is_animated", False)
     except Exception:  # whether it opens at all is for open_photo to say
@@ -175,10 +180,10 @@ def _from_bytes(data: bytes) -> Photo:
     try:
         if data[:2] in (b"P1", b"P2", b"P3"):  # PPM in words, which Pillow reads in Python: nobody's photo
             raise UnidentifiedImageError
-        image = open_frugally(data, _FORMATS)
+        image = open_frugally(data, _formats(data))
     except UnidentifiedImageError as error:
-        if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
-            raise PhotoError("HEIC photos cannot be opened here. Save it as JPEG and try again.") from error
+        if _is_heif(data):
+            raise PhotoError("This HEIC photo cannot be opened. Save it as JPEG and try again.") from error
         raise PhotoError(f"This is not a photo that can be opened. Use {_KINDS}.") from error
     with image:
         # Every scan of a progressive JPEG, however short, goes through all pixels.
@@ -190,6 +195,31 @@ def _from_bytes(data: bytes) -> Photo:
             )
             _check_size(width, height, _FEWER_PIXELS["TIFF"])
         return _from_image(image)
+
+
+def _is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """Return what a file may be, by Pillow's names."""
+    return (*_FORMATS, _heif()) if _is_heif(data) else _FORMATS
+
+
+@functools.cache
+def _heif() -> str:
+    """Load the decoder of HEIC, and return the name under which Pillow knows it from then on."""
+    from pi_heif import options
+    from pi_heif.as_plugin import HeifImageFile
+
+    class HeifPhoto(HeifImageFile):
+        """The main picture of a file: with the others in reach, its memory would be kept."""
+
+        n_frames = 1
+
+    options.DECODE_THREADS = 1  # each takes memory of its own
+    Image.register_open("HIERSEG-HEIF", HeifPhoto)  # "HEIF" is for whoever registers it
+    return "HIERSEG-HEIF"
 
 
 def _check_size(width: int, height: int, most: int) -> None:
@@ -214,11 +244,10 @@ def _from_image(image: Image.Image) -> Photo:
     most = _FEWER_IN_JPEG if costly else _FEWER_PIXELS.get(image.format or "", MAX_PIXELS)
     _check_size(*image.size, min(most, MAX_PIXELS))
     image.load()
-    turn = _turn(image)
+    _check_size(*image.size, MAX_PIXELS)  # HEIC may decode to another size than its header says
+    turn = exif_turn(image)
     upright = np.empty((*(image.size if turn > 4 else image.size[::-1]), 3), np.uint8)
-    # The upright photo as the file has it, from the EXIF standard: 5 to 8 swap rows and columns.
-    stored = upright.swapaxes(0, 1) if turn > 4 else upright
-    stored = stored[:: -1 if turn in (3, 4, 6, 7) else 1, :: -1 if turn in (2, 3, 7, 8) else 1]
+    stored = as_stored(upright, turn)
     # In strips, since a copy of the whole in another mode could be larger than all the rest.
     top = 0
     for strip in _in_rgb(image):
@@ -227,7 +256,14 @@ def _from_image(image: Image.Image) -> Photo:
     return upright
 
 
-def _turn(image: Image.Image) -> int:
+def as_stored(upright: npt.NDArray[np.uint8], turn: int) -> npt.NDArray[np.uint8]:
+    """Return a view of an upright picture (H, W, ...) as a file has it whose EXIF orientation is `turn`, 1 to 8."""
+    stored = upright.swapaxes(0, 1) if turn > 4 else upright  # 5 to 8 swap rows and columns
+    return stored[:: -1 if turn in (3, 4, 6, 7) else 1, :: -1 if turn in (2, 3, 7, 8) else 1]
+
+
+def exif_turn(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 to 8; 1 if it has none."""
     # Not ImageOps.exif_transpose: it writes the EXIF anew and so fails on odd entries that do not concern the turn.
     try:
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)

@@ -1,0 +1,145 @@
+"""HEIC files of any shape, made without an encoder: two small pictures in HEVC, and the boxes around them.
+
+The pictures were coded by x265: `PICTURE` of `tests.hostile` without loss, and 512 by 512 pixels of one red.
+ISO/IEC 23008-12 says what the boxes mean.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A picture in HEVC.
+
+    Attributes:
+        decoder: Content of its `hvcC` box.
+        stream: Its data.
+        size: Width and height in pixels.
+        coded: Width and height that its stream has; what is beyond `size` is cut off.
+    """
+
+    decoder: bytes
+    stream: bytes
+    size: tuple[int, int]
+    coded: tuple[int, int]
+
+
+def heic(
+    picture: Coded,
+    said: tuple[int, int] | None = None,
+    tiles: tuple[int, int] | None = None,
+    turn: int = 0,
+    mirror: int | None = None,
+    exif: bytes = b"",
+    brand: bytes = b"heic",
+) -> bytes:
+    """Make a file.
+
+    Args:
+        picture: What it shows.
+        said: Width and height that its header says, where these are others.
+        tiles: Show the picture again and again in so many columns and rows, as phones do with parts of a photo.
+        turn: Quarters by which it is to be turned, to the left.
+        mirror: 0 to swap above and below after that, 1 to swap left and right.
+        exif: EXIF from its TIFF header on.
+        brand: What it says it is.
+
+    Returns:
+        The file.
+    """
+    width, height = picture.size
+    columns, rows = tiles or (1, 1)
+    whole = said or (width * columns, height * rows)
+    properties = [
+        _box(b"hvcC", picture.decoder),
+        _box(b"ispe", struct.pack(">4x2I", *(picture.coded if tiles or not said else said))),
+        _box(b"ispe", struct.pack(">4x2I", *whole)),
+        _box(b"irot", bytes([turn])),
+        _box(b"imir", bytes([mirror or 0])),
+    ]
+    own = [0x81, 2]
+    if picture.coded != picture.size:
+        from_middle = [
+            part for inner, outer in zip(picture.size, picture.coded, strict=True) for part in (inner - outer, 2)
+        ]
+        properties.append(_box(b"clap", struct.pack(">4I4i", width, 1, height, 1, *from_middle)))
+        own.append(0x86)
+    turned = [*([0x84] if turn else []), *([0x85] if mirror is not None else [])]
+    last = columns * rows if tiles else 0
+    primary = last + 1  # the tiles, which share their data, come before it
+    uses = {number: own for number in range(1, last + 1)}
+    uses[primary] = [3, *turned] if tiles else [*own, *turned]
+    grid = struct.pack(">4B2I", 0, 1, rows - 1, columns - 1, *whole)
+    chunks = [picture.stream, grid, bytes(4) + exif]
+    items = [(number, b"hvc1", 0) for number in range(1, last + 1)]
+    items.append((primary, b"grid", 1) if tiles else (primary, b"hvc1", 0))
+    references = []
+    if tiles:
+        references.append(_box(b"dimg", struct.pack(f">{last + 2}H", primary, last, *range(1, last + 1))))
+    if exif:
+        items.append((primary + 1, b"Exif", 2))
+        references.append(_box(b"cdsc", struct.pack(">3H", primary + 1, 1, primary)))
+
+    def meta(start: int) -> bytes:
+        starts = (start, start + len(chunks[0]), start + len(chunks[0]) + len(chunks[1]))
+        places = [struct.pack(">3H2I", number, 0, 1, starts[at], len(chunks[at])) for number, _, at in items]
+        entries = [_box(b"infe", struct.pack(">I2H4sx", 0x02000000, number, 0, kind)) for number, kind, _ in items]
+        used = [struct.pack(">HB", number, len(own)) + bytes(own) for number, own in uses.items()]
+        return _box(
+            b"meta",
+            bytes(4),
+            _box(b"hdlr", struct.pack(">8x4s13x", b"pict")),
+            _box(b"pitm", struct.pack(">4xH", primary)),
+            _box(b"iloc", struct.pack(">4xBBH", 0x44, 0, len(items)), *places),
+            _box(b"iinf", struct.pack(">4xH", len(items)), *entries),
+            _box(b"iprp", _box(b"ipco", *properties), _box(b"ipma", struct.pack(">4xI", len(uses)), *used)),
+            *([_box(b"iref", bytes(4), *references)] if references else []),
+        )
+
+    head = _box(b"ftyp", brand, bytes(4), b"mif1", b"heic")
+    start = len(head) + len(meta(0)) + 8
+    return head + meta(start) + _box(b"mdat", *chunks)
+
+
+def _box(kind: bytes, *contents: bytes) -> bytes:
+    content = b"".join(contents)
+    return struct.pack(">I4s", len(content) + 8, kind) + content
+
+
+QUADRANTS = Coded(
+    base64.b64decode(
+        "AQQIAAAAnjgAAAAA//AA/P/4+AAADwNgAAEAF0ABDAH//wQIAAADAJ44AAADAAD/ugJAYQABACpCAQEECAAAAwCeOAAAAwAA/5AEECCy"
+        "3VyU1zcBDQYEAAADAGQAAAMABCBiAAEACEQBwXAwYJEg"
+    ),
+    base64.b64decode(
+        "AAAC8igBrwW4H2xjv//+XWqyHFRo0aNHcePHjx48Lj//+RO1//+JMGVZD1112N999999w5/+x7oAf8Z/i/4f7/n+f5/n+h6Hoeh6Hoeh"
+        "6F4EzFbEsQsmBTpLHcIBnfe7q6Dvvvv2WWWWWWR039Xv/BA/7mxD//9s7bYrtP1czGzGzGzGzQLQLQLQLQLQLQLJXAAAVP0muAsx6N7Y"
+        "fuQ1p5R8UgAC209F2pRIr6GkobCRIAAW+hn6f/0YMwDDASMUb2hv/+Ai3bzzzzz8KKKKKKEbWm0AClwwuEyf5epkDkDkDkDkN8N8N8N8"
+        "N8N8N8D4zfP//+iIUIk5sUZDhDhDhDhEkkkkkkkkkkkkkjjvf/8Q5c5KpN5P6Yx73lwR//WUHxi6IhxTO2KMv//J4yqlGoiLWTwZclYk"
+        "Hfz/+wZ3LSHJwyLmu5z3//OLAK+j3FXqRjuxI3YRNW3BgADayRAAAEmMYxjAwyNGS/esV3BoyLyUE3uSQwrQxbwBdKctxRXbjI6s3hIJ"
+        "cFfd0fgABcYEVVVXRjGMYvQAAglPxR1Bebe+wna09FmyGbo3QACKSXgU62pIDpSlsPS2RjmwANbkWtT/Ukd0lfSVvpL1awN/s2/oZyAB"
+        "FSDQAABdKUpSjcABQtR7u7woQhCEIcrQAMdWeqqq7a1rWtHAAPf08AAAU1rWta3CAYgABg/q8zM1POc5zk0AB7fgERETqUpSlKmyAAoe"
+        "a0zM0DOc5zmOAA5IJaqqr3e973viIG+Bl7//qait0kzvqoB3jmcSG3UATBuGD0NzuVwX/kbgQOGXcADAAoK9GJrBPABL92miA5KO///x"
+        "ZBWfsIvWR2EgXlYoMUAS5wuLUgH4fpyMHv0ihP4CAELnrDqYKKjNnJ8c14sF4Z1TBgCITBhtBX7aW7kvR0XpD8jgAbm485liKSEaUK+l"
+        "lfUxPBu//9OuMFeCBEUGkRSIndHzAExbMgBBKaUM6uUsVhxIYJABGI2d3emWgyFJYw9OvPk7NXg="
+    ),
+    (48, 32),
+    (64, 64),
+)
+RED_SQUARE = Coded(
+    base64.b64decode(
+        "AQNwAAAAkAAAAAAAWvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAWroCQGEAAQArQgEBA3AAAAMAkAAAAwAAAwBaoAQC"
+        "AIBZbqSSmubgIaDAgAAADIAAAAMAhGIAAQAHRAHBcrBiQA=="
+    ),
+    base64.b64decode(
+        "AAAA2CgBrxMQallhhZVS5TPAn//tAo//gEzw+8/WtUPRV3dJu78cjwbioAADzAAGKAAwgAAAAwL+ouR4NxUAACEAADFAAYQAAAMAAAMA"
+        "AAMADliTAAC2AARYAAADAAADAAADAAADAAADAHhAhwAAAwAAAwAAAwAAAwAAAwAAAwAAAwBlQAAAAwAAAwAAAwAAAwAAAwAAAwAAAwFv"
+        "AAADAAADAAADAAADAAADAAADAABKwAAAAwAAAwAAAwAAAwAAAwAAAwADMgAAAwAAAwAAAwAAAwAAAwAAAwAL6A=="
+    ),
+    (512, 512),
+    (512, 512),
+)
