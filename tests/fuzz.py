@@ -33,6 +33,7 @@ import PIL
 
 from hierseg.photo import PhotoError, is_animated, label_map, open_photo, reading
 from hierseg.photo.label_map import LabelMapError, open_label_map
+from hierseg.tree import Hierarchy
 from tests.hostile import complaint, corpus
 
 Way = tuple[CodeType, int, int]  # a step from one line of a function to another
@@ -112,7 +113,7 @@ class Fuzzer:
 def _judge(path: Path) -> str:
     try:
         if path.name.startswith("mask-"):
-            opened = open_label_map(path)
+            opened = open_label_map(path, Hierarchy.default())
             fits = opened.ndim == 2
         else:
             opened = open_photo(path)

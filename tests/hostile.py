@@ -30,6 +30,8 @@ from PIL import Image, ImageCms
 
 from hierseg.photo import PhotoError, is_animated, open_photo
 from hierseg.photo.label_map import LabelMapError, open_label_map
+from hierseg.tree import Hierarchy
+from tests.heic import QUADRANTS, RED_SQUARE, heic
 
 Array = npt.NDArray[Any]
 Verdict = Literal["shown", "refused", "either"]
@@ -72,6 +74,7 @@ def corpus() -> tuple[Case, ...]:
             *_pngs(),
             *_gifs(),
             *_webps_and_avifs(),
+            *_heics(),
             *_tiffs(),
             *_bmps_and_ppms(),
             *_large(),
@@ -85,7 +88,7 @@ def examine(case: Case, path: Path) -> str:
     """Open a case from a file and return what is wrong with what came of it; an empty string if nothing is."""
     path.write_bytes(case.data)
     try:
-        opened = open_photo(path) if case.door == "photo" else open_label_map(path)
+        opened = open_photo(path) if case.door == "photo" else open_label_map(path, Hierarchy.default())
         is_animated(path)  # the page asks it of every photo that it shows
     except (PhotoError, LabelMapError) as refusal:
         return "it was refused" if case.verdict == "shown" else complaint(str(refusal))
@@ -482,6 +485,41 @@ def _webps_and_avifs() -> Iterator[Case]:
     yield case("avif of 20000 by 20000 pixels by its header", "avif", vast, "refused")
 
 
+def _heics() -> Iterator[Case]:
+    def case(kind: str, data: bytes, verdict: Verdict = "shown", picture: Array | None = PICTURE) -> Case:
+        return Case(f"heic {kind}", "photo.heic", data, verdict, None if verdict == "refused" else picture, 2)
+
+    def red(height: int, width: int) -> Array:
+        return np.broadcast_to(np.array(RED, np.uint8), (height, width, 3))
+
+    sound = heic(QUADRANTS)
+    yield case("plain", sound)
+    yield case("of the general brand", heic(QUADRANTS, brand=b"mif1"))
+    yield case("named as an avif", heic(QUADRANTS, brand=b"avif"), "refused")
+    yield case("in tiles, turned", heic(QUADRANTS, tiles=(2, 3), turn=1), picture=np.rot90(np.tile(PICTURE, (3, 2, 1))))
+    yield case(
+        "turned, with exif that says so again", heic(QUADRANTS, turn=3, exif=_exif(6)[6:]), picture=np.rot90(PICTURE, 3)
+    )
+    yield case("turned by its exif alone", heic(QUADRANTS, exif=_exif(6)[6:]))
+    yield case("with exif whose entries overlap", heic(QUADRANTS, exif=_exif_bomb()))
+    yield case("of 20000 by 20000 pixels by its header", heic(QUADRANTS, said=(20_000, 20_000)), "refused")
+    yield case("of 2 billion pixels a side by its header", heic(QUADRANTS, said=(2**31 - 1, 2**31 - 1)), "refused")
+    yield case("of no pixels by its header", heic(QUADRANTS, said=(0, 0)), "refused")
+    yield case("larger than its header says", heic(RED_SQUARE, said=(64, 64)), "either", None)
+    yield case("smaller than its header says", heic(RED_SQUARE, said=(5000, 5000)), "either", None)
+    yield case(
+        "in tiles larger than its header says", heic(RED_SQUARE, tiles=(2, 2), said=(700, 700)), picture=red(700, 700)
+    )
+    yield case("in tiles that are missing", heic(RED_SQUARE, tiles=(2, 2), said=(7000, 7000)), "either", None)
+    yield case("in tiles beyond all limits", heic(QUADRANTS, tiles=(100, 100)), "either", None)
+    yield case("without its data", sound[: sound.index(b"mdat") + 4], "refused")
+    yield case("of zeros", sound[: sound.index(b"mdat") + 4] + bytes(len(QUADRANTS.stream)), "either", None)
+    yield case(
+        "of 49 megapixels in tiles, turned", heic(RED_SQUARE, (7000, 7000), (14, 14), 1), picture=red(7000, 7000)
+    )
+    yield case("of 51 megapixels in tiles", heic(RED_SQUARE, tiles=(14, 14)), "refused")
+
+
 def _tiffs() -> Iterator[Case]:
     def case(kind: str, data: bytes, verdict: Verdict = "shown", picture: Array | None = PICTURE, off: int = 0) -> Case:
         return Case(f"tiff {kind}", "photo.tif", data, verdict, None if verdict == "refused" else picture, off)
@@ -683,6 +721,7 @@ def _damaged() -> Iterator[Case]:
         "photo.tif": (_encode(IMAGE, "TIFF"), 0),
         "packed.tif": (_encode(IMAGE, "TIFF", compression="tiff_deflate"), 0),
         "photo.ppm": (_encode(IMAGE, "PPM"), 0),
+        "photo.heic": (heic(QUADRANTS), 2),
         "photo.avif": (_encode(IMAGE, "AVIF", quality=100, subsampling="4:4:4", max_threads=1), 4),
     }
     for name, (data, off) in sound.items():
@@ -740,7 +779,21 @@ def _masks() -> Iterator[Case]:
     for kind, name, data in (("png", "png", _encode(Image.fromarray(small), "PNG")), ("array", "npy", _npy(small))):
         yield Case(f"mask of another size, {kind}", f"mask.{name}", data, picture=small, door="mask")
     yield case("png of colours", _encode(IMAGE, "PNG"), "refused", "mask.png")
-    yield case("png of 16 bits", _encode(Image.fromarray(LABELS.astype(np.uint16)), "PNG"), "refused", "mask.png")
+    deep = LABELS.astype(np.uint16)
+    yield case("png of 16 bits", _encode(Image.fromarray(deep), "PNG"), name="mask.png")
+    yield case("png of 16 bits, stretched", _encode(Image.fromarray(deep * 257), "PNG"), "refused", "mask.png")
+    tree = Hierarchy.default()
+    colors = [(0, 0, 0)] + [tree.colors[tree.labels.index(label)] for label in range(1, 7)]
+    rendered = np.array(colors, np.uint8)[LABELS]
+    dropped = Image.fromarray(6 - LABELS)
+    dropped.putpalette(np.array(colors[::-1], np.uint8).tobytes())
+    yield case("indexed png in another order", _encode(dropped, "PNG"), name="mask.png")
+    yield case("png in the tree's colours", _encode(Image.fromarray(rendered), "PNG"), name="mask.png")
+    mixed = rendered ^ (LABELS == 5)[:, :, None].astype(np.uint8)
+    yield case("png in the tree's colours and another", _encode(Image.fromarray(mixed), "PNG"), "refused", "mask.png")
+    two = Image.fromarray((LABELS > 3).astype(np.uint8))
+    two.putpalette([0, 0, 0, 255, 255, 255])
+    yield case("indexed png in black and white", _encode(two, "PNG"), "refused", "mask.png")
     yield case("png of one bit", _encode(Image.fromarray(LABELS > 3), "PNG"), "refused", "mask.png")
     yield case("png with alpha", _encode(IMAGE.convert("LA"), "PNG"), "refused", "mask.png")
     yield case(

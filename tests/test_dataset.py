@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hierseg.tree import Hierarchy
-from tests.data import BACKGROUND, COLORS, VOID, draw_person, write_dataset, write_example, write_ids
+from hierseg.visualize import indexed_image
+from tests.data import BACKGROUND, COLORS, LOWER_ARM, VOID, draw_person, write_dataset, write_example, write_ids
 from train.dataset import DataError, load_examples, load_training_data, read_ids, read_label_map, split_hash
 from train.recipe import Source
 
@@ -39,11 +40,21 @@ def test_palette_masks_hold_labels_not_colors(tmp_path: Path, tree: Hierarchy) -
     np.testing.assert_array_equal(load_examples(tmp_path, ["a"], tree)[0].label_map, label_map)
 
 
+def test_masks_whose_unused_colours_were_dropped_train_on_the_same_labels(tmp_path: Path, tree: Hierarchy) -> None:
+    photo, label_map = draw_person(64, 48, seed=0)
+    label_map[label_map == LOWER_ARM] = BACKGROUND
+    write_example(tmp_path, "a", photo, label_map)
+    indexed_image(label_map, tree).convert("RGB").quantize(8).save(tmp_path / "gt_masks" / "a.png")
+    with Image.open(tmp_path / "gt_masks" / "a.png") as saved:
+        assert (np.array(saved) != label_map).any()
+    np.testing.assert_array_equal(load_examples(tmp_path, ["a"], tree)[0].label_map, label_map)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
-def test_npy_masks_may_be_any_whole_numbers(dtype: type, tmp_path: Path) -> None:
+def test_npy_masks_may_be_any_whole_numbers(dtype: type, tmp_path: Path, tree: Hierarchy) -> None:
     _, label_map = draw_person(64, 48, seed=0)
     np.save(tmp_path / "a.npy", label_map.astype(dtype))
-    read = read_label_map(tmp_path / "a")
+    read = read_label_map(tmp_path / "a", tree)
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read, label_map)
 
@@ -137,8 +148,11 @@ FAULTS: dict[str, tuple[Callable[[Path, str], None], str]] = {
     "empty_photo": (lambda folder, name: photo(folder, name).write_bytes(b""), "empty"),
     "damaged_mask": (lambda folder, name: cut_in_half(mask(folder, name)), "damaged"),
     "empty_mask": (lambda folder, name: mask(folder, name).write_bytes(b""), "damaged"),
-    "rgb_mask": (lambda folder, name: save_mask(folder, name, np.zeros((96, 72, 3), np.uint8)), "8-bit label"),
-    "deep_mask": (lambda folder, name: save_mask(folder, name, ZEROS.astype(np.uint16)), "8-bit label"),
+    "rgb_mask": (
+        lambda folder, name: save_mask(folder, name, np.full((96, 72, 3), (9, 8, 7), np.uint8)),
+        "the tree has not",
+    ),
+    "deep_mask": (lambda folder, name: save_mask(folder, name, ZEROS.astype(np.uint16) + 300), "outside 0 to 255"),
     "float_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(np.float32)), "whole number"),
     "flat_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.ravel()), "rows and columns"),
     "large_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(int) + 300), "outside 0 to 255"),

@@ -240,24 +240,24 @@ def load_example(folder: Path, name: str, hierarchy: Hierarchy, masks: bool = Tr
     photo = open_photo(folder / "JPEGImages" / f"{name}.jpg")
     if not masks:
         return Example(name, photo, np.broadcast_to(np.uint8(hierarchy.background), photo.shape[:2]))
-    label_map = read_label_map(folder / "gt_masks" / name)
+    label_map = read_label_map(folder / "gt_masks" / name, hierarchy)
     if label_map.shape != photo.shape[:2]:
         raise DataError(f"the mask is {label_map.shape} but the photo is {photo.shape[:2]} (height, width).")
     hierarchy.check_labels(label_map)
     return Example(name, photo, label_map)
 
 
-def read_label_map(stem: Path) -> UInt8Map:
-    """Read a label map from `stem` with the ending .png or .npy.
+def read_label_map(stem: Path, hierarchy: Hierarchy) -> UInt8Map:
+    """Read a label map of a tree from `stem` with the ending .png or .npy.
 
     Raises:
-        DataError: There is neither, it is damaged, or it is not one whole number a pixel.
+        DataError: There is neither, or `open_label_map` refuses it.
     """
     files = [Path(f"{stem}{ending}") for ending in (".png", ".npy")]
     for file in files:
         if file.is_file():
             try:
-                return open_label_map(file)
+                return open_label_map(file, hierarchy)
             except LabelMapError as error:
                 raise DataError(str(error)) from error
     raise DataError(f"there is no mask {' or '.join(file.name for file in files)}.")

@@ -82,7 +82,7 @@ class Actions:
             return None
         try:
             shown, size = _to_show(open_photo(photo))
-            labels = payload.fit_truth(open_label_map(truth), shown, self.tree) if truth else None
+            labels = payload.fit_truth(open_label_map(truth, self.tree), shown, self.tree) if truth else None
         except _FAULTS as error:
             return payload.refusal(str(error))
         predictions = self._run(shown)
@@ -144,7 +144,7 @@ class Actions:
         """Segment the people in a photo along the tree body, upper and lower body, parts.
 
         Args:
-            photo: The photo, a file in JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
+            photo: The photo, a file in JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF.
             checkpoint: Which network, named after the loss that it was trained with: bce for binary cross-entropy, ftm
                 for Focal-Tree-Min, leaf for a softmax over the tree's leaves.
             level: How far down the tree: body, upper-lower or parts.
@@ -177,7 +177,7 @@ class Actions:
         """Compare what two networks, trained with different losses, say of the people in a photo.
 
         Args:
-            photo: The photo, a file in JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
+            photo: The photo, a file in JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF.
             level: How far down the tree they are compared: body, upper-lower or parts.
             truth: The right label map of this photo, an indexed PNG or a .npy file, if there is one.
             first: One checkpoint, as for `segment`; without a name, the best on validation that is not the second.
@@ -190,7 +190,7 @@ class Actions:
         """
         try:
             pixels = self._opened(photo)
-            labels = None if truth is None else open_label_map(truth)
+            labels = None if truth is None else open_label_map(truth, self.tree)
             if labels is not None:
                 labels = payload.fit_truth(labels, Image.fromarray(pixels), self.tree)
             names = self._pair(first, second)
