@@ -10,6 +10,8 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from hierseg.files import is_hidden
+
 ROOT = Path(__file__).resolve().parent.parent
 # What the page needs where it is served, and nothing else: no training code, no tests, no run.
 PATTERNS = (
@@ -54,7 +56,8 @@ def files(root: Path = ROOT) -> list[Path]:
         DeployError: A file is missing, too large, a link, or holds what looks like a secret; or an example photo has no
             stated source, or there is no checkpoint.
     """
-    found = sorted({path for pattern in PATTERNS for path in root.glob(pattern) if "__pycache__" not in path.parts})
+    matched = {path.relative_to(root) for pattern in PATTERNS for path in root.glob(pattern)}
+    found = sorted(root / path for path in matched if "__pycache__" not in path.parts and not is_hidden(path))
     faults = [f"{name} is missing." for name in NEEDED if root / name not in found]
     if not any(path.suffix == ".safetensors" for path in found):
         faults.append("There is no checkpoint in checkpoints/.")
@@ -66,7 +69,7 @@ def files(root: Path = ROOT) -> list[Path]:
             faults.append(f"{name} is a link; what it points to would not go along.")
         elif path.stat().st_size > LARGEST:
             faults.append(f"{name} has {path.stat().st_size} bytes, more than {LARGEST}.")
-        elif path.suffix in _TEXT and _SECRET.search(path.read_text(encoding="utf-8")):
+        elif path.suffix in _TEXT and _SECRET.search(path.read_text(encoding="utf-8", errors="replace")):
             faults.append(f"{name} holds what looks like a secret.")
         if path.parent.name == "examples" and path.suffix == ".jpg" and f"| {path.name} |" not in stated:
             faults.append(f"{name} has no source in examples/README.md: may it be shown to everybody?")

@@ -531,12 +531,19 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_usable(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder of checkpoints and other files."""
-    for name in ("ftm.safetensors", "bce.safetensors", "README.md", "deeplab.v3.safetensors", ".ftm.safetensors.x7"):
+    for name in (
+        "ftm.safetensors",
+        "bce.safetensors",
+        "README.md",
+        "deeplab.v3.safetensors",
+        ".ftm.safetensors.x7",
+        "._ftm.safetensors",
+    ):
         (tmp_path / name).touch()
     return tmp_path
 
 
-def test_checkpoints_are_listed_by_name_in_order(folder: Path) -> None:
+def test_checkpoints_are_listed_by_name_in_order_without_hidden_files(folder: Path) -> None:
     assert list(available(folder).items()) == [
         ("bce", folder / "bce.safetensors"),
         ("deeplab.v3", folder / "deeplab.v3.safetensors"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import venv
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
@@ -69,6 +72,44 @@ def test_what_must_not_be_uploaded_is_refused_by_name(
     spoil(copy(tmp_path))
     with pytest.raises(DeployError, match=sentence):
         files(tmp_path)
+
+
+def test_hidden_files_and_systems_folders_are_not_uploaded_and_stop_nothing(tmp_path: Path) -> None:
+    listed = files(copy(tmp_path))
+    places = ["examples/._camera.jpg", "checkpoints/._ftm.safetensors", "hierseg/._cli.py", "hierseg/@eaDir/cli.py"]
+    for name in [*places, "hierseg/__MACOSX/cli.py", "hierseg/page/viewer/._viewer.js"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7\xff")
+    assert files(tmp_path) == listed
+
+
+def test_code_that_is_not_utf_8_is_listed_all_the_same(tmp_path: Path) -> None:
+    (copy(tmp_path) / "hierseg" / "old.py").write_bytes(b"# caf\xe9\n")
+    assert Path("hierseg/old.py") in files(tmp_path)
+
+
+def test_hidden_and_damaged_files_do_not_stop_the_page_and_nothing_is_said_in_a_trace(tmp_path: Path) -> None:
+    space = copy(tmp_path)
+    (space / "examples" / "._camera.jpg").write_bytes(b"\0\5\x16\7")
+    (space / "checkpoints" / "._ftm.safetensors").write_bytes(b"\0\5\x16\7")
+    (space / "checkpoints" / "bad.safetensors").write_bytes(b"no checkpoint")
+
+    def start() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "import app; print(*app.predictors, *(path.name for path in app.EXAMPLES))"]
+        return subprocess.run(
+            command, cwd=space, env={**os.environ, "PYTHONPATH": str(space)}, capture_output=True, text=True
+        )
+
+    done = start()
+    assert done.returncode == 0, done.stderr
+    assert {"bce", "ftm", "camera.jpg"} <= set(done.stdout.split())
+    assert "bad" not in done.stdout and "._" not in done.stdout
+    assert "bad.safetensors" in done.stderr and "._ftm" not in done.stderr
+    for path in space.glob("checkpoints/*.safetensors"):
+        path.write_bytes(b"no checkpoint")
+    done = start()
+    assert done.returncode == 1
+    assert "error: There is no checkpoint in" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_upload_sends_the_list_in_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:

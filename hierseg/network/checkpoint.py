@@ -20,6 +20,7 @@ import safetensors
 
 from hierseg import __version__
 from hierseg.calibration import Calibration
+from hierseg.files import is_hidden
 from hierseg.network.model import ModelError, ModelSpec, build
 from hierseg.tree import Hierarchy, HierarchyError
 
@@ -145,8 +146,9 @@ def read_card(path: str | Path) -> Card:
 
 
 def available(folder: str | Path) -> dict[str, Path]:
-    """Return the checkpoints of a folder by name (the file name without its ending), sorted."""
-    return {path.stem: path for path in sorted(Path(folder).glob("*.safetensors"))}
+    """Return the checkpoints of a folder by name (the file name without its ending), sorted; hidden files are none."""
+    found = sorted(Path(folder).glob("*.safetensors"))
+    return {path.stem: path for path in found if path.is_file() and not is_hidden(Path(path.name))}
 
 
 def default_folder() -> Path:

@@ -74,7 +74,7 @@ WORKING = "(photo) => photo ? { working: 'Taking the photo apart …' } : null"
 
 
 def load_predictors(folder: Path | None = None) -> dict[str, Predictor]:
-    """Load every checkpoint of a folder.
+    """Load every checkpoint of a folder; one that cannot be used is left out and named on stderr.
 
     Args:
         folder: Where; None for the repository's `checkpoints/`.
@@ -83,10 +83,15 @@ def load_predictors(folder: Path | None = None) -> dict[str, Predictor]:
         Predictors by name.
 
     Raises:
-        CheckpointError: There is none, one is damaged, or they are not all of one tree.
+        CheckpointError: There is none that can be used, or they are not all of one tree.
     """
     folder = folder or checkpoint.default_folder()
-    predictors = {name: Predictor(path) for name, path in checkpoint.available(folder).items()}
+    predictors = {}
+    for name, path in checkpoint.available(folder).items():
+        try:
+            predictors[name] = Predictor(path)
+        except CheckpointError as error:
+            print(f"left out: {error}", file=sys.stderr)
     if not predictors:
         raise CheckpointError(
             f"There is no checkpoint in {folder}. Train one: python -m train fit train/configs/bce.yaml"

@@ -1,0 +1,34 @@
+"""Which files of a folder are somebody's, and what a file may be called."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}  # a zip's from macOS, and a Synology disk's
+_LONGEST = 200  # bytes of a name; most systems hold 255, and endings are yet to come
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\ud800-\udfff]')
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
+
+
+def is_hidden(path: Path) -> bool:
+    """Tell whether a file is hidden or a system's own, such as macOS's `._photo.jpg`, or lies in such a folder.
+
+    Args:
+        path: Below the folder that was named; what lies above does not count.
+    """
+    return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in path.parts)
+
+
+def portable_name(name: str) -> str:
+    r"""Return a file's name as every system can hold it; `safeName` in files.js does the same.
+
+    Args:
+        name: Without its folder; without an ending, if one is to be added.
+
+    Returns:
+        The name without what Windows, macOS or Linux forbids: control characters, `<>:"/\|?*`, spaces and dots at the
+        end, names of devices such as CON; at most 200 bytes long.
+    """
+    name = _FORBIDDEN.sub("_", name).encode()[:_LONGEST].decode(errors="ignore").rstrip(". ")
+    return _DEVICES.sub(r"\1_", name, count=1) if _DEVICES.match(name) else name or "_"
