@@ -20,6 +20,7 @@ from hierseg.network.checkpoint import Card
 from hierseg.network.model import ModelSpec
 from hierseg.predictor import Predictor, best_first
 from hierseg.tree import Hierarchy
+from tests.heic import QUADRANTS, heic
 from tests.server import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
@@ -82,14 +83,14 @@ def test_finishes_the_rest_and_names_what_failed(
     (folder / "deeper").mkdir(parents=True)
     shutil.copy(EXAMPLES / "astronaut.jpg", folder / "deeper" / "good.JPG")
     (folder / "bad.jpg").write_text("these are words")
-    (folder / "notes.txt").write_text("not looked at")
+    (folder / "notes.txt").write_text("not a photo")
     missing = tmp_path / "missing.jpg"
     out = tmp_path / "out"
     status = main([str(folder), str(missing), "--checkpoint", str(tiny_checkpoint), "--out", str(out)])
     assert status == 1
     complaints = capsys.readouterr().err
     assert "bad.jpg" in complaints and "missing.jpg" in complaints and "good" not in complaints.split("failed:", 1)[1]
-    assert "notes.txt" not in complaints
+    assert "1 file was skipped, not photos by their names: " in complaints and "notes.txt" in complaints
     assert (out / "deeper" / "good-mask.png").is_file()
 
 
@@ -100,6 +101,146 @@ def test_photos_of_one_name_do_not_overwrite_each_other(tiny_checkpoint: Path, t
     named = [str(tmp_path / folder / "photo.jpg") for folder in "ab"]
     assert main([*named, "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]) == 0
     assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"photo.json", "photo-2.json"}
+
+
+def segment(checkpoint: Path, *arguments: str | Path) -> int:
+    return main([*map(str, arguments), "--checkpoint", str(checkpoint), "--level", "body"])
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+RESULTS = {"x-overlay.jpg", "x-mask.png", "x.json"}
+
+
+def one_photo(folder: Path, name: str = "x.jpg") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (64, 48), "teal").save(folder / name, "JPEG")
+    return folder
+
+
+@pytest.mark.parametrize("out", ["hierseg-out", "a/b", "."])
+def test_a_rerun_over_a_folder_with_its_own_results_gives_the_same_files(
+    out: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(one_photo(tmp_path))
+    runs = []
+    for _ in range(3):
+        assert segment(tiny_checkpoint, ".", "--out", out) == 0
+        runs.append(files_in(tmp_path))
+    assert runs[0] == runs[1] == runs[2]
+    assert set(runs[0]) == {"x.jpg"} | {Path(out, name).as_posix() for name in RESULTS}
+
+
+def test_results_of_a_run_elsewhere_are_no_photos_either(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(one_photo(tmp_path))
+    for out in ("first", "second"):
+        assert segment(tiny_checkpoint, ".", "--out", out) == 0
+    assert {path.name for path in (tmp_path / "second").rglob("*")} == RESULTS
+    assert "skipped" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(RESULTS))
+def test_a_file_of_somebody_else_is_overwritten_only_if_that_is_said(
+    name: str, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_photo(tmp_path)
+    Image.new("RGB", (5, 5)).save(tmp_path / name) if name != "x.json" else (tmp_path / name).write_text("[1]")
+    before = files_in(tmp_path)
+    assert segment(tiny_checkpoint, tmp_path / "x.jpg", "--out", tmp_path) == 1
+    complaint = capsys.readouterr().err
+    assert name in complaint and "--overwrite" in complaint and "Errno" not in complaint
+    assert files_in(tmp_path) == before
+    assert segment(tiny_checkpoint, tmp_path / "x.jpg", "--out", tmp_path, "--overwrite") == 0
+    assert files_in(tmp_path)[name] != before[name]
+
+
+def test_a_mask_that_was_edited_by_hand_is_kept(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    one_photo(tmp_path)
+    assert segment(tiny_checkpoint, tmp_path / "x.jpg", "--out", tmp_path) == 0
+    with Image.open(tmp_path / "x-mask.png") as mask:
+        mask.point(lambda label: label ^ 1).save(tmp_path / "x-mask.png")
+    edited = (tmp_path / "x-mask.png").read_bytes()
+    assert segment(tiny_checkpoint, tmp_path / "x.jpg", "--out", tmp_path) == 1
+    assert (tmp_path / "x-mask.png").read_bytes() == edited
+
+
+def test_results_say_which_photo_they_are_of_and_another_photos_are_kept(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in "ab":
+        one_photo(tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    named = {"out/x.json": "a/x.jpg", "out/x-2.json": "b/x.jpg"}
+    for folders in (["a", "b"], ["b"], ["b", "a"]):
+        assert segment(tiny_checkpoint, *folders, "--out", "out") == 0
+        assert {file: json.loads((tmp_path / file).read_text())["photo"] for file in named} == named
+        assert len(files_in(tmp_path / "out")) == 6
+
+
+def test_names_that_differ_in_capitals_alone_do_not_share_results(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("x.jpg", "X.jpg"):
+        one_photo(tmp_path / "photos", name)
+    assert segment(tiny_checkpoint, tmp_path / "photos", "--out", tmp_path / "out") == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"X.json", "x-2.json"}
+
+
+def test_endings_of_photos_are_taken_and_what_is_skipped_is_named(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    jpegs = ["a.JPG", "b.jpe", "c.JFIF", "d.mpo"]
+    for name in jpegs:
+        one_photo(folder, name)
+    for name in ("e.HEIC", "f.heif"):
+        (folder / name).write_bytes(heic(QUADRANTS))
+    for number in range(12):
+        (folder / f"notes {number:02}.txt").touch()
+    (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    assert segment(tiny_checkpoint, folder, "--out", tmp_path / "out") == 0
+    assert sorted(path.stem for path in (tmp_path / "out").glob("*.json")) == list("abcdef")
+    told = capsys.readouterr().err
+    assert "13 files were skipped" in told and "gone.jpg" in told
+    assert "notes 00.txt" in told and "notes 11.txt" not in told and "and 3 more" in told
+
+
+def test_linked_folders_are_looked_into_once_and_hidden_ones_never(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder, out = one_photo(tmp_path / "photos", "a.jpg"), tmp_path / "out"
+    one_photo(tmp_path / "elsewhere", "b.jpg")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "loop").symlink_to(folder)
+    for name in (".thumbnails", "@eaDir", "__MACOSX"):
+        one_photo(folder / name, "thumb.jpg")
+    (folder / "._a.jpg").write_bytes(b"\0\5\x16\7")
+    assert segment(tiny_checkpoint, folder, "--out", out) == 0
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.json")} == {"a.json", "linked/b.json"}
+
+
+def test_a_photo_of_any_name_has_results_that_every_system_can_hold(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("a:b.jpg", "CON.jpg", "x .jpg", f"{'y' * 250}.jpg", "li\nne.jpg"):
+        one_photo(tmp_path / "photos", name)
+    assert segment(tiny_checkpoint, tmp_path / "photos", "--out", tmp_path / "out") == 0
+    names = {path.stem for path in (tmp_path / "out").glob("*.json")}
+    assert names == {"a_b", "CON_", "x", "y" * 200, "li_ne"}
+
+
+def test_a_damaged_checkpoint_is_left_out_where_none_is_named(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    monkeypatch.setattr(checkpoint, "default_folder", lambda: folder)
+    (folder / "bad.safetensors").write_bytes(b"no checkpoint")
+    arguments = [str(EXAMPLES / "camera.jpg"), "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "left out: " in told and "bad.safetensors" in told and "There is no checkpoint in" in told
+    shutil.copy(tiny_checkpoint, folder / "tiny.safetensors")
+    assert main(arguments) == 0
+    assert "bad.safetensors" in capsys.readouterr().err
 
 
 def test_threshold_one_leaves_only_background(tiny_checkpoint: Path, tmp_path: Path) -> None:
