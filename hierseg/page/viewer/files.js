@@ -81,6 +81,13 @@ async function zip(files) {
   return new Blob([...parts, ...directory, end], { type: "application/zip" });
 }
 
+// A file's name as every system can hold it, as `portable_name` of files.py.
+function safeName(name) {
+  const bytes = ascii(name.replace(/[\p{Cc}<>:"/\\|?*]/gu, "_")).slice(0, 200);
+  const held = new TextDecoder().decode(bytes).replace(/\ufffd+$/, "").replace(/[. ]+$/, "");
+  return held.replace(/^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)/i, "$1_") || "_";
+}
+
 function save(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);

@@ -775,7 +775,7 @@ async function saveSequence() {
     const picture = await pictureBlob();
     if (kind === "clip") pictures.push(await createImageBitmap(picture));
     else {
-      const stem = `${String(number + 1).padStart(2, "0")}-${item.title.replace(/\.[^.]*$/, "")}`;
+      const stem = `${String(number + 1).padStart(2, "0")}-${safeName(item.title.replace(/\.[^.]*$/, ""))}`;
       files.push([`${stem}/picture-${choice.view}.png`, picture], [`${stem}/figures.json`, figuresBlob()]);
       for (const model of modelsShown())
         files.push([`${stem}/mask-${model.name}-${choice.level}.png`, await maskOf(model)]);

@@ -1,0 +1,53 @@
+"""Which files of a folder are somebody's, and names that every system can hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hierseg.files import is_hidden, portable_name
+from tests.server import REPOSITORY
+
+NAMES = ["a:b", "CON", "con.x", "com1", "console", "x. .", "a\x01b", "é" * 150, "", "..", "a/b\\c", "Straße 1", ".x"]
+
+
+@pytest.mark.parametrize(
+    "path", ["._a.jpg", ".DS_Store", ".thumbnails/a.jpg", "@eaDir/a.jpg", "__MACOSX/x/a.jpg", "x/.y/a.jpg"]
+)
+def test_hidden_files_and_all_in_systems_folders_are_hidden(path: str) -> None:
+    assert is_hidden(Path(path))
+
+
+@pytest.mark.parametrize("path", ["a.jpg", "_a.jpg", "x/a..jpg", "MACOSX/a.jpg"])
+def test_other_files_are_not_hidden(path: str) -> None:
+    assert not is_hidden(Path(path))
+
+
+@given(st.text() | st.sampled_from(NAMES))
+def test_a_portable_name_can_be_held_and_is_its_own(name: str) -> None:
+    safe = portable_name(name)
+    assert 0 < len(safe.encode()) <= 201
+    assert not set(safe) & set('<>:"/\\|?*\0\n\x7f')
+    assert not safe.endswith((".", " ")) and safe.split(".")[0].upper() not in ("CON", "NUL", "COM1")
+    assert portable_name(safe) == safe or len(safe) > 190
+
+
+def test_names_that_every_system_holds_stay() -> None:
+    for name in ("photo", "Straße 1", "console", "写真", "a.b-c (2)"):
+        assert portable_name(name) == name
+
+
+def test_the_page_makes_the_same_names() -> None:
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("there is no Node on this machine")
+    script = (REPOSITORY / "hierseg" / "page" / "viewer" / "files.js").read_text(encoding="utf-8")
+    script += f";console.log(JSON.stringify({json.dumps(NAMES)}.map(safeName)))"
+    done = subprocess.run([node, "-e", script], capture_output=True, text=True, check=True, encoding="utf-8")
+    assert json.loads(done.stdout) == [portable_name(name) for name in NAMES]
