@@ -24,6 +24,7 @@ from hierseg.page.payload import shrink
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor, best_first
 from hierseg.tree import Hierarchy
+from tests.heic import QUADRANTS, heic
 from tests.rounding import TURNED, assert_figures, assert_labels
 from tests.server import REPOSITORY
 
@@ -487,6 +488,33 @@ def test_without_a_camera_a_sentence_says_so(page: Page) -> None:
     page.locator("#viewer .live").click()
     expect(page.locator("#viewer .message")).to_contain_text("The camera was not allowed")
     assert page.locator("#viewer .live").inner_text() == "Live camera"
+
+
+@pytest.mark.parametrize("name", ["IMG_0001.HEIC", "photo"])
+def test_both_choosers_let_heic_and_files_without_an_ending_through(name: str, page: Page, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(heic(QUADRANTS))
+    with page.expect_file_chooser() as chooser:
+        page.locator("#viewer [data-open=photos]").click()
+    assert chooser.value.element.get_attribute("accept") is None
+    chooser.value.set_files(tmp_path / name)
+    expect(page.locator("#viewer .place")).to_have_text(f"1 of 1: {name}")
+    assert not page.locator("#viewer .failures").inner_text()
+    page.locator("#photo").scroll_into_view_if_needed()
+    with page.expect_file_chooser() as chooser:
+        page.locator("#photo input[type=file]").first.evaluate("input => input.click()")
+    assert chooser.value.element.get_attribute("accept") is None
+    chooser.value.set_files(tmp_path / name)
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+
+
+def test_names_in_a_zip_are_such_that_every_system_can_hold_them(page: Page, tmp_path: Path) -> None:
+    (tmp_path / 'a:b "c".png').write_bytes(PHOTO.read_bytes())
+    page.locator("#viewer [type=file][name=photos]").set_input_files(tmp_path / 'a:b "c".png')
+    page.locator("#viewer .save-all").wait_for()
+    with page.expect_download() as download:
+        page.locator("#viewer .save-all").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert {name.split("/")[0] for name in archive.namelist()} == {"01-a_b _c_"}
 
 
 def test_several_photos_are_taken_apart_in_turn_and_saved_together(page: Page, tmp_path: Path) -> None:

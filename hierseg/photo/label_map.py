@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from hierseg.photo import MAX_PIXELS, MAX_SIDE, PhotoError, open_frugally, read_file
-from hierseg.photo.reading import as_stored, exif_turn
+from hierseg.photo.reading import as_stored, exif_turn, strips
 from hierseg.tree import Hierarchy, UInt8Map
 from hierseg.visualize import palette
 
@@ -102,8 +102,8 @@ def _from_colors(path: Path, image: Image.Image, hierarchy: Hierarchy) -> UInt8M
         )
     colors = np.sort(_packed(found))
     numbers = _labels(path, colors, None, hierarchy)
-    rows = [np.asarray(image.crop((0, row, image.width, row + 1))) for row in range(image.height)]
-    return np.concatenate([numbers[np.searchsorted(colors, _packed(row))] for row in rows])
+    parts = [numbers[np.searchsorted(colors, _packed(np.asarray(strip)))] for strip in strips(image)]
+    return np.concatenate(parts)
 
 
 def _labels(

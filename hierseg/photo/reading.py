@@ -272,7 +272,8 @@ def exif_turn(image: Image.Image) -> int:
     return turn if turn in range(1, 9) else 1
 
 
-def _strips(image: Image.Image) -> Iterator[Image.Image]:
+def strips(image: Image.Image) -> Iterator[Image.Image]:
+    """Yield an image in parts from top to bottom, each of few pixels."""
     rows = max(1, _STRIP // image.width)
     for top in range(0, image.height, rows):
         yield image.crop((0, top, image.width, min(top + rows, image.height)))
@@ -282,12 +283,12 @@ def _in_rgb(image: Image.Image) -> Iterator[Photo]:
     """Convert an image strip by strip."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         white = _white(image)
-        for strip in _strips(image):
+        for strip in strips(image):
             yield _from_array(_scaled(np.asarray(strip), white))
         return
     mode = "RGBA" if image.has_transparency_data else image.mode if image.mode in ("L", "CMYK") else "RGB"
     in_srgb = _to_srgb(image.info.get("icc_profile"), mode)
-    for strip in _strips(image):
+    for strip in strips(image):
         strip = strip.convert(mode)
         if in_srgb is not None:
             strip = in_srgb.apply(strip)
@@ -316,7 +317,7 @@ def _white(image: Image.Image) -> float:
     """Return what is white in a deep grey image: no file says it, so take the next usual full scale."""
     if image.mode.startswith("I;16"):
         return 65535.0
-    top = max(float(np.max(_finite(np.asarray(strip)), initial=0.0)) for strip in _strips(image))
+    top = max(float(np.max(_finite(np.asarray(strip)), initial=0.0)) for strip in strips(image))
     return next((scale for scale in (1.0, 255.0, 65535.0) if top <= scale), top)
 
 

@@ -808,6 +808,12 @@ for (const [kind, start] of Object.entries(starts)) {
     input.value = "";
   });
 }
+// Gradio's chooser offers only what the system knows as pictures; the server tells a photo by its content.
+document.addEventListener(
+  "click",
+  ({ target }) => target.matches?.("#photo [type=file]") && target.removeAttribute("accept"),
+  true,
+);
 find(".stop").addEventListener("click", () => {
   sequence.ended = true;
 });
