@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from hierseg.errors import UserError
 from hierseg.files import is_hidden
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +40,7 @@ _TEXT = {".py", ".md", ".json", ".svg", ".txt", ".yaml", ".js", ".css", ".html",
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bgh[pousr]_[A-Za-z0-9]{30,}")
 
 
-class DeployError(ValueError):
+class DeployError(UserError):
     """Something must not be uploaded, or is missing. The message lists every fault."""
 
 

@@ -20,6 +20,7 @@ import safetensors
 
 from hierseg import __version__
 from hierseg.calibration import Calibration
+from hierseg.errors import UserError
 from hierseg.files import is_hidden
 from hierseg.network.model import ModelError, ModelSpec, build
 from hierseg.tree import Hierarchy, HierarchyError
@@ -32,7 +33,7 @@ _KEY = "hierseg"  # the one metadata key (safetensors would write several in ran
 _SEAL = "metadata_sha256"  # where in that JSON the checksum of all the rest stands
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint file is missing, damaged or not one of ours. The message says which and what to do."""
 
 

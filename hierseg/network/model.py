@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from hierseg.errors import UserError
 from hierseg.network.activations import ACTIVATIONS
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and a spec needs none of it
     from torch import Tensor, nn
 
 
-class ModelError(ValueError):
+class ModelError(UserError):
     """A model cannot be built. The message says what to do."""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from hierseg.errors import UserError
 from hierseg.photo import MAX_PIXELS, MAX_SIDE, PhotoError, open_frugally, read_file
 from hierseg.photo.reading import as_stored, exif_turn, strips
 from hierseg.tree import Hierarchy, UInt8Map
@@ -18,7 +19,7 @@ _GREYS = np.arange(256)[:, None].repeat(3, axis=1)
 _WHITE = 0xFFFFFF
 
 
-class LabelMapError(ValueError):
+class LabelMapError(UserError):
     """A file is not a label map. The message says what is wrong with it."""
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
+from hierseg.errors import UserError
+
 Photo = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000  # largest photo that is opened; a phone's largest are 48 to 50 million
@@ -33,7 +35,7 @@ _PARTS = 100  # most of these; EXIF of a few hundred kilobytes comes in several
 _STRIP = 1_000_000  # pixels that are converted at once
 
 
-class PhotoError(ValueError):
+class PhotoError(UserError):
     """A photo cannot be used. The message is a plain sentence for the person who sent it."""
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hierseg.errors import UserError
+
 UInt8Map = npt.NDArray[np.uint8]
 BoolMask = npt.NDArray[np.bool_]
 
 
-class HierarchyError(ValueError):
+class HierarchyError(UserError):
     """A hierarchy file is broken, or a name or label is not in the tree. The message says what to mend."""
 
 
