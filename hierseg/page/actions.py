@@ -20,21 +20,22 @@ from PIL import Image
 
 from hierseg import __version__
 from hierseg.comparison import differences
+from hierseg.errors import UserError
 from hierseg.metrics import DatasetIoU
 from hierseg.page import payload
 from hierseg.page.blocks import FAILED
 from hierseg.page.gpu import on_gpu
 from hierseg.photo import Photo, PhotoError, is_animated, open_photo
-from hierseg.photo.label_map import LabelMapError, open_label_map
+from hierseg.photo.label_map import open_label_map
 from hierseg.predictor import Prediction, Predictor, best_first, predict_all
-from hierseg.tree import HierarchyError, UInt8Map
+from hierseg.tree import UInt8Map
 from hierseg.visualize import difference_picture, indexed_image, overlay
 
 _LARGEST_FRAME = 1_500_000  # bytes of a live frame
 _LARGEST_FILE = 15_000_000  # of a whole photo, as for uploads; sequence.js says so before it is sent
 _MOST_WAITING = 32  # whole photos
 EXAMPLE = "An example. Drop a photo of your own."
-_FAULTS = (PhotoError, LabelMapError, HierarchyError, ValueError)  # with a sentence for whoever caused them
+GONE = "{} are deleted ten minutes after they were sent, and this one is gone. Send it again."
 _log = logging.getLogger(__name__)
 Arguments = ParamSpec("Arguments")
 Scene = TypeVar("Scene")
@@ -47,7 +48,7 @@ def _answered(function: Callable[Arguments, Scene]) -> Callable[Arguments, Scene
     def answer(*arguments: Arguments.args, **options: Arguments.kwargs) -> Scene | dict[str, Any]:
         try:
             return function(*arguments, **options)
-        except PhotoError as error:
+        except UserError as error:
             return payload.refusal(str(error))
         except Exception:
             _log.exception("a photo could not be taken apart")
@@ -80,14 +81,20 @@ class Actions:
         """Return what the viewer shows of a photo file and, where there is one, its ground truth's file."""
         if photo is None:
             return None
-        try:
-            shown, size = _to_show(open_photo(photo))
-            labels = payload.fit_truth(open_label_map(truth, self.tree), shown, self.tree) if truth else None
-        except _FAULTS as error:
-            return payload.refusal(str(error))
-        predictions = self._run(shown)
-        note = "This photo is animated; its first picture is shown." if is_animated(photo) else ""
-        return payload.scene(shown, self.predictors, predictions, labels, note, size)
+        shown, size = _to_show(_opened(photo))
+        labels, note = self._truth(truth, size, shown.size[::-1])
+        if is_animated(photo):
+            note = f"This photo is animated; its first picture is shown. {note}".strip()
+        return payload.scene(shown, self.predictors, self._run(shown), labels, note, size)
+
+    def show_truth(self, photo: str | None, truth: str | None) -> Any:
+        """Do as `show` when the ground truth changes; where there is no photo any more, what is shown stays."""
+        if photo is None:
+            return gr.skip()
+        if not Path(photo).exists():
+            gr.Warning(GONE.format("Photos"))
+            return gr.skip()
+        return self.show(photo, truth)
 
     def example(self, photo: Path) -> dict[str, Any] | None:
         """Return what the viewer shows before a visitor has sent a photo; None where that cannot be made.
@@ -139,7 +146,7 @@ class Actions:
         return payload.scene(shown, self.predictors, self._run(shown), original=size)
 
     def segment(
-        self, photo: str | None, checkpoint: str, level: str, opacity: float
+        self, photo: str | None, checkpoint: str, level: str, opacity: float | None
     ) -> tuple[Image.Image, Image.Image, dict[str, Any]]:
         """Segment the people in a photo along the tree body, upper and lower body, parts.
 
@@ -155,14 +162,14 @@ class Actions:
             every node its share of the photo and of the person and its mean confidence, with the tree that names the
             labels.
         """
-        try:
-            pixels = self._opened(photo)
-            self._check(checkpoint)
-            prediction = self._run(pixels, (checkpoint,))[checkpoint]
-            labels = prediction.at_level(level)
-            picture = overlay(pixels, labels, self.tree, opacity)
-        except _FAULTS as error:
-            raise gr.Error(str(error)) from error
+        pixels = _opened(photo)
+        self._check(checkpoint)
+        self._check_level(level)
+        if opacity is None:
+            raise UserError("Name an opacity from 0 to 1.")
+        prediction = self._run(pixels, (checkpoint,))[checkpoint]
+        labels = prediction.at_level(level)
+        picture = overlay(pixels, labels, self.tree, opacity)
         mask = indexed_image(labels, self.tree)
         return _one_answer(Image.fromarray(picture)), _one_answer(mask), self._summary(checkpoint, prediction)
 
@@ -186,20 +193,16 @@ class Actions:
         Returns:
             The darkened photo with what differs laid over it (orange: only the first, blue: only the second, white:
             another part), and as JSON how much differs, the areas and confidences of both and, with a ground truth, the
-            intersection over union of every node and level.
+            intersection over union of every node and level, or a note that says why the ground truth was left out.
         """
-        try:
-            pixels = self._opened(photo)
-            labels = None if truth is None else open_label_map(truth, self.tree)
-            if labels is not None:
-                labels = payload.fit_truth(labels, Image.fromarray(pixels), self.tree)
-            names = self._pair(first, second)
-            predictions = self._run(pixels, names)
-            one, other = (predictions[name].at_level(level) for name in names)
-            found = differences(one, other, self.tree)
-        except _FAULTS as error:
-            raise gr.Error(str(error)) from error
-        figures = {
+        pixels = _opened(photo)
+        names = self._pair(first, second)
+        self._check_level(level)
+        labels, note = self._truth(truth, pixels.shape[:2], pixels.shape[:2])
+        predictions = self._run(pixels, names)
+        one, other = (predictions[name].at_level(level) for name in names)
+        found = differences(one, other, self.tree)
+        figures: dict[str, Any] = {
             "level": level,
             "differ": {
                 "share_of_photo": found.of_photo,
@@ -213,6 +216,8 @@ class Actions:
                 for name, prediction in predictions.items()
             },
         }
+        if note:
+            figures["note"] = note
         return _one_answer(Image.fromarray(difference_picture(pixels, found))), figures
 
     def _predict(
@@ -222,26 +227,47 @@ class Actions:
         wanted = {name: self.predictors[name] for name in names or self.predictors}
         return predict_all(wanted, photo, flip=thorough, second_look=thorough)
 
-    def _opened(self, photo: str | None) -> Photo:
-        if photo is None:
-            raise PhotoError("Send a photo.")
-        return open_photo(photo)
+    def _truth(
+        self, truth: str | None, size: tuple[int, int], measured: tuple[int, int]
+    ) -> tuple[UInt8Map | None, str]:
+        """Return a ground truth at the height and width at which it is compared, and a sentence about it.
+
+        The photo is answered whatever the ground truth is.
+        """
+        if truth is None:
+            return None, ""
+        try:
+            if not Path(truth).exists():
+                raise UserError(GONE.format("Ground truths"))
+            labels = payload.fit_truth(open_label_map(truth, self.tree), size, measured, self.tree)
+        except UserError as error:
+            return None, str(error)
+        except Exception:
+            _log.exception("a ground truth could not be compared")
+            return None, "The ground truth failed on the server. Try another file."
+        if size == measured:
+            return labels, ""
+        return labels, f"The ground truth is compared at {measured[1]} by {measured[0]} pixels."
 
     def _pair(self, first: str | None, second: str | None) -> tuple[str, str]:
         """Return the names of two checkpoints to compare: those that are named, and else the best of the others."""
         if len(self.predictors) < 2:
-            raise ValueError("There is only one checkpoint here, and nothing to compare it with.")
+            raise UserError("There is only one checkpoint here, and nothing to compare it with.")
         first = first or next(name for name in self.predictors if name != second)
         second = second or next(name for name in self.predictors if name != first)
         for name in (first, second):
             self._check(name)
         if first == second:
-            raise ValueError(f"To be compared, two checkpoints must differ; both are {first!r}.")
+            raise UserError(f"To be compared, two checkpoints must differ; both are {first!r}.")
         return first, second
 
     def _check(self, checkpoint: str) -> None:
         if checkpoint not in self.predictors:
-            raise ValueError(f"There is no checkpoint {checkpoint!r}. There are: {', '.join(self.predictors)}.")
+            raise UserError(f"There is no checkpoint {checkpoint!r}. There are: {', '.join(self.predictors)}.")
+
+    def _check_level(self, level: str) -> None:
+        if level not in self.tree.level_names:
+            raise UserError(f"There is no level {level!r}. There are: {', '.join(self.tree.level_names)}.")
 
     def _summary(self, name: str, prediction: Prediction) -> dict[str, Any]:
         return {"version": __version__, "checkpoint": name, **prediction.summary()}
@@ -268,6 +294,17 @@ def _one_answer(image: Image.Image) -> Image.Image:
     """
     image.info["comment"] = uuid.uuid4().hex
     return image
+
+
+def _opened(photo: str | None) -> Photo:
+    if photo is None:
+        raise UserError("Send a photo.")
+    try:
+        return open_photo(photo)
+    except PhotoError:
+        if Path(photo).exists():
+            raise
+        raise UserError(GONE.format("Photos")) from None
 
 
 def _to_show(photo: Photo) -> tuple[Image.Image, tuple[int, int]]:

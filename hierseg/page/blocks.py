@@ -10,8 +10,10 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from hierseg.errors import UserError
+
 FAILED = "This failed on the server. Try again, or with another photo."
-_NOT_UPLOADED = "Only files that were uploaded to this page are opened: no address, and no file of the server."
+NOT_UPLOADED = "Only files that were uploaded to this page are opened: no address, and no file of the server."
 _WRONG = "These are not the values that this takes. “Use via API” at the foot of the page names them."
 _log = logging.getLogger(__name__)
 
@@ -29,11 +31,11 @@ class GuardedBlocks(gr.Blocks):
             gr.Error: Inputs that are not what the function takes, or a file that was not uploaded.
         """
         try:
-            if not all(map(_was_uploaded, _paths(inputs))):
-                raise gr.Error(_NOT_UPLOADED)
+            if not all(map(was_uploaded, paths_in(inputs))):
+                raise gr.Error(NOT_UPLOADED)
             left_out = [component.value for component in block_fn.inputs[len(inputs) :]]
             return await super().preprocess_data(block_fn, [*inputs, *left_out], *arguments, **options)
-        except gr.Error:
+        except (gr.Error, OSError):  # a disk that fails is nobody's wrong value
             raise
         except Exception as error:
             raise gr.Error(_WRONG) from error
@@ -50,6 +52,8 @@ class GuardedBlocks(gr.Blocks):
         except gr.Error as error:
             error.print_exception = False  # the visitor's fault, of which the log need not hear
             raise
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
         except Exception as error:
             _log.exception("a function of the page failed")
             raise gr.Error(FAILED, print_exception=False) from error
@@ -59,16 +63,17 @@ class GuardedBlocks(gr.Blocks):
                 state.config_values.clear()
 
 
-def _paths(value: Any) -> Iterator[Any]:
-    """Find whatever Gradio may take for a file."""
+def paths_in(value: Any) -> Iterator[Any]:
+    """Find whatever Gradio may take for the path of a file in a value of JSON."""
     if isinstance(value, dict):
         if value.get("path") is not None:
             yield value["path"]
         value = list(value.values())
     if isinstance(value, list):
         for part in value:
-            yield from _paths(part)
+            yield from paths_in(part)
 
 
-def _was_uploaded(path: Any) -> bool:
+def was_uploaded(path: Any) -> bool:
+    """Tell whether a value is the path of something in the folder of uploads, after all links are followed."""
     return isinstance(path, str) and Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())

@@ -21,6 +21,7 @@ from PIL import Image
 from hierseg import __version__
 from hierseg.decoding import best_paths, decode_rounding, violations
 from hierseg.photo import Photo
+from hierseg.photo.label_map import LabelMapError
 from hierseg.predictor import Prediction, Predictor
 from hierseg.tree import Hierarchy, UInt8Map
 from hierseg.visualize import readable
@@ -123,30 +124,32 @@ def maps(prediction: Prediction) -> npt.NDArray[np.uint8]:
     return np.concatenate(strips, axis=1)
 
 
-def fit_truth(label_map: UInt8Map, shown: Image.Image, tree: Hierarchy) -> UInt8Map:
-    """Return a ground truth at the size at which its photo is shown.
+def fit_truth(label_map: UInt8Map, photo: tuple[int, int], measured: tuple[int, int], tree: Hierarchy) -> UInt8Map:
+    """Return a ground truth at the size at which it is compared.
 
     Args:
-        label_map: Labels, uint8 (H, W), of the photo's own size.
-        shown: The photo as it is shown.
+        label_map: Labels, uint8 (H, W): of the photo's own size, or of its shape and no smaller than `measured`.
+        photo: Height and width of the photo as it was sent.
+        measured: Height and width at which it is compared.
         tree: The tree whose labels it should have.
 
     Returns:
-        Labels, uint8, of the size of `shown`.
+        Labels, uint8, of the size `measured`.
 
     Raises:
         HierarchyError: A label is of no node.
-        ValueError: Its proportions are not the photo's.
+        LabelMapError: It is of another size or shape.
     """
     tree.check_labels(label_map)
     height, width = label_map.shape
     # A photo's shorter side is rounded when it is shrunk; what is further off is the mask of another photo.
-    if abs(height * shown.width - width * shown.height) > max(height, width) + max(shown.size):
-        raise ValueError(
-            f"The ground truth is {width} by {height} pixels, which are not the photo's proportions "
-            f"({shown.width} by {shown.height}). Is it of another photo?"
+    off = abs(height * measured[1] - width * measured[0]) > (max(height, width) + max(measured)) / 2
+    if (height, width) != photo and (off or height < measured[0] or width < measured[1]):
+        raise LabelMapError(
+            f"The ground truth is {width} by {height} pixels and the photo {photo[1]} by {photo[0]}; they must be of "
+            "one size. Is it of another photo?"
         )
-    return np.asarray(Image.fromarray(label_map).resize(shown.size, Image.Resampling.NEAREST))
+    return np.asarray(Image.fromarray(label_map).resize(measured[::-1], Image.Resampling.NEAREST))
 
 
 def _maps_url(prediction: Prediction) -> str:
