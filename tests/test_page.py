@@ -288,13 +288,32 @@ def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page, ad
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
 
 
-def test_a_ground_truth_of_another_photo_is_refused_with_a_sentence(page: Page, tmp_path: Path) -> None:
+def test_a_ground_truth_of_another_photo_gets_a_sentence_beside_the_result(page: Page, tmp_path: Path) -> None:
     np.save(tmp_path / "truth.npy", np.zeros((100, 300), np.uint8))
     page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
     page.locator("#ground-truth button").first.click()
     page.locator("#ground-truth input[type=file]").set_input_files(tmp_path / "truth.npy")
     expect(page.locator("#viewer .message")).to_contain_text("Is it of another photo?")
+    assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
+
+
+def test_a_ground_truth_that_comes_too_late_or_without_a_photo_leaves_the_viewer_as_it_is(
+    page: Page, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    np.save(tmp_path / "truth.npy", np.zeros((100, 300), np.uint8))
+    page.locator("#ground-truth button").first.click()
+    truth = page.locator("#ground-truth input[type=file]")
+    truth.set_input_files(tmp_path / "truth.npy")
+    page.get_by_label("Remove this file").wait_for()
+    assert page.locator("#viewer .viewer").get_attribute("data-state") == "example"
+    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    for sent in tmp_path_factory.getbasetemp().glob(f"uploads*/*/*/{PHOTO.name}"):
+        sent.unlink()
+    page.get_by_label("Remove this file").click()
+    expect(page.locator("body")).to_contain_text("Photos are deleted ten minutes after they were sent")
+    assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
 
 
 @pytest.mark.parametrize("photo", [None, PHOTO], ids=["empty", "ready"])

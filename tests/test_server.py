@@ -10,6 +10,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import stat
@@ -18,7 +19,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from subprocess import Popen
+from subprocess import Popen, run
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hierseg.page import app, cleaning, guard
+from hierseg.page import app, cleaning, environment, guard
 from hierseg.page.guard import HEADERS, Guard
 from hierseg.predictor import Predictor
 from tests.server import (
@@ -764,3 +765,159 @@ def test_the_page_works_on_one_core_without_optional_packages_and_without_bf16(t
     finally:
         os.sched_setaffinity(0, cores)
     assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing was written there
+
+
+# The environment
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """The environment as `environment.prepare` finds and leaves it."""
+    given = {"GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
+    monkeypatch.setattr(os, "environ", given)
+    return given
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_is_taken_with_and_without_brackets(variables: dict[str, str], host: str) -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    variables["GRADIO_SERVER_NAME"] = host
+    assert environment.prepare().host == "[::1]"
+    assert "GRADIO_SERVER_NAME" not in variables  # of which Gradio would make an IPv4 address
+
+
+def test_a_port_that_is_taken_gives_way_to_the_next(variables: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        variables["GRADIO_SERVER_PORT"] = str(port)
+        environment.prepare()
+        assert int(variables["GRADIO_SERVER_PORT"]) > port
+        variables.update(GRADIO_SERVER_PORT=str(port), GRADIO_NUM_PORTS="1")
+        with pytest.raises(environment.StartError, match=f"No port from {port} to {port} can be used"):
+            environment.prepare()
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("seg", "/seg"),
+        ("/seg/", "/seg"),
+        ("/a/b", "/a/b"),
+        ("https://h.example/seg/", "https://h.example/seg"),
+        ("http://h.example:8080", "http://h.example:8080"),
+    ],
+)
+def test_a_root_path_is_taken_however_its_slashes_are(variables: dict[str, str], given: str, taken: str) -> None:
+    variables["GRADIO_ROOT_PATH"] = given
+    environment.prepare()
+    assert variables["GRADIO_ROOT_PATH"] == taken
+
+
+def test_a_variable_that_only_gradio_knows_changes_nothing(variables: dict[str, str]) -> None:
+    variables |= {"GRADIO_NUM_WORKERS": "2", "GRADIO_ALLOWED_PATHS": "/", "GRADIO_DEBUG": "x"}
+    environment.prepare()
+    assert not {"GRADIO_NUM_WORKERS", "GRADIO_ALLOWED_PATHS", "GRADIO_DEBUG"} & set(variables)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"GRADIO_SERVER_PORT": "abc"},
+        {"GRADIO_SERVER_PORT": "0"},
+        {"GRADIO_SERVER_PORT": "65536"},
+        {"GRADIO_NUM_PORTS": "-1"},
+        {"GRADIO_SERVER_NAME": "http://127.0.0.1"},
+        {"GRADIO_SERVER_NAME": "192.0.2.1"},
+        {"GRADIO_SERVER_NAME": "a..b"},
+        {"GRADIO_ROOT_PATH": "/a b"},
+        {"GRADIO_ROOT_PATH": "http://["},
+        {"GRADIO_ROOT_PATH": "ftp://h.example/a"},
+        {"GRADIO_TEMP_DIR": f"{REPOSITORY / 'app.py'}/uploads"},
+        {"GRADIO_TEMP_DIR": str(REPOSITORY / "app.py")},
+        {"SPACES_ZERO_GPU": "true"},
+    ],
+    ids=str,
+)
+def test_a_variable_that_cannot_be_used_ends_the_start_with_one_sentence(given: dict[str, str]) -> None:
+    ended = run([sys.executable, "app.py"], cwd=REPOSITORY, env={**os.environ, **given}, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (said,) = ended.stderr.splitlines()
+    assert _is_a_sentence(said.replace(str(REPOSITORY), "")) or said.endswith("requirements-mcp.txt")
+    assert next(iter(given)).removeprefix("SPACES_").split("_")[-1].lower() in said.lower().replace("zerogpu", "gpu")
+
+
+def test_checkpoints_that_cannot_be_read_end_the_start_with_one_sentence(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    site = small_page(tmp_path / "site", tiny_checkpoint)
+    (site / "checkpoints" / "bce.safetensors").write_bytes(b"no checkpoint")
+    ended = run([sys.executable, "app.py"], cwd=site, capture_output=True, text=True)
+    assert ended.returncode == 1
+    (said,) = ended.stderr.splitlines()
+    assert "bce" in said
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[str]:
+    """A page for proxies at /seg on what calls itself a Space, where other proxies and certificates are named."""
+    site = small_page(tmp_path_factory.mktemp("behind"), tiny_checkpoint)
+    shutil.copytree(REPOSITORY / "reports", site / "reports")
+    proxies = {name: "http://127.0.0.1:9" for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY")}
+    with running_server(
+        tmp_path_factory.mktemp("uploads"),
+        site,
+        GRADIO_ROOT_PATH="/seg",
+        ALL_PROXY="socks5://127.0.0.1:9",
+        all_proxy="socks5://127.0.0.1:9",
+        NO_PROXY="",
+        SSL_CERT_FILE="nothing.pem",
+        TMPDIR="/nothing",
+        SYSTEM="spaces",
+        SPACE_ID="somebody/page",
+        **proxies,
+    ) as (url, _):
+        yield url
+
+
+@pytest.mark.parametrize("kept", ["", "/seg"], ids=["taken off", "kept"])
+def test_the_page_works_behind_a_proxy_that_takes_its_path_off_or_keeps_it(behind: str, kept: str) -> None:
+    with Visitor(behind + kept) as one:
+        root = one.http.get("/config", headers={"x-forwarded-host": "h.example"}).json()["root"]
+        assert root == "http://h.example/seg"
+        for path in ("/", "/losses", "/theme.css", "/gradio_api/info"):
+            assert one.http.get(path).status_code == 200, path
+        assert one.http.get("/monitoring").status_code == 404
+        assert has_mark(content_of(one.show(one.upload(marked_photo(4)))["photo"]), 4)
+        assert has_mark(content_of(one.serve("segment_file", url_of(marked_photo(4))).json()["photo"]), 4)
+        kind, answer = one.call("segment", file(one.upload(marked_photo(4))), *CHOICES)
+        assert kind == "complete"
+        assert "/seg/gradio_api/file=" in answer[0]["url"]
+        got = one.http.get(f"/gradio_api/file={answer[0]['path']}")
+        assert has_mark(got.content, 4)
+        assert got.headers["cache-control"] == "private, no-store"
+
+
+def test_the_path_below_a_proxy_leads_to_the_page(behind: str) -> None:
+    with Visitor(behind) as one:
+        answer = one.http.get("/seg")
+        assert (answer.status_code, answer.headers["location"].removeprefix(behind)) == (307, "/seg/")
+        assert one.http.get("/segment").status_code == 404
+
+
+def test_a_photo_that_was_deleted_leaves_the_result_where_it_is(visitor: Visitor) -> None:
+    gone, there = (visitor.upload(marked_photo(mark), name) for mark, name in ((5, "photo.png"), (6, "photo.jpg")))
+    os.unlink(gone)
+    visitor.join("show_truth", file(gone), None)
+    (update,) = visitor.hear()["output"]["data"]
+    assert update["__type__"] == "update" and "value" not in update
+    for name, data in {"segment": CHOICES, "compare": ("parts", None)}.items():
+        kind, answer = visitor.call(name, file(gone), *data)
+        assert kind == "error" and "deleted ten minutes after they were sent" in answer["error"]
+    assert "deleted ten minutes after they were sent" in visitor.show(gone)["message"]
+    value = visitor.show(there, gone)
+    assert has_mark(content_of(value["photo"]), 6) and "deleted ten minutes" in value["note"]

@@ -29,7 +29,9 @@ from hierseg.page import memory, payload
 from hierseg.page.actions import Actions
 from hierseg.page.blocks import GuardedBlocks
 from hierseg.page.cleaning import cleaning
+from hierseg.page.environment import Environment, StartError
 from hierseg.page.guard import LARGEST_PHOTO, Guard
+from hierseg.page.mcp import take_uploads
 from hierseg.page.report import Report
 from hierseg.photo import open_photo
 from hierseg.predictor import Predictor
@@ -174,10 +176,10 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
 
         gallery.click(picked, None, photo, api_visibility="private", show_progress="hidden")
         # `change` of the photo fires for uploads, paste, webcam, examples and the cross that takes a photo away.
-        for changed in (photo.change, truth.change):
-            changed(fn=None, inputs=photo, outputs=viewer, js=WORKING, api_visibility="private")
+        photo.change(fn=None, inputs=photo, outputs=viewer, js=WORKING, api_visibility="private")
+        for changed, show in ((photo.change, actions.show), (truth.change, actions.show_truth)):
             changed(
-                actions.show,
+                show,
                 [photo, truth],
                 viewer,
                 api_visibility="private",
@@ -268,6 +270,7 @@ def launch_options(folder: Path) -> dict[str, Any]:
         "footer_links": ["api"],
         "run_history": False,  # it would keep visitors' photos in their browsers
         "show_error": True,
+        "num_workers": 0,  # they would serve files beside the guard
         "_frontend": False,  # or a server that visitors are waiting for ends if it cannot hear itself within 3 seconds
         "app_kwargs": {
             "openapi_url": None,
@@ -278,17 +281,24 @@ def launch_options(folder: Path) -> dict[str, Any]:
     }
 
 
-def serve(page: gr.Blocks, folder: Path) -> NoReturn:
+def serve(page: gr.Blocks, environment: Environment) -> NoReturn:
     """Serve the page until the process is told to end, by Ctrl-C or SIGTERM, and end it; nothing of a visitor is left.
 
     Args:
         page: From `build_page`.
-        folder: Where Gradio writes, see `cleaning.private_folder`.
+        environment: From `environment.prepare`.
+
+    Raises:
+        StartError: No port is free any more.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     memory.settle()
+    folder = environment.folder
     with contextlib.suppress(KeyboardInterrupt):
-        page.launch(**launch_options(folder), prevent_thread_lock=True)
+        try:
+            page.launch(**launch_options(folder), server_name=environment.host, prevent_thread_lock=True)
+        except OSError as error:
+            raise StartError(f"The page cannot be served on {environment.host}: {error}") from error
         while page.is_running:
             time.sleep(0.1)
     page.close()
@@ -298,11 +308,13 @@ def serve(page: gr.Blocks, folder: Path) -> NoReturn:
 
 
 def _lifespan(folder: Path) -> Callable[[App], contextlib.AbstractAsyncContextManager[None]]:
-    """Return what FastAPI takes as `lifespan`: few threads, and what visitors send is forgotten."""
+    """Return what FastAPI takes as `lifespan`: few threads, MCP for uploads, and what visitors send is forgotten."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
+        if server := app.get_blocks().mcp_server_obj:
+            take_uploads(server)
         async with cleaning(folder)(app):
             yield
 

@@ -15,7 +15,9 @@ def on_gpu(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
     Its arguments and results are pickled there, the function is not.
     """
     try:
-        import spaces  # type: ignore[import-not-found]  # only Spaces have it
+        # A Gradio Space installs gradio, of README.md's sdk_version, and spaces by itself; all else is pinned in
+        # requirements.txt, and PyTorch's processor build in pre-requirements.txt.
+        import spaces  # type: ignore[import-not-found]
     except ImportError:
         return function
     wanting: Callable[Arguments, Result] = spaces.GPU(function)

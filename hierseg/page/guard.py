@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -76,6 +77,8 @@ class Guard:
         """Serve one request, or refuse it with a sentence."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        # Starlette takes this off the path where a proxy has left it there; Gradio knows where the page is without it.
+        scope["root_path"] = urlsplit(scope.get("root_path", "")).path.rstrip("/")
         body = _Body(self, receive)
         started = False
 
@@ -86,7 +89,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
-                if scope["path"].startswith("/gradio_api/file="):
+                if _own_path(scope).startswith("/gradio_api/file="):
                     message["headers"].append(_NOT_KEPT)
             await send(message)
 
@@ -168,7 +171,7 @@ def _largest_body(scope: Message) -> int:
     Raises:
         _RefusalError: It must not be served at all.
     """
-    method, path = scope["method"], scope["path"]
+    method, path = scope["method"], _own_path(scope)
     if len(scope["query_string"]) > _LARGEST_QUERY:
         raise _RefusalError(414, "This address is too long.")
     largest = next((most for methods, at, most in _SERVED if method in methods and at.fullmatch(path)), None)
@@ -178,6 +181,12 @@ def _largest_body(scope: Message) -> int:
     if "component_server" in path and kind.startswith(b"multipart/"):  # Gradio would write its files to a disk
         raise _RefusalError(415, "Send JSON.")
     return largest
+
+
+def _own_path(scope: Message) -> str:
+    """Return the path that is asked for, without that below which a proxy has the page."""
+    path, prefix = str(scope["path"]), scope.get("root_path", "")
+    return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
 
 
 async def _refuse(send: Send, refusal: _RefusalError) -> None:
