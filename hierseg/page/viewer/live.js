@@ -2,13 +2,15 @@
 // never queued, and each result is shown on the very frame that it is of, with every view, level and threshold.
 
 const LIVE_SIZE = 480; // longest side of a frame that is sent
-const LOST = "The server cannot be reached. Try again in a moment.";
+const MOST_FAILURES = 3; // frames, one after the other
 const CAMERA_FAULTS = {
   NotAllowedError: "The camera was not allowed. Allow it for this page in the browser and try again.",
   NotFoundError: "No camera was found.",
   OverconstrainedError: "No camera was found.", // Safari's answer; nothing that is asked for is a must
   NotReadableError: "The camera is in use by another program.",
 };
+
+const INSECURE = "Browsers give the camera to secure pages only. Open this page by https or on this machine itself.";
 
 // Runs until the function that is returned is called. `receive` gets each scene value and how many came in the last second, `fail` a sentence.
 function startLive({ mirrored, receive, fail }) {
@@ -25,8 +27,8 @@ function startLive({ mirrored, receive, fail }) {
   const frame = () => {
     const scale = Math.min(1, LIVE_SIZE / Math.max(video.videoWidth, video.videoHeight));
     const canvas = document.createElement("canvas");
-    canvas.width = Math.round(video.videoWidth * scale);
-    canvas.height = Math.round(video.videoHeight * scale);
+    canvas.width = Math.max(1, Math.round(video.videoWidth * scale));
+    canvas.height = Math.max(1, Math.round(video.videoHeight * scale));
     const context = canvas.getContext("2d");
     if (mirrored()) {
       context.translate(canvas.width, 0);
@@ -44,26 +46,26 @@ function startLive({ mirrored, receive, fail }) {
   };
 
   const run = async () => {
-    if (!navigator.mediaDevices) throw new Error("insecure");
+    if (!navigator.mediaDevices) return end(INSECURE);
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, facingMode: "user" } });
     if (ended.signal.aborted) return stop();
     video.srcObject = stream;
     await video.play();
-    while (!ended.signal.aborted) {
-      const value = await server.segment_frame(frame());
+    let failures = 0;
+    for (;;) {
+      const value = await answered(server.segment_frame, frame, () => ended.signal.aborted);
       if (ended.signal.aborted) return undefined;
-      if (!value) throw new Error(LOST);
-      if (value.message) throw new Error(value.message);
-      if (value.busy) await new Promise((resolve) => setTimeout(resolve, 150));
-      else await receive(value, rate());
+      failures = value.message ? failures + 1 : 0;
+      if (value.message === LOST || failures > MOST_FAILURES) return end(value.message);
+      if (!failures) await receive(value, rate());
     }
-    return undefined;
   };
 
-  run().catch((error) => {
+  const end = (sentence) => {
+    if (ended.signal.aborted) return; // the visitor stopped it before
     stop();
-    const insecure = "Browsers give the camera to secure pages only. Open this page by https or on this machine itself.";
-    fail(error.message === "insecure" ? insecure : (CAMERA_FAULTS[error.name] ?? `The camera stopped: ${error.message}`));
-  });
+    fail(sentence);
+  };
+  run().catch((error) => end(CAMERA_FAULTS[error.name] ?? "The camera stopped. Start it again."));
   return stop;
 }

@@ -1,4 +1,4 @@
-// A sequence: several photos, or the pictures of a clip, each taken apart in turn and kept, to be looked at one by one.
+// A sequence: several photos, or the pictures of a clip, each segmented in turn and kept, to be looked at one by one.
 
 const MOST_PHOTOS = 50;
 const LARGEST_PHOTO = 15e6; // bytes, as in actions.py
@@ -6,13 +6,19 @@ const CLIP_SECONDS = 15;
 const CLIP_RATE = 8; // pictures of a clip that are looked at, a second
 const CLIP_SIZE = 640; // longest side of a clip's picture
 
+const LOST = "The server cannot be reached. Try again in a moment.";
+const TOO_LARGE = `This photo is larger than ${LARGEST_PHOTO / 1e6} MB.`;
 // Waits in milliseconds before a picture is sent again, where the server cannot be reached.
 const PATIENCE = [500, 1000, 2000];
 
-// Yields {title, picture, part} of each file: `picture` makes a data URL of it as it is, `part` says what is left out.
+// Yields {title, picture, doing, done} of each file: `picture` makes a data URL of it as it is, `doing` says what is
+// being segmented and what is left out, `done` the same of the first so many that are.
 async function* photosOf(files) {
-  const part = files.length > MOST_PHOTOS ? `the first ${MOST_PHOTOS} of ${files.length}` : "";
-  for (const file of files.slice(0, MOST_PHOTOS)) yield { title: file.name, picture: () => urlOf(file), part };
+  const cut = files.length > MOST_PHOTOS;
+  const doing = cut ? `Segmenting the first ${MOST_PHOTOS} of ${files.length} photos` : "Segmenting the photos";
+  const most = cut ? `; ${MOST_PHOTOS} is the most at once` : "";
+  const done = (count) => `${count} of ${files.length} photos segmented${most}`;
+  for (const file of files.slice(0, MOST_PHOTOS)) yield { title: file.name, picture: () => urlOf(file), doing, done };
 }
 
 // Yields the same of a clip's pictures.
@@ -29,15 +35,18 @@ async function* picturesOf(file) {
     if (video.duration === Infinity) await seek(video, 1e9); // a recording that does not say how long it is: now it does
     const scale = Math.min(1, CLIP_SIZE / Math.max(video.videoWidth, video.videoHeight));
     const canvas = document.createElement("canvas");
-    canvas.width = Math.round(video.videoWidth * scale);
-    canvas.height = Math.round(video.videoHeight * scale);
+    canvas.width = Math.max(1, Math.round(video.videoWidth * scale));
+    canvas.height = Math.max(1, Math.round(video.videoHeight * scale));
     const end = Math.min(video.duration, CLIP_SECONDS);
-    const part = video.duration > CLIP_SECONDS ? `the first ${CLIP_SECONDS} of ${video.duration.toFixed(1)} s` : "";
+    const seconds = Math.max(CLIP_SECONDS + 1, Math.round(video.duration)); // never "15 of 15"
+    const part = video.duration > CLIP_SECONDS ? `the first ${CLIP_SECONDS} of ${seconds} seconds` : "";
+    const doing = part ? `Segmenting ${part} of the clip` : "Segmenting the clip";
+    const done = (count) => `${count} pictures segmented${part && `: ${part}`}`;
     for (let number = 0; number / CLIP_RATE < end; number++) {
       const time = number / CLIP_RATE;
       await seek(video, time);
       canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
-      yield { title: `${time.toFixed(1)} s`, picture: () => canvas.toDataURL("image/jpeg", 0.9), part };
+      yield { title: `${time.toFixed(1)} s`, picture: () => canvas.toDataURL("image/jpeg", 0.9), doing, done };
     }
   } finally {
     URL.revokeObjectURL(video.src);
@@ -45,14 +54,17 @@ async function* picturesOf(file) {
 }
 
 function seek(video, time) {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     video.addEventListener("seeked", resolve, { once: true });
+    video.addEventListener("error", () => reject(new Error(`The clip cannot be read beyond ${time.toFixed(1)} s.`)), {
+      once: true,
+    });
     video.currentTime = time;
   });
 }
 
 async function urlOf(file) {
-  if (file.size > LARGEST_PHOTO) throw new Error(`This photo is larger than ${LARGEST_PHOTO / 1e6} MB.`);
+  if (file.size > LARGEST_PHOTO) throw new Error(TOO_LARGE);
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.addEventListener("load", () => resolve(reader.result));
@@ -63,21 +75,19 @@ async function urlOf(file) {
 
 const rest = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-// What the server makes of a picture, or {message}. A server that is busy is asked until `ended`, one that is lost, which
-// Gradio answers with undefined, a few times.
+// What the server makes of a picture, or {message}. A server that is busy is asked until `ended`, and one that cannot be
+// reached a few times: Gradio then answers with undefined or throws what is not for a visitor. `picture` is asked anew
+// each time, since a camera has a newer one.
 async function answered(serve, picture, ended) {
-  try {
-    const url = await picture();
-    const waits = [...PATIENCE];
-    for (;;) {
-      const value = await serve(url);
-      if (value && !value.busy) return value;
-      if (ended()) return {};
-      if (!value && !waits.length) return { message: LOST };
-      await rest(value ? 200 : waits.shift());
-    }
-  } catch (error) {
-    return { message: error.message };
+  const waits = [...PATIENCE];
+  for (;;) {
+    const url = await Promise.resolve().then(picture).catch((error) => error);
+    if (url instanceof Error) return { message: url.message };
+    const value = await Promise.resolve(url).then(serve).catch(() => undefined);
+    if (value && !value.busy) return value;
+    if (ended()) return {};
+    if (!value && !waits.length) return { message: LOST };
+    await rest(value ? 150 : waits.shift());
   }
 }
 
