@@ -39,17 +39,18 @@ from hierseg.visualize import readable
 
 TITLE = "hierseg"
 HEADING = """
-# People, taken apart along a tree
-Drop a photo of people: the whole body, then its halves, then its parts, by {networks}.
+# Segment people into a hierarchy of body parts
+Drop a photo of people anywhere on this page. It is segmented into the whole body, its upper and lower half, and its
+parts, by {networks}.
 """
 PRIVACY = """
-**What happens to a photo.** It is sent to the machine that serves this page and to nobody else, taken apart there, and
+**What happens to a photo.** It is sent to the machine that serves this page and to nobody else, segmented there, and
 deleted within eleven minutes. Masks and figures you save are made in your browser. A frame of the live camera is never
 written to a disk.
 """
 PROGRAMS = """
-Programs are answered too: `segment` gives the overlay, the mask and the figures of one checkpoint, `compare` where two
-of them differ and, with a ground truth, how far each is right. In Python, with this page's address:
+Programs can use this page too: `segment` returns the overlay, the mask and the figures of one checkpoint; `compare`
+returns where two of them differ and, given a ground truth, the IoU of each. In Python, with this page's address:
 
 ```python
 from gradio_client import Client, handle_file
@@ -71,8 +72,9 @@ differences, figures = client.predict(
 MOST_WAITING = 64  # photos in the queue
 MOST_THREADS = 8  # five may be at photos; each that has worked once keeps memory, and many would keep much
 MOST_SESSIONS = 64  # visitors of whom Gradio keeps something; who comes back after more than these is not missed
-SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "sequence.js", "viewer.js")  # run as one, in this order
-WORKING = "(photo) => photo ? { working: 'Taking the photo apart …' } : null"
+# Run as one, in this order.
+SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "sequence.js", "intake.js", "viewer.js")
+WORKING = "(photo) => photo ? { working: 'Segmenting the photo …' } : null"
 
 
 def load_predictors(folder: Path | None = None) -> dict[str, Predictor]:
@@ -109,7 +111,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
 
     Args:
         predictors: Checkpoints by name; all of one tree.
-        examples: Photos that a visitor can click; the first is taken apart when the page opens.
+        examples: Photos that a visitor can click; the first is segmented when the page opens.
         report: How the losses compare: a page of its own at /losses, quoted where two checkpoints are compared.
 
     Returns:
@@ -140,6 +142,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
                     sources=["upload", "clipboard", "webcam"],
                     height=300,
                     elem_id="photo",
+                    webcam_options=gr.WebcamOptions(mirror=False),  # parts and file are the scene's, as in any photo
                     buttons=["fullscreen"],
                 )
                 gallery = gr.HTML(
@@ -157,7 +160,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
                         file_types=[".png", ".npy"],
                         height=110,
                     )
-            with gr.Column(scale=4, min_width=320):
+            with gr.Column(scale=4, min_width=560):
                 viewer = gr.HTML(
                     value=actions.example(examples[0]) if examples else None,
                     html_template=_own_file("viewer.html").replace("<!-- quote -->", _quoted(report)),
@@ -174,10 +177,13 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
         engines = " and ".join(sorted({predictor.network.engine for predictor in predictors.values()}))
         gr.Markdown(f"{PRIVACY}\n{engines} runs the networks.", elem_id="privacy")
 
-        gallery.click(picked, None, photo, api_visibility="private", show_progress="hidden")
-        # `change` of the photo fires for uploads, paste, webcam, examples and the cross that takes a photo away.
-        photo.change(fn=None, inputs=photo, outputs=viewer, js=WORKING, api_visibility="private")
-        for changed, show in ((photo.change, actions.show), (truth.change, actions.show_truth)):
+        chosen = gallery.click(picked, None, photo, api_visibility="private", show_progress="hidden")
+        # `input` of the photo fires for uploads, paste, webcam and the cross that takes a photo away. `change` would
+        # fire twice where one photo replaces another.
+        for changed in (photo.input, chosen.then):
+            changed(fn=None, inputs=photo, outputs=viewer, js=WORKING, api_visibility="private")
+        shows = ((photo.input, actions.show), (chosen.then, actions.show), (truth.change, actions.show_truth))
+        for changed, show in shows:
             changed(
                 show,
                 [photo, truth],

@@ -62,13 +62,14 @@ function outlineLayer(path, width, height, scale, ratio) {
   return layer;
 }
 
-// Where `count` pictures of one shape lie in a box, one beside the other, or below it where they are much larger so.
-function arrange(count, width, height, boxWidth, boxHeight, gap) {
+// Where `count` pictures of one shape lie in a box, one beside the other, or below it where they are much larger so. None
+// is thinner than `least`: a photo of 9000 by 3 pixels would have no height.
+function arrange(count, width, height, boxWidth, boxHeight, gap, least = 1) {
   const beside = Math.min((boxWidth - gap * (count - 1)) / (count * width), boxHeight / height);
   const below = Math.min(boxWidth / width, (boxHeight - gap * (count - 1)) / (count * height));
   const across = beside >= 0.75 * below; // eyes compare better from side to side
   const scale = across ? beside : below;
-  const size = { width: Math.round(width * scale), height: Math.round(height * scale) };
+  const size = { width: Math.max(least, Math.round(width * scale)), height: Math.max(least, Math.round(height * scale)) };
   const step = across ? { x: size.width + gap, y: 0 } : { x: 0, y: size.height + gap };
   return {
     scale,

@@ -85,7 +85,7 @@ function offerChoices() {
 }
 
 const INVITATION =
-  "Drop a photo of people into the box, paste one, or click an example. Its parts appear here at once.";
+  "Drop a photo of people anywhere on the page, paste one, or click an example. The body parts appear here.";
 
 function show(state, message) {
   find(".viewer").dataset.state = state;
@@ -289,9 +289,9 @@ function redraw() {
   if (!stage.clientWidth) return; // not laid out yet; it is drawn when it is
   const draws = panelsOf(choice.view);
   const ratio = window.devicePixelRatio || 1;
-  const tallest = Math.max(280, Math.min(window.innerHeight - 230, 900));
+  const tallest = Math.max(280, 0.7 * window.innerHeight, window.innerHeight - 230); // a zoomed page is low
   const gap = 6 * ratio;
-  layout = arrange(draws.length, scene.width, scene.height, stage.clientWidth * ratio, tallest * ratio, gap);
+  layout = arrange(draws.length, scene.width, scene.height, stage.clientWidth * ratio, tallest * ratio, gap, Math.round(12 * ratio));
   layout.ratio = ratio;
   const canvas = find(".stage canvas");
   canvas.width = layout.width;
@@ -496,7 +496,7 @@ function fillSettings() {
   find("[name=outlines]").checked = settings.outlines;
 }
 
-// A model's path at a pixel, with what was shown of it set apart from what was too unsure.
+// A model's path at a pixel; what was too unsure to be shown looks different.
 function pathAt(model, pixel) {
   const line = make("div", make("b", model.title));
   const { path } = scene.nodes[model.leaf[pixel]];
@@ -688,13 +688,12 @@ function endSequence() {
   find(".sequence").hidden = true;
 }
 
-// Takes pictures apart one after the other; what is there can be looked at meanwhile. One that fails does not end it.
+// Segments pictures one after the other; what is there can be looked at meanwhile. One that fails does not end it.
 async function runSequence(kind, source, serve) {
   stopLive?.();
   endSequence();
   const own = { kind, items: [], place: 0, ended: false };
   const failures = [];
-  const doing = kind === "clip" ? "Taking the clip apart" : "Taking the photos apart";
   sequence = own;
   scene = null;
   newest++;
@@ -702,22 +701,26 @@ async function runSequence(kind, source, serve) {
   find(".failures").replaceChildren();
   find(".stop").hidden = false;
   find(".save-all").hidden = true;
-  show("working", `${doing} …`);
+  show("working", "Opening …");
   try {
-    for await (const { title, picture, part } of source) {
+    for await (const { title, picture, doing, done } of source) {
       if (own.ended) break;
-      if (part && !own.items.length) show("working", `${doing}: ${part} …`);
+      if (!own.items.length) show("working", `${doing} …`);
       const value = await answered(serve, picture, () => own.ended);
       if (own.ended) break;
       if (value.message) failures.push(`${title}: ${value.message}`);
       else {
         own.items.push({ title, value });
-        await showPlace(own.items.length - 1);
+        await showPlace(own.items.length - 1).catch((error) => {
+          own.items.pop();
+          failures.push(`${title}: This picture cannot be shown.`);
+          console.warn(error);
+        });
       }
-      find(".progress").textContent = `${own.items.length} taken apart${part && ` (${part})`}`;
+      find(".progress").textContent = done(own.items.length);
     }
   } catch (error) {
-    failures.push(error.message);
+    failures.push(error.message); // the file itself cannot be read any further
   }
   if (sequence !== own) return;
   own.ended = true;
@@ -725,7 +728,7 @@ async function runSequence(kind, source, serve) {
   find(".save-all").hidden = own.items.length === 0;
   find(".failures").replaceChildren(...failures.map((words) => make("li", words)));
   if (own.items.length) showSequence();
-  else load({ message: failures[0] ?? "There was nothing to take apart." });
+  else load({ message: failures[0] ?? "Nothing was segmented." });
 }
 
 // Shows one picture of the sequence.
@@ -768,32 +771,39 @@ async function saveSequence() {
   const files = [];
   const pictures = [];
   find(".save-all").disabled = true;
-  for (const [number, item] of items.entries()) {
-    if (sequence === own) await showPlace(number);
-    if (sequence !== own) break; // a photo came in between: there is nothing to save any more
-    find(".progress").textContent = `${number + 1} of ${items.length} put together`;
-    const picture = await pictureBlob();
-    if (kind === "clip") pictures.push(await createImageBitmap(picture));
-    else {
-      const stem = `${String(number + 1).padStart(2, "0")}-${safeName(item.title.replace(/\.[^.]*$/, ""))}`;
-      files.push([`${stem}/picture-${choice.view}.png`, picture], [`${stem}/figures.json`, figuresBlob()]);
-      for (const model of modelsShown())
-        files.push([`${stem}/mask-${model.name}-${choice.level}.png`, await maskOf(model)]);
+  const say = (words) => (find(".progress").textContent = words);
+  try {
+    for (const [number, item] of items.entries()) {
+      if (sequence === own) await showPlace(number);
+      if (sequence !== own) return; // a photo came in between: there is nothing to save any more
+      say(`${number + 1} of ${items.length} prepared for saving`);
+      const picture = await pictureBlob();
+      if (kind === "clip") pictures.push(await createImageBitmap(picture));
+      else {
+        const stem = `${String(number + 1).padStart(2, "0")}-${safeName(item.title.replace(/\.[^.]*$/, ""))}`;
+        files.push([`${stem}/picture-${choice.view}.png`, picture], [`${stem}/figures.json`, figuresBlob()]);
+        for (const model of modelsShown())
+          files.push([`${stem}/mask-${model.name}-${choice.level}.png`, await maskOf(model)]);
+      }
     }
+    if (sequence !== own) return;
+    if (kind === "clip") {
+      say("Filming …");
+      const clip = await film(pictures, CLIP_RATE).catch(() => null); // without an encoder some browsers throw
+      if (!clip?.size) {
+        say("This browser cannot film. Save pictures one by one, or try another browser.");
+        return;
+      }
+      save(clip, `hierseg-clip.${clip.type.split("/")[1]}`);
+    } else save(await zip(files), "hierseg-photos.zip");
+    say("Saved");
+    if (sequence === own) await showPlace(place);
+  } catch (error) {
+    say("Saving failed: there may be too little memory. Try again with fewer pictures.");
+    console.warn(error);
+  } finally {
+    find(".save-all").disabled = false;
   }
-  find(".save-all").disabled = false;
-  if (sequence !== own) return;
-  if (kind === "clip") {
-    find(".progress").textContent = "Filming …";
-    const clip = await film(pictures, CLIP_RATE).catch(() => null); // without an encoder some browsers throw
-    if (!clip?.size) {
-      find(".progress").textContent = "This browser cannot film. Save pictures one by one, or try another browser.";
-      return;
-    }
-    save(clip, `hierseg-clip.${clip.type.split("/")[1]}`);
-  } else save(await zip(files), "hierseg-photos.zip");
-  find(".progress").textContent = "Saved";
-  if (sequence === own) await showPlace(place);
 }
 
 const starts = {
