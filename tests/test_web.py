@@ -105,7 +105,7 @@ def test_an_example_is_what_a_visitor_would_get_of_it_and_marked(tiny_checkpoint
     assert {key for key in sent if example[key] != sent[key]} == {"example", "note"}
 
 
-def test_a_page_whose_example_cannot_be_taken_apart_opens_without(
+def test_a_page_whose_example_cannot_be_segmented_opens_without(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     actions = Actions({"tiny": Predictor(tiny_checkpoint)})

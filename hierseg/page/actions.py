@@ -51,7 +51,7 @@ def _answered(function: Callable[Arguments, Scene]) -> Callable[Arguments, Scene
         except UserError as error:
             return payload.refusal(str(error))
         except Exception:
-            _log.exception("a photo could not be taken apart")
+            _log.exception("a photo could not be segmented")
             return payload.refusal(FAILED)
 
     return answer
@@ -105,7 +105,7 @@ class Actions:
             shown, size = _to_show(open_photo(photo))
             predictions = self._predict(shown)
         except Exception:
-            _log.exception("the example could not be taken apart")
+            _log.exception("the example could not be segmented")
             return None
         return payload.scene(shown, self.predictors, predictions, note=EXAMPLE, original=size, example=True)
 
