@@ -163,7 +163,7 @@ def drop(page: Page, content: bytes, name: str) -> None:
     page.evaluate(DROP, [base64.b64encode(content).decode(), name])
 
 
-def test_a_dropped_photo_is_taken_apart(page: Page) -> None:
+def test_a_dropped_photo_is_segmented(page: Page) -> None:
     drop(page, PHOTO.read_bytes(), "photo.jpg")
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
     assert page.locator("#viewer .stage canvas").is_visible()
@@ -218,7 +218,7 @@ def test_a_photo_without_people_says_so(page: Page, tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_is_refused_and_the_page_goes_on(page: Page, tmp_path: Path) -> None:
     (tmp_path / "large.jpg").write_bytes(PHOTO.read_bytes() + bytes(16_000_000))
     page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "large.jpg")
-    expect(page.locator("body")).to_contain_text("maximum allowed size")
+    expect(page.locator("#viewer .message")).to_have_text("This photo is larger than 15 MB.")
     page.locator("#examples button").first.click()
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
 

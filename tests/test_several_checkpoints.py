@@ -31,7 +31,7 @@ any_number = pytest.mark.parametrize("names", RANKED, indirect=True, ids="{} che
 
 @pytest.fixture
 def viewer(page: Page) -> Page:
-    """The page with a photo taken apart."""
+    """The page with a photo segmented."""
     page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
     return page
@@ -237,7 +237,7 @@ def test_a_photo_that_fails_does_not_end_the_rest(page: Page) -> None:
     files = [{"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": each} for name, each in contents.items()]
     page.locator("#viewer [type=file][name=photos]").set_input_files(files=files)  # type: ignore[arg-type]
     page.locator("#viewer .save-all").wait_for()
-    assert page.locator("#viewer .progress").inner_text() == "3 taken apart"
+    assert page.locator("#viewer .progress").inner_text() == "3 of 5 photos segmented"
     assert page.locator("#viewer .failures li").all_inner_texts() == [
         "large.jpg: This photo is larger than 15 MB.",
         "lost.jpg: The server cannot be reached. Try again in a moment.",
@@ -258,8 +258,8 @@ def test_more_than_fifty_photos_are_said_to_be_cut(page: Page) -> None:
     photo = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": marked_photo(1)}
     page.locator("#viewer [type=file][name=photos]").set_input_files(files=[photo] * 53)  # type: ignore[list-item]
     page.locator("#viewer .save-all").wait_for()
-    assert "Taking the photos apart: the first 50 of 53 …" in page.evaluate("window.said")
-    assert page.locator("#viewer .progress").inner_text() == "50 taken apart (the first 50 of 53)"
+    assert "Segmenting the first 50 of 53 photos …" in page.evaluate("window.said")
+    assert page.locator("#viewer .progress").inner_text() == "50 of 53 photos segmented; 50 is the most at once"
 
 
 @three
@@ -267,7 +267,7 @@ def test_a_long_clip_is_said_to_be_cut(page: Page) -> None:
     page.evaluate("Object.defineProperty(HTMLMediaElement.prototype, 'duration', { get: () => 42.25 })")
     listen_to_the_message(page)
     send_clip(page)
-    expect(page.locator("#viewer .progress")).to_contain_text("taken apart (the first 15 of 42.3 s)")
+    expect(page.locator("#viewer .progress")).to_contain_text("segmented: the first 15 of 42 seconds")
     page.locator("#viewer .stop").click()
     page.locator("#viewer .save-all").wait_for()
-    assert "Taking the clip apart: the first 15 of 42.3 s …" in page.evaluate("window.said")
+    assert "Segmenting the first 15 of 42 seconds of the clip …" in page.evaluate("window.said")

@@ -42,7 +42,7 @@ def predictions() -> dict[str, Prediction]:
 
 @pytest.fixture
 def viewer(page: Page) -> Page:
-    """The page with a photo taken apart."""
+    """The page with a photo segmented."""
     page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
     return page
@@ -436,7 +436,7 @@ def pixels(page: Page) -> npt.NDArray[np.uint8]:
         return np.array(image.convert("RGB").resize((256, 256)))
 
 
-def test_the_camera_is_taken_apart_live_and_mirrored_until_it_is_stopped(page: Page) -> None:
+def test_the_camera_is_segmented_live_and_mirrored_until_it_is_stopped(page: Page) -> None:
     under_way, most = 0, 0
 
     def sent(request: Request) -> None:
@@ -517,13 +517,13 @@ def test_names_in_a_zip_are_such_that_every_system_can_hold_them(page: Page, tmp
         assert {name.split("/")[0] for name in archive.namelist()} == {"01-a_b _c_"}
 
 
-def test_several_photos_are_taken_apart_in_turn_and_saved_together(page: Page, tmp_path: Path) -> None:
+def test_several_photos_are_segmented_in_turn_and_saved_together(page: Page, tmp_path: Path) -> None:
     (tmp_path / "words.jpg").write_text("no photo")
     names = ["astronaut.jpg", "camera.jpg"]
     photos = [REPOSITORY / "examples" / name for name in names]
     page.locator("#viewer [type=file][name=photos]").set_input_files([photos[0], tmp_path / "words.jpg", photos[1]])
     page.locator("#viewer .save-all").wait_for()
-    assert page.locator("#viewer .progress").inner_text() == "2 taken apart"
+    assert page.locator("#viewer .progress").inner_text() == "2 of 3 photos segmented"
     assert "words.jpg: This is not a photo" in page.locator("#viewer .failures").inner_text()
     second = picture(page)
     page.locator("#viewer [name=place]").fill("0")
