@@ -214,7 +214,7 @@ def _heif() -> str:
     from pi_heif import options
     from pi_heif.as_plugin import HeifImageFile
 
-    class HeifPhoto(HeifImageFile):
+    class HeifPhoto(HeifImageFile):  # type: ignore[misc]  # pi_heif comes without types
         """The main picture of a file: with the others in reach, its memory would be kept."""
 
         n_frames = 1
