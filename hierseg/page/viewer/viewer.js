@@ -305,7 +305,7 @@ function redraw() {
   for (const kind of Object.keys(choice)) canvas.dataset[kind] = choice[kind];
   const somebody = modelsShown().some((model) => foundBy(model).some((node) => node !== NOBODY));
   const nobody = "No person found in this photo. Try one in which people are larger, or move the person threshold down.";
-  show(state, somebody ? scene.note : nobody);
+  show(state, somebody ? scene.note : `${nobody} ${scene.note}`.trim());
   caption();
   fillQuote();
   fillTree();
@@ -460,7 +460,7 @@ function fillTruth(models) {
   const line = (title, values, attributes = {}) =>
     make("tr", [make("th", title, { scope: "row" }), ...values.map((value) => make("td", inThousandths(value)))], attributes);
   table.replaceChildren(
-    make("caption", "Intersection over union with the ground truth"),
+    make("caption", `Intersection over union with the ground truth, at ${scene.width} by ${scene.height} pixels`),
     make("thead", make("tr", [make("th", "IoU"), ...models.map((model) => make("th", model.title, { scope: "col" }))])),
     make("tbody", [
       ...scene.levels.map((level, depth) =>
