@@ -33,6 +33,7 @@ PATTERNS = (
     "examples/README.md",
     "studies/losses/report/losses*",
     "docs/page.*",
+    "docs/*.md",
 )
 NEEDED = ("README.md", "LICENSE", "app.py", "requirements.txt", "pre-requirements.txt", "hierseg/page/viewer/viewer.js")
 LARGEST = 25_000_000  # bytes of a file

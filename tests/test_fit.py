@@ -845,7 +845,7 @@ def test_a_missing_data_folder_ends_the_process_with_a_sentence(tiny_checkpoint:
     )
     assert failed.returncode == 1
     assert failed.stderr == f"error: {tmp_path / 'nowhere' / 'val_id.txt'} cannot be read; " + (
-        "see the README for the folder's layout.\n"
+        "docs/train.md says how the folder is laid out.\n"
     )
 
 

@@ -56,7 +56,7 @@ def read_ids(folder: str | Path, split: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # an editor may have put a byte order mark first
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read; see the README for the folder's layout.") from error
+        raise DataError(f"{path} cannot be read; docs/train.md says how the folder is laid out.") from error
     ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise DataError(f"{path} names no photo.")
