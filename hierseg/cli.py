@@ -227,7 +227,9 @@ def _is_anothers(target: Path, source: Path) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hierseg", description="Segment people in photos into a hierarchy of body parts.")
+    parser = argparse.ArgumentParser(
+        prog="hierseg", description="Segment people in photos into a hierarchy of body parts."
+    )
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER")
     parser.add_argument("--checkpoint", help="a name, such as ftm, or a file (default: the one best on validation)")
     parser.add_argument("--level", default="parts", help="body, upper-lower or parts (default: %(default)s)")

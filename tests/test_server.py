@@ -848,7 +848,7 @@ def test_a_variable_that_cannot_be_used_ends_the_start_with_one_sentence(given: 
     ended = run([sys.executable, "app.py"], cwd=REPOSITORY, env={**os.environ, **given}, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stdout == ""
-    (said,) = ended.stderr.splitlines()
+    (said,) = (line.removeprefix("error: ") for line in ended.stderr.splitlines())
     assert _is_a_sentence(said.replace(str(REPOSITORY), "")) or said.endswith("requirements-mcp.txt")
     assert next(iter(given)).removeprefix("SPACES_").split("_")[-1].lower() in said.lower().replace("zerogpu", "gpu")
 
@@ -860,6 +860,21 @@ def test_checkpoints_that_cannot_be_read_end_the_start_with_one_sentence(tmp_pat
     assert ended.returncode == 1
     (said,) = ended.stderr.splitlines()
     assert "bce" in said
+
+
+def test_an_example_that_cannot_be_opened_is_left_out_and_named(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = REPOSITORY / "examples" / "camera.jpg"
+    (tmp_path / "cut.jpg").write_bytes(sound.read_bytes()[:2000])
+
+    async def gallery() -> Any:
+        page = app.build_page({"tiny": Predictor(tiny_checkpoint)}, [tmp_path / "cut.jpg", sound])
+        (shown,) = (block for block in page.blocks.values() if getattr(block, "elem_id", "") == "examples")
+        return shown.value
+
+    assert [each["title"] for each in finished(gallery())] == ["Camera"]
+    assert capsys.readouterr().err.startswith("left out: cut.jpg: ")
 
 
 @pytest.fixture(scope="module")

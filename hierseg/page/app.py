@@ -33,7 +33,7 @@ from hierseg.page.environment import Environment, StartError
 from hierseg.page.guard import LARGEST_PHOTO, Guard
 from hierseg.page.mcp import take_uploads
 from hierseg.page.report import Report
-from hierseg.photo import open_photo
+from hierseg.photo import PhotoError, open_photo
 from hierseg.predictor import Predictor
 from hierseg.visualize import readable
 
@@ -117,6 +117,8 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
     Returns:
         The page, ready to launch with `launch_options`.
     """
+    thumbnails = {example: thumbnail for example in examples if (thumbnail := _thumbnail(example))}
+    examples = list(thumbnails)
     actions = Actions(predictors)
     tree = actions.tree
     names = list(actions.predictors)
@@ -146,7 +148,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
                     buttons=["fullscreen"],
                 )
                 gallery = gr.HTML(
-                    [_thumbnail(example) for example in examples],
+                    list(thumbnails.values()),
                     html_template=_own_file("examples.html"),
                     css_template=_own_file("examples.css"),
                     js_on_load=_own_file("examples.js"),
@@ -237,8 +239,13 @@ def _quoted(report: Report | None) -> str:
     return f'<p class="quote"><span>{html.escape(report.quote)}</span> {link}</p>'
 
 
-def _thumbnail(example: Path) -> dict[str, str]:
-    picture = payload.shrink(open_photo(example), 160)
+def _thumbnail(example: Path) -> dict[str, str] | None:
+    """Return what the gallery shows of an example; None of a damaged one, which is named on stderr."""
+    try:
+        picture = payload.shrink(open_photo(example), 160)
+    except PhotoError as error:
+        print(f"left out: {example.name}: {error}", file=sys.stderr)
+        return None
     return {"title": readable(example.stem).title(), "picture": payload.data_url(picture, "JPEG", quality=85)}
 
 
