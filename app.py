@@ -20,7 +20,8 @@ try:
     )
 
     memory.share_one_heap()  # before there are threads
-    demo = build_page(load_predictors(), EXAMPLES, report.read())
+    predictors = load_predictors()
+    demo = build_page(predictors, EXAMPLES, report.read())
 
     if __name__ == "__main__":
         serve(demo, settings)

@@ -146,6 +146,6 @@ def test_a_spec_that_is_older_than_activations_means_the_sigmoid() -> None:
 
 
 def test_naming_an_activation_does_not_import_pytorch() -> None:
-    program = "import sys, hierseg.activations; print('torch' in sys.modules)"
+    program = "import sys, hierseg.network.activations; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

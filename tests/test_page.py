@@ -305,13 +305,14 @@ def test_a_ground_truth_that_comes_too_late_or_without_a_photo_leaves_the_viewer
     page.locator("#ground-truth button").first.click()
     truth = page.locator("#ground-truth input[type=file]")
     truth.set_input_files(tmp_path / "truth.npy")
-    page.get_by_label("Remove this file").wait_for()
+    clear = page.locator("#ground-truth").get_by_label("Clear")
+    clear.wait_for()
     assert page.locator("#viewer .viewer").get_attribute("data-state") == "example"
     page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
     page.locator("#viewer .viewer[data-state=ready]").wait_for()
     for sent in tmp_path_factory.getbasetemp().glob(f"uploads*/*/*/{PHOTO.name}"):
         sent.unlink()
-    page.get_by_label("Remove this file").click()
+    clear.click()
     expect(page.locator("body")).to_contain_text("Photos are deleted ten minutes after they were sent")
     assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
 
