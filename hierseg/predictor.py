@@ -252,7 +252,7 @@ def segment(
         pixels: RGB, uint8, shape (H, W, 3).
         input_size: Longest side of the network's input in pixels; None for the spec's own.
         flip: Take the mean of the scores of the photo and of its mirror image. Twice the time.
-        second_look: Look again at windows around people who are small, see `second_look.windows`. Up to four times the
+        second_look: Look again at windows around people who are small, see `zoom.windows`. Up to four times the
             time where there are such people, nothing where there are none.
         canvases: Letterboxed parts of this photo, by what they depend on; those that are missing are added. Several
             networks that share one do that work once.

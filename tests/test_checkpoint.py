@@ -505,7 +505,7 @@ def test_the_new_file_is_on_the_disk_before_it_takes_the_place_of_the_old(
 
 
 def test_a_saved_file_is_readable_by_others_and_its_folder_is_made(card: Card, tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "ftm" / "best.safetensors"
+    path = tmp_path / "runs" / "ftm" / "last.safetensors"
     save(path, nn.Linear(1, 1), card)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert list(path.parent.iterdir()) == [path]
@@ -517,7 +517,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_usable(
     def fail(*_: Any) -> None:
         raise DiskFull
 
-    path = tmp_path / "best.safetensors"
+    path = tmp_path / "last.safetensors"
     save(path, network, card)
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(DiskFull):

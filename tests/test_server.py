@@ -696,7 +696,7 @@ def test_no_session_keeps_a_photo(tiny_checkpoint: Path, tmp_path: Path, monkeyp
         blocks = await _small_blocks(tiny_checkpoint)
         show = next(each for each in blocks.fns.values() if each.api_name == "show")
         state = blocks.app.state_holder["one"]
-        for _ in range(2):  # and what was forgotten is not missed
+        for _ in range(2):  # the second time without the state of the first
             answer = await blocks.process_api(block_fn=show, inputs=[file(str(path)), None], state=state)
             assert has_mark(content_of(answer["data"][0]["photo"]), 5)
             assert "data:image/jpeg" not in str(state.config_values)

@@ -8,25 +8,15 @@ import sys
 from pathlib import Path
 
 from hierseg.network import checkpoint
-from hierseg.network.checkpoint import CheckpointError
-from hierseg.network.model import ModelError
-from hierseg.tree import HierarchyError
-from train.arguments import add_data, at_least_1, share
-from train.dataset import DataError
+from train.arguments import add_data, at_least_1, run, share
 from train.prepare.cli import add_sources
-from train.recipe import Recipe, RecipeError
+from train.recipe import Recipe
 from train.report import ReportError, fill
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (CheckpointError, DataError, HierarchyError, ModelError, RecipeError, ReportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,14 +67,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _fit(options: argparse.Namespace) -> None:
     from train.fit import fit_stages  # heavy: only when it is asked for
-    from train.run_folder import TrainingError
 
     recipes = Recipe.stages_from_yaml(options.recipe)
     folder = options.folder or Path("runs") / options.recipe.stem
-    try:
-        print(fit_stages(recipes, options.data, folder, fresh=options.fresh, stop_after=options.stop_after))
-    except TrainingError as error:
-        sys.exit(f"error: {error}")
+    print(fit_stages(recipes, options.data, folder, fresh=options.fresh, stop_after=options.stop_after))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -114,7 +100,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             **passes,
         }
         print(f"{table(f'{card.title} ({path.name})', summary)}\n")
-        figures[name] = summary  # as it was asked for: two runs both have a best.safetensors
+        figures[name] = summary  # as it was asked for: two runs both have a last.safetensors
         if options.record:
             checkpoint.save(path, model, checkpoint.with_record(own_card, figures=summary))
     if options.json:

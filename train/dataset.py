@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hierseg.errors import UserError
 from hierseg.photo import Photo, PhotoError, open_photo
 from hierseg.photo.label_map import LabelMapError, open_label_map
 from hierseg.tree import Hierarchy, HierarchyError, UInt8Map
@@ -20,7 +21,7 @@ from train.recipe import Source
 _NAMED = 20  # faults listed one by one in a message
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """The data folder has faults. The message lists them."""
 
 

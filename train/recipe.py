@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 import yaml
 
+from hierseg.errors import UserError
 from hierseg.losses import ACTIVATION_OF, LOSSES
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy, HierarchyError
@@ -19,7 +20,7 @@ from hierseg.tree import Hierarchy, HierarchyError
 _SCIENTIFIC = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 
 
-class RecipeError(ValueError):
+class RecipeError(UserError):
     """A recipe is wrong. The message names the file and the key."""
 
 

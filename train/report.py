@@ -10,12 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from hierseg.errors import UserError
+
 Figures = Mapping[str, Mapping[str, Any]]  # of each checkpoint, by its name
 
 _SECTION = re.compile(r"(<!-- report: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """A text or its figures cannot be brought together. The message says why."""
 
 

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from hierseg.errors import UserError
 from hierseg.network import checkpoint
 from train.batches import Crops
 from train.recipe import Recipe
@@ -37,7 +38,7 @@ WEIGHTS = "last.safetensors"
 FILES = ("recipe.json", *STATES, WEIGHTS, "log.jsonl")
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training cannot go on. The message says why and what was kept."""
 
 

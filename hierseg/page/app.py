@@ -71,7 +71,7 @@ differences, figures = client.predict(
 """
 MOST_WAITING = 64  # photos in the queue
 MOST_THREADS = 8  # five may be at photos; each that has worked once keeps memory, and many would keep much
-MOST_SESSIONS = 64  # visitors of whom Gradio keeps something; who comes back after more than these is not missed
+MOST_SESSIONS = 64  # visitors whose state Gradio keeps; the page works for one whose state was dropped
 # Run as one, in this order.
 SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "sequence.js", "intake.js", "viewer.js")
 WORKING = "(photo) => photo ? { working: 'Segmenting the photo …' } : null"

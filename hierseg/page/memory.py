@@ -19,7 +19,7 @@ def share_one_heap() -> None:
 
 
 def settle() -> None:
-    """Take what is loaded as here to stay: to look for garbage then takes next to no time."""
+    """Exempt the objects that exist now from garbage collection, so that a collection takes next to no time."""
     return_free()
     gc.freeze()
 

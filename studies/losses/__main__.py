@@ -6,14 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from hierseg.network.checkpoint import CheckpointError
-from hierseg.network.model import ModelError
-from hierseg.tree import HierarchyError
 from studies.losses.rows import ROWS
-from train.arguments import add_data
-from train.dataset import DataError
-from train.recipe import Recipe, RecipeError
-from train.report import ReportError
+from train.arguments import add_data, run
+from train.recipe import Recipe
 
 _HERE = Path("studies/losses")
 _RESULTS = _HERE / "results"
@@ -21,13 +16,7 @@ _RESULTS = _HERE / "results"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (CheckpointError, DataError, HierarchyError, ModelError, RecipeError, ReportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,13 +52,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from studies.losses.sweep import SweepError, sweep  # heavy: only when it is asked for
+    from studies.losses.sweep import sweep  # heavy: only when it is asked for
 
     recipe = Recipe.from_yaml(options.recipe)
-    try:
-        sweep(recipe, options.losses, options.seeds, options.data, options.runs, options.out)
-    except SweepError as error:
-        sys.exit(f"error: {error}")
+    sweep(recipe, options.losses, options.seeds, options.data, options.runs, options.out)
 
 
 def _report(options: argparse.Namespace) -> None:

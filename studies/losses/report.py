@@ -76,7 +76,7 @@ class Difference:
         if self.runs < 2:
             return "not shown by one seed"
         doubts = [name for name, interval in (("photos", self.photos), ("seeds", self.seeds)) if not _sign(interval)]
-        return f"not shown: other {doubts[0]} could turn it" if len(doubts) == 1 else "not shown"
+        return f"not shown: the interval over {doubts[0]} includes zero" if len(doubts) == 1 else "not shown"
 
 
 @dataclass(frozen=True)
@@ -575,8 +575,9 @@ def _protocol(comparison: Comparison) -> str:
         f"{model['architecture']} on {model['encoder'].removeprefix('tu-')}, {recipe['crop']['size']} px crops, "
         f"{recipe['epochs']} epochs in batches of {recipe['batch_size']}, {weights} positive weights. With a seed\n"
         "all start from the same weights and see the same crops in the same order. What is measured is the average of\n"
-        f"weights after the last epoch, on {data['photos']} photos that chose nothing, each at its own resolution,\n"
-        f"{model['input_size']} px into the network, one pass. All figures come from\n"
+        f"weights after the last epoch, on {data['photos']} validation photos, each at its own resolution,\n"
+        f"{model['input_size']} px into the network, one pass. No epoch and no threshold was chosen on these photos;\n"
+        "the decoder, the batch size and the number of passes were. All figures come from\n"
         "[counts of each photo](../results)."
     )
 

@@ -21,6 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from hierseg.decoding import Scores, best_paths
+from hierseg.errors import UserError
 from hierseg.losses import ACTIVATION_OF
 from hierseg.metrics import Calibration, PhotoCounts
 from hierseg.network import checkpoint
@@ -39,7 +40,7 @@ THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 THRESHOLD_PHOTOS = 120  # of the training list, its first
 
 
-class SweepError(RuntimeError):
+class SweepError(UserError):
     """The grid cannot go on, or a part of it failed. The message names what and says what to do."""
 
 

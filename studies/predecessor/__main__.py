@@ -8,21 +8,14 @@ import sys
 from pathlib import Path
 
 from hierseg.network import checkpoint
-from hierseg.network.checkpoint import CheckpointError
-from studies.predecessor.convert import ConversionError, convert
-from train.arguments import add_data, at_least_1
-from train.dataset import DataError, load_examples, read_ids, split_hash
+from studies.predecessor.convert import convert
+from train.arguments import add_data, at_least_1, run
+from train.dataset import load_examples, read_ids, split_hash
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (CheckpointError, ConversionError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierseg.errors import UserError
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card
 from hierseg.network.model import ModelSpec, build
@@ -29,7 +30,7 @@ SPEC = ModelSpec(
 _WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before each name
 
 
-class ConversionError(ValueError):
+class ConversionError(UserError):
     """The file is not one of the predecessor's. The message says what it holds instead."""
 
 

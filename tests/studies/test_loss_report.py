@@ -110,8 +110,8 @@ def report(grid: Path) -> str:
     [
         ((1, 2), (0.5, 3), 1, "shown"),
         ((-2, -1), (-3, -0.5), -1, "shown"),
-        ((1, 2), (-1, 3), 0, "not shown: other seeds could turn it"),
-        ((-1, 2), (0.5, 3), 0, "not shown: other photos could turn it"),
+        ((1, 2), (-1, 3), 0, "not shown: the interval over seeds includes zero"),
+        ((-1, 2), (0.5, 3), 0, "not shown: the interval over photos includes zero"),
         ((-1, 2), (-1, 3), 0, "not shown"),
         ((0, 0), (0, 0), 0, "not shown"),
         ((-2, -1), (0.5, 3), 0, "not shown"),

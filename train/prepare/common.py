@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from hierseg.errors import UserError
 from hierseg.photo import Photo, PhotoError
 from hierseg.tree import Hierarchy, UInt8Map
 from hierseg.visualize import indexed_png
@@ -26,7 +27,7 @@ _NAMED = 20  # names of each kind that a report lists one by one
 _QUALITY = 90  # of the JPEG files
 
 
-class PrepareError(ValueError):
+class PrepareError(UserError):
     """The data folder cannot be made. The message says what to do."""
 
 
