@@ -13,7 +13,7 @@ import yaml
 from hierseg.tree import Hierarchy
 from train.recipe import Recipe, RecipeError, Source, Triplet
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "train" / "configs"
 GRID = REPOSITORY / "studies" / "losses" / "grid.yaml"
 PREDECESSOR = REPOSITORY / "studies" / "predecessor" / "resnet101.yaml"

@@ -50,7 +50,7 @@ from train.fit import TrainingError, fit, fit_stages
 from train.objective import Objective
 from train.recipe import Crop, Optimizer, Recipe, Source, Triplet
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 PREDECESSOR = REPOSITORY / "studies" / "predecessor" / "resnet101.yaml"
 PHOTOS = 10  # in the training list
 STEPS = PHOTOS // 4  # an epoch
