@@ -1,1 +1,6 @@
-"""Tests of hierseg, one module a module."""
+"""Tests in folders as those of the source, and beside them what several of them use."""
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HANGS = 600  # seconds that only end what hangs; what works on a slow or busy machine takes as long as it takes

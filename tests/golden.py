@@ -21,7 +21,7 @@ from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from hierseg.visualize import indexed_image
 from studies.losses import rows  # noqa: F401  # enters the predecessor's loss in LOSSES
-from tests.server import REPOSITORY
+from tests import REPOSITORY
 
 FOLDER = Path(__file__).parent / "golden"
 CHECKPOINTS = ("bce", "ftm")

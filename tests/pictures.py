@@ -15,9 +15,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.conftest import CHROMIUM_FLAGS
-from tests.server import REPOSITORY, running_page
-from tests.test_viewer import BEST, FILM, choose, slide
+from tests import REPOSITORY
+from tests.page.conftest import CHROMIUM_FLAGS
+from tests.page.driver import BEST, FILM, choose, slide
+from tests.server import running_page
 
 DOCS = REPOSITORY / "docs"
 EXAMPLES = REPOSITORY / "examples"

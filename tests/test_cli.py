@@ -20,8 +20,8 @@ from hierseg.network.checkpoint import Card
 from hierseg.network.model import ModelSpec
 from hierseg.predictor import Predictor, best_first
 from hierseg.tree import Hierarchy
+from tests import REPOSITORY
 from tests.heic import QUADRANTS, heic
-from tests.server import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
 

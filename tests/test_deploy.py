@@ -19,7 +19,8 @@ from packaging.utils import canonicalize_name
 
 from hierseg import deploy
 from hierseg.deploy import DeployError, files, main, upload
-from tests.server import HANGS, REPOSITORY, running_page
+from tests import HANGS, REPOSITORY
+from tests.server import running_page
 
 
 def copy(folder: Path) -> Path:

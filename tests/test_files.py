@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierseg.files import is_hidden, portable_name
-from tests.server import REPOSITORY
+from tests import REPOSITORY
 
 NAMES = ["a:b", "CON", "con.x", "com1", "console", "x. .", "a\x01b", "é" * 150, "", "..", "a/b\\c", "Straße 1", ".x"]
 

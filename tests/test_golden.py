@@ -10,9 +10,8 @@ from safetensors.numpy import load_file
 
 from hierseg.network import checkpoint
 from hierseg.predictor import Predictor
-from tests import golden
+from tests import REPOSITORY, golden
 from tests.rounding import assert_labels
-from tests.server import REPOSITORY
 
 
 @pytest.mark.parametrize("name", golden.CHECKPOINTS)

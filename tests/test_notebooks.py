@@ -24,9 +24,9 @@ from hierseg.photo import open_photo
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from hierseg.visualize import readable
+from tests import HANGS, REPOSITORY
 from tests.data import write_dataset, write_example, write_ids
 from tests.rounding import assert_figures
-from tests.server import HANGS, REPOSITORY
 from train import report
 from train.dataset import load_examples, read_ids
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import hierseg
-from tests.server import REPOSITORY
+from tests import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 

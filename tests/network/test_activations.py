@@ -15,7 +15,7 @@ from torch import Tensor
 from hierseg.network.activations import ACTIVATIONS
 from hierseg.network.model import ModelError, ModelSpec
 from hierseg.tree import Hierarchy
-from tests.server import REPOSITORY
+from tests import REPOSITORY
 from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below, shuffled_siblings
 
 every_activation = pytest.mark.parametrize("name", list(ACTIVATIONS))

@@ -22,9 +22,9 @@ from hierseg.network.engines import EXPORTED, OnnxNetwork, TorchNetwork, open_ne
 from hierseg.network.model import ModelSpec, normalize
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
+from tests import REPOSITORY
 from tests.networks import head_of, warmed_up
 from tests.rounding import APART
-from tests.server import REPOSITORY
 from train.__main__ import main
 from train.export import export, simplified
 

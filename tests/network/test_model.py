@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierseg.network.model import ModelError, ModelSpec, build, normalize
-from tests.conftest import REPOSITORY
+from tests import REPOSITORY
 
 TINY = "tu-test_efficientnet"
 

@@ -37,7 +37,8 @@ from hierseg.photo.label_map import LabelMapError
 from hierseg.photo.zoom import Window
 from hierseg.predictor import Look, Prediction, Predictor
 from hierseg.tree import Hierarchy, HierarchyError
-from tests.server import REPOSITORY, finished
+from tests import REPOSITORY
+from tests.server import finished
 
 
 def _opened(url: str) -> Image.Image:

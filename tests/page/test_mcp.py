@@ -14,7 +14,8 @@ from hierseg.network.model import ModelSpec
 from hierseg.page.blocks import NOT_UPLOADED
 from hierseg.page.mcp import TAKEN
 from hierseg.tree import Hierarchy
-from tests.server import REPOSITORY, Visitor, finished, marked_photo, page_of, running_page, tiny_checkpoints, url_of
+from tests import REPOSITORY
+from tests.server import Visitor, finished, marked_photo, page_of, running_page, tiny_checkpoints, url_of
 
 
 async def _talk(url: str) -> tuple[Any, Any]:

@@ -21,9 +21,10 @@ from playwright.sync_api import Page, expect
 from hierseg.photo import open_photo
 from hierseg.predictor import Predictor
 from hierseg.visualize import overlay
+from tests import HANGS, REPOSITORY
+from tests.page.driver import BEST, CARDS, SECOND, every_screen, ready, segment, send
 from tests.rounding import TURNED, assert_labels
-from tests.server import HANGS, REPOSITORY, Visitor, file
-from tests.test_viewer import BEST, CARDS, SECOND
+from tests.server import Visitor, file
 
 pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
 
@@ -163,15 +164,9 @@ def drop(page: Page, content: bytes, name: str) -> None:
     page.evaluate(DROP, [base64.b64encode(content).decode(), name])
 
 
-def test_a_dropped_photo_is_segmented(page: Page) -> None:
-    drop(page, PHOTO.read_bytes(), "photo.jpg")
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
-    assert page.locator("#viewer .stage canvas").is_visible()
-
-
 def test_example_shows_its_result_in_one_click(page: Page) -> None:
     page.locator("#examples button").first.click()
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    ready(page)
     assert page.locator("#viewer .stage canvas").is_visible()
 
 
@@ -181,6 +176,7 @@ def test_what_is_not_a_photo_gets_a_plain_sentence(page: Page) -> None:
     assert "not a photo" in page.locator("#viewer .message").inner_text()
 
 
+@every_screen
 def test_result_is_beside_the_photo_on_a_desktop_and_below_it_on_a_phone(page: Page) -> None:
     photo, viewer = page.locator("#photo").bounding_box(), page.locator("#viewer").bounding_box()
     assert photo is not None and viewer is not None and page.viewport_size is not None
@@ -201,8 +197,7 @@ def test_the_page_opens_with_an_example_and_says_that_it_is_one(page: Page) -> N
 
 
 def test_an_empty_page_says_what_to_do(page: Page) -> None:
-    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    segment(page, PHOTO)
     page.get_by_label("Remove Image").click()
     expect(page.locator("#viewer .message")).to_contain_text("Drop a photo of people")
     assert page.locator("#viewer .tree").is_hidden()
@@ -211,23 +206,15 @@ def test_an_empty_page_says_what_to_do(page: Page) -> None:
 
 def test_a_photo_without_people_says_so(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (320, 240), (40, 90, 60)).save(tmp_path / "lawn.png")
-    page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "lawn.png")
+    send(page, tmp_path / "lawn.png")
     expect(page.locator("#viewer .message")).to_contain_text("No person found")
-
-
-def test_a_file_that_is_too_large_is_refused_and_the_page_goes_on(page: Page, tmp_path: Path) -> None:
-    (tmp_path / "large.jpg").write_bytes(PHOTO.read_bytes() + bytes(16_000_000))
-    page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "large.jpg")
-    expect(page.locator("#viewer .message")).to_have_text("This photo is larger than 15 MB.")
-    page.locator("#examples button").first.click()
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
 
 
 def test_an_animation_is_shown_by_its_first_picture_and_says_so(page: Page, tmp_path: Path) -> None:
     with Image.open(PHOTO) as photo:
         small = photo.convert("RGB").resize((256, 256))
     small.save(tmp_path / "moving.webp", save_all=True, append_images=[Image.new("RGB", (256, 256))], duration=100)
-    page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "moving.webp")
+    send(page, tmp_path / "moving.webp")
     expect(page.locator("#viewer .message")).to_contain_text("its first picture is shown")
 
 
@@ -240,8 +227,7 @@ def test_the_viewer_says_that_it_is_at_work_until_the_result_is_there(page: Page
             .observe(viewer, { attributes: true, attributeFilter: ["data-state"] });
         }"""
     )
-    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    segment(page, PHOTO)
     states = page.evaluate("window.states")  # a layout that settles draws the example once more
     assert set(states[: states.index("working")]) <= {"example"}
     assert set(states[states.index("working") :]) == {"working", "ready"}
@@ -282,16 +268,15 @@ def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page, ad
         }"""
     )
     with busy(address):
-        page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
+        send(page, PHOTO)
         words = "/Others came first: yours is number [0-9] of [0-9] in the queue/"
         page.wait_for_function(f"window.said.some((words) => {words}.test(words))")
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    ready(page)
 
 
 def test_a_ground_truth_of_another_photo_gets_a_sentence_beside_the_result(page: Page, tmp_path: Path) -> None:
     np.save(tmp_path / "truth.npy", np.zeros((100, 300), np.uint8))
-    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    segment(page, PHOTO)
     page.locator("#ground-truth button").first.click()
     page.locator("#ground-truth input[type=file]").set_input_files(tmp_path / "truth.npy")
     expect(page.locator("#viewer .message")).to_contain_text("Is it of another photo?")
@@ -308,8 +293,7 @@ def test_a_ground_truth_that_comes_too_late_or_without_a_photo_leaves_the_viewer
     clear = page.locator("#ground-truth").get_by_label("Clear")
     clear.wait_for()
     assert page.locator("#viewer .viewer").get_attribute("data-state") == "example"
-    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    segment(page, PHOTO)
     for sent in tmp_path_factory.getbasetemp().glob(f"uploads*/*/*/{PHOTO.name}"):
         sent.unlink()
     clear.click()
@@ -317,11 +301,11 @@ def test_a_ground_truth_that_comes_too_late_or_without_a_photo_leaves_the_viewer
     assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
 
 
+@every_screen
 @pytest.mark.parametrize("photo", [None, PHOTO], ids=["empty", "ready"])
 def test_axe_finds_no_serious_fault(page: Page, photo: Path | None) -> None:
     if photo:
-        page.locator("#photo input[type=file]").first.set_input_files(photo)
-        page.locator("#viewer .viewer[data-state=ready]").wait_for()
+        segment(page, photo)
     found = Axe().run(page).response["violations"]
     serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
     assert [(fault["id"], node["html"]) for fault in serious for node in fault["nodes"]] == []

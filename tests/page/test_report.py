@@ -12,7 +12,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from hierseg.page import report
-from tests.server import HANGS, running_page, small_page
+from tests import HANGS
+from tests.page.driver import ready
+from tests.server import running_page, small_page
 
 QUOTE = "One loss has 1 point more than the other, & <that> is shown."
 TEXT = """# Which loss?
@@ -65,7 +67,7 @@ def test_views_that_compare_quote_it_and_lead_to_the_report(browser: Browser, si
     page.goto(site)
     page.locator("#examples button").first.click()
     quoted = page.locator("#viewer .quote")
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    ready(page)
     for view, shown in (("slider", True), ("breaks", False), ("both", True), ("single", False), ("differences", True)):
         page.locator(f"#viewer input[name=hierseg-view][value={view}]").check(force=True)
         expect(quoted).to_be_visible(visible=shown)
@@ -82,15 +84,3 @@ def test_views_that_compare_quote_it_and_lead_to_the_report(browser: Browser, si
     expect(of_report.locator("#examples button").first).to_be_visible(timeout=1000 * HANGS)
     page.close()
     of_report.close()
-
-
-def test_without_a_report_nothing_is_quoted(browser: Browser, tmp_path: Path, tiny_checkpoint: Path) -> None:
-    folder = small_page(tmp_path / "site", tiny_checkpoint)
-    with running_page(tmp_path / "uploads", folder) as url:
-        page = browser.new_page()
-        page.goto(url, timeout=1000 * HANGS)
-        page.locator("#viewer canvas").first.wait_for(state="attached", timeout=1000 * HANGS)
-        assert page.locator(".quote").count() == 0
-        answer = page.goto(f"{url}/losses")
-        assert answer is not None and answer.status == 404
-        page.close()

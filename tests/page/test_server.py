@@ -31,18 +31,8 @@ from PIL import Image
 from hierseg.page import app, cleaning, environment, guard
 from hierseg.page.guard import HEADERS, Guard
 from hierseg.predictor import Predictor
-from tests.server import (
-    REPOSITORY,
-    Visitor,
-    content_of,
-    file,
-    finished,
-    has_mark,
-    marked_photo,
-    running_server,
-    small_page,
-    url_of,
-)
+from tests import REPOSITORY
+from tests.server import Visitor, content_of, file, finished, has_mark, marked_photo, running_server, small_page, url_of
 
 pytestmark = pytest.mark.xdist_group("server")  # one server for all of them
 

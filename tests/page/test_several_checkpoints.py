@@ -1,4 +1,4 @@
-"""The page with one, two and three checkpoints: what is offered, and that any two of them can be compared."""
+"""The page with one and three checkpoints: what is offered, and that any two of them can be compared."""
 
 from __future__ import annotations
 
@@ -18,23 +18,30 @@ from hierseg.metrics import DatasetIoU
 from hierseg.network.model import ModelSpec
 from hierseg.predictor import Prediction, Predictor
 from hierseg.tree import Hierarchy
+from tests.page.driver import (
+    PHOTO,
+    as_file,
+    choose,
+    compare,
+    done,
+    every_screen,
+    hover,
+    mask,
+    ready,
+    saved,
+    send_clip,
+    send_several,
+    spoken,
+    too_large,
+)
 from tests.rounding import TURNED, assert_figures, assert_labels
 from tests.server import TITLES, marked_photo, page_of, running_page, tiny_checkpoints
-from tests.test_viewer import PHOTO, choose, compare, hover, mask, saved, send_clip, spoken
 
 pytestmark = pytest.mark.xdist_group("page")
 
-RANKED = {1: ["bce"], 2: ["bce", "ftm"], 3: ["leaf", "bce", "ftm"]}  # the best first, the one without figures last
+RANKED = {1: ["bce"], 3: ["leaf", "bce", "ftm"]}  # the best first, the one without figures last
 three = pytest.mark.parametrize("names", [3], indirect=True, ids="{} checkpoints".format, scope="module")
 any_number = pytest.mark.parametrize("names", RANKED, indirect=True, ids="{} checkpoints".format, scope="module")
-
-
-@pytest.fixture
-def viewer(page: Page) -> Page:
-    """The page with a photo segmented."""
-    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
-    return page
 
 
 def listen_to_the_message(page: Page) -> None:
@@ -86,10 +93,10 @@ def test_the_best_is_shown_first_and_only_what_can_be_chosen_is_offered(
     assert_labels(mask(saved(viewer, "mask", tmp_path)), found[names[0]])
     if len(names) > 1:
         choose(viewer, "view", "slider")
-        assert offered() == ["Level", "View", "Compare"][: 2 if len(names) == 2 else 3]
+        assert offered() == ["Level", "View", "Compare"]
         figures = json.loads(saved(viewer, "json", tmp_path).read_text())
         assert [each["name"] for each in figures["checkpoints"]] == names[:2]
-        expect(viewer.locator("#viewer .quote span")).to_be_visible(visible=len(names) == 2)
+        expect(viewer.locator("#viewer .quote span")).to_be_hidden()  # it names bce and ftm
 
 
 @three
@@ -140,6 +147,7 @@ def test_nobody_is_compared_with_itself_and_who_was_looked_at_takes_part(viewer:
     assert canvas.get_attribute("data-first") == "bce" and canvas.get_attribute("data-second") == "leaf"
 
 
+@every_screen
 @three
 def test_every_view_fits_the_screen_and_is_accessible(viewer: Page) -> None:
     for view in ("single", "slider", "both", "differences", "breaks"):
@@ -180,9 +188,8 @@ def test_the_ground_truth_is_held_against_the_two_on_view(
 
 @three
 def test_several_photos_are_saved_with_the_two_on_view(page: Page, tmp_path: Path) -> None:
-    files = [{"name": f"{mark}.jpg", "mimeType": "image/jpeg", "buffer": marked_photo(mark)} for mark in range(2)]
-    page.locator("#viewer [type=file][name=photos]").set_input_files(files=files)  # type: ignore[arg-type]
-    page.locator("#viewer .save-all").wait_for()
+    send_several(page, [as_file(marked_photo(mark), f"{mark}.jpg") for mark in range(2)])
+    done(page)
     choose(page, "view", "differences")
     compare(page, "ftm", "leaf")
     with page.expect_download() as download:
@@ -199,7 +206,7 @@ def test_several_photos_are_saved_with_the_two_on_view(page: Page, tmp_path: Pat
 @three
 def test_a_clips_time_line_is_that_of_the_checkpoint_on_view(page: Page) -> None:
     send_clip(page)
-    page.locator("#viewer .save-all").wait_for()
+    done(page)
     lines = set()
     for name in ("bce", "ftm", "leaf"):
         choose(page, "checkpoint", name)
@@ -210,7 +217,7 @@ def test_a_clips_time_line_is_that_of_the_checkpoint_on_view(page: Page) -> None
 @three
 def test_the_live_camera_compares_any_two(page: Page) -> None:
     page.locator("#viewer .live").click()
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    ready(page)
     choose(page, "view", "differences")
     compare(page, "leaf", "ftm")
     with page.expect_response(lambda response: "component_server" in response.url):
@@ -222,7 +229,7 @@ def test_the_live_camera_compares_any_two(page: Page) -> None:
 
 
 @three
-def test_a_photo_that_fails_does_not_end_the_rest(page: Page) -> None:
+def test_a_photo_that_fails_does_not_end_the_rest(page: Page, tmp_path: Path) -> None:
     # The server is lost twice while the second photo is sent, and for as long as the third is.
     answers = iter([True, False, False, True, False, False, False, False, True])
 
@@ -233,10 +240,11 @@ def test_a_photo_that_fails_does_not_end_the_rest(page: Page) -> None:
             route.fulfill(status=200, body="no server is there")
 
     page.route(re.compile("component_server"), serve)
-    contents = {"large": bytes(15_000_001), **{name: marked_photo(1) for name in ("one", "two", "lost", "three")}}
-    files = [{"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": each} for name, each in contents.items()]
-    page.locator("#viewer [type=file][name=photos]").set_input_files(files=files)  # type: ignore[arg-type]
-    page.locator("#viewer .save-all").wait_for()
+    photos = [tmp_path / f"{name}.jpg" for name in ("one", "two", "lost", "three")]
+    for path in photos:
+        path.write_bytes(marked_photo(1))
+    send_several(page, [too_large(tmp_path), *photos])
+    done(page)
     assert page.locator("#viewer .progress").inner_text() == "3 of 5 photos segmented"
     assert page.locator("#viewer .failures li").all_inner_texts() == [
         "large.jpg: This photo is larger than 15 MB.",
@@ -255,9 +263,8 @@ def test_more_than_fifty_photos_are_said_to_be_cut(page: Page) -> None:
 
     page.route(re.compile("component_server"), serve)
     listen_to_the_message(page)
-    photo = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": marked_photo(1)}
-    page.locator("#viewer [type=file][name=photos]").set_input_files(files=[photo] * 53)  # type: ignore[list-item]
-    page.locator("#viewer .save-all").wait_for()
+    send_several(page, [as_file(marked_photo(1))] * 53)
+    done(page)
     assert "Segmenting the first 50 of 53 photos …" in page.evaluate("window.said")
     assert page.locator("#viewer .progress").inner_text() == "50 of 53 photos segmented; 50 is the most at once"
 
@@ -269,5 +276,5 @@ def test_a_long_clip_is_said_to_be_cut(page: Page) -> None:
     send_clip(page)
     expect(page.locator("#viewer .progress")).to_contain_text("segmented: the first 15 of 42 seconds")
     page.locator("#viewer .stop").click()
-    page.locator("#viewer .save-all").wait_for()
+    done(page)
     assert "Segmenting the first 15 of 42 seconds of the clip …" in page.evaluate("window.said")

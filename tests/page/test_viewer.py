@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 import zipfile
@@ -12,87 +11,49 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
-from playwright.sync_api import FloatRect, Locator, Page, Request, expect
+from playwright.sync_api import Page, Request, expect
 
 from hierseg.decoding import best_paths
 from hierseg.metrics import DatasetIoU
-from hierseg.network.checkpoint import available, default_folder, read_card
 from hierseg.page.payload import shrink
 from hierseg.photo import open_photo
-from hierseg.predictor import Prediction, Predictor, best_first
+from hierseg.predictor import Prediction, Predictor
 from hierseg.tree import Hierarchy
+from tests import REPOSITORY
 from tests.heic import QUADRANTS, heic
+from tests.page.driver import (
+    BEST,
+    CARDS,
+    PHOTO,
+    SECOND,
+    as_file,
+    choose,
+    done,
+    every_screen,
+    hover,
+    mask,
+    picture,
+    pixels,
+    place_of,
+    ready,
+    saved,
+    segment,
+    send,
+    send_clip,
+    send_several,
+    slide,
+    spoken,
+)
 from tests.rounding import TURNED, assert_figures, assert_labels
-from tests.server import REPOSITORY
 
 pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
-
-PHOTO = REPOSITORY / "examples" / "astronaut.jpg"  # 512 by 512: shown as it is, so that nothing is resized
-CARDS = {name: read_card(path) for name, path in available(default_folder()).items()}
-BEST, SECOND, *_ = best_first(CARDS)  # shown first, and compared where nobody chose others
 
 
 @pytest.fixture(scope="module")
 def predictions() -> dict[str, Prediction]:
     return {name: Predictor(name).predict(open_photo(PHOTO)) for name in CARDS}
-
-
-@pytest.fixture
-def viewer(page: Page) -> Page:
-    """The page with a photo segmented."""
-    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
-    return page
-
-
-def choose(page: Page, kind: str, value: str) -> None:
-    page.locator(f"#viewer label:has(input[name=hierseg-{kind}][value={value}])").click()
-    page.locator(f"#viewer .stage canvas[data-{kind}={value}]").wait_for()
-
-
-def compare(page: Page, first: str, second: str) -> None:
-    for kind, value in (("first", first), ("second", second)):
-        page.locator(f"#viewer select[name=hierseg-{kind}]").select_option(value)
-    page.locator(f"#viewer .stage canvas[data-first={first}][data-second={second}]").wait_for()
-
-
-def picture(page: Page) -> str:
-    return str(page.evaluate("document.querySelector('#viewer .stage canvas').toDataURL()"))
-
-
-def slide(page: Page, name: str, value: int) -> None:
-    page.locator(f"#viewer [name={name}]").fill(str(value))
-
-
-def saved(page: Page, kind: str, folder: Path) -> Path:
-    with page.expect_download() as download:
-        page.locator(f"#viewer [data-save={kind}]").click()
-    path = folder / download.value.suggested_filename
-    download.value.save_as(path)
-    return path
-
-
-def mask(path: Path) -> npt.NDArray[np.uint8]:
-    with Image.open(path) as image:
-        assert image.mode == "P"
-        return np.array(image)
-
-
-def place_of(canvas: Locator) -> FloatRect:
-    """Where the canvas is on the screen, scrolled to."""
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    assert box is not None
-    return box
-
-
-def hover(page: Page, column: int, row: int) -> None:
-    """Point at the middle of a pixel of the photo."""
-    box = place_of(page.locator("#viewer .stage canvas"))
-    page.mouse.move(box["x"] + (column + 0.5) / 512 * box["width"], box["y"] + (row + 0.5) / 512 * box["height"])
 
 
 def test_each_level_and_checkpoint_has_a_picture_of_its_own(viewer: Page) -> None:
@@ -112,8 +73,6 @@ def test_each_level_and_checkpoint_has_a_picture_of_its_own(viewer: Page) -> Non
 
 
 def test_pointing_at_a_row_of_the_tree_shows_that_node_alone(viewer: Page) -> None:
-    if viewer.viewport_size and viewer.viewport_size["width"] < 500:
-        pytest.skip("a phone has no pointer that rests on a row")
     everything = picture(viewer)
     drawn = "document.querySelector('#viewer .stage canvas').toDataURL()"
     alone = {}
@@ -140,36 +99,18 @@ def test_nothing_is_asked_of_the_server_after_the_one_inference(viewer: Page, tm
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == []
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "level", "threshold", "certainty"),
-    [
-        ("bce", "parts", None, None),
-        ("ftm", "upper-lower", None, None),
-        ("bce", "parts", 30, 80),
-        ("ftm", "parts", 80, 55),
-    ],
-)
-def test_the_saved_mask_is_the_librarys(
-    viewer: Page,
-    predictions: dict[str, Prediction],
-    tmp_path: Path,
-    checkpoint: str,
-    level: str,
-    threshold: int | None,
-    certainty: int | None,
-) -> None:
-    choose(viewer, "checkpoint", checkpoint)
-    choose(viewer, "level", level)
-    if threshold is not None and certainty is not None:
+def test_the_saved_mask_is_the_librarys(viewer: Page, predictions: dict[str, Prediction], tmp_path: Path) -> None:
+    for checkpoint, level in (("bce", "parts"), ("ftm", "upper-lower")):
+        choose(viewer, "checkpoint", checkpoint)
+        choose(viewer, "level", level)
+        assert_labels(mask(saved(viewer, "mask", tmp_path)), predictions[checkpoint], level)
+    choose(viewer, "level", "parts")
+    for checkpoint, threshold, certainty in (("bce", 30, 80), ("ftm", 80, 55)):
+        choose(viewer, "checkpoint", checkpoint)
         slide(viewer, "threshold", threshold)
         slide(viewer, "certainty", certainty)
-    assert_labels(
-        mask(saved(viewer, "mask", tmp_path)),
-        predictions[checkpoint],
-        level,
-        None if threshold is None else threshold / 100,
-        (certainty or 0) / 100,
-    )
+        found = mask(saved(viewer, "mask", tmp_path))
+        assert_labels(found, predictions[checkpoint], "parts", threshold / 100, certainty / 100)
 
 
 def test_the_saved_mask_is_right_where_the_browser_guards_its_canvases(
@@ -188,8 +129,7 @@ def test_the_saved_mask_is_right_where_the_browser_guards_its_canvases(
           }
         }"""
     )
-    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    segment(page, PHOTO)
     assert_labels(mask(saved(page, "mask", tmp_path)), predictions[BEST])
 
 
@@ -216,8 +156,7 @@ def test_masks_of_a_large_photo_have_its_size_and_smooth_edges(
 ) -> None:
     large = tmp_path / "large.jpg"
     Image.open(PHOTO).resize(size, Image.Resampling.LANCZOS).save(large, quality=95)
-    page.locator("#photo input[type=file]").first.set_input_files(large)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    segment(page, large)
     found = mask(saved(page, "mask", tmp_path))
     assert found.shape == size[::-1]
     shown = shrink(open_photo(large))
@@ -244,8 +183,7 @@ def test_the_example_that_the_page_opens_with_is_a_photo_like_any_other(page: Pa
         assert_labels(mask(saved(page, "mask", tmp_path)), prediction, level)
     assert page.locator("#viewer .viewer[data-state=example]").is_visible()
     choose(page, "view", "differences")
-    page.locator("#photo input[type=file]").first.set_input_files(PHOTO)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    segment(page, PHOTO)
     assert page.locator("#viewer .stage canvas[data-level=body][data-view=differences]").is_visible()
     expect(page.locator("#viewer .message")).to_have_text("")
 
@@ -276,37 +214,24 @@ def test_the_saved_picture_has_the_photos_size_and_not_its_pixels(viewer: Page, 
     assert changed[labels == 0].mean() < 0.1
 
 
-def spoken(page: Page) -> list[tuple[str, list[tuple[str, int]]]]:
-    """What the read-out says: a title and a path of (node, score in hundredths) for each checkpoint."""
-    result = []
-    for line in page.locator("#viewer .readout > div").all():
-        steps = [re.fullmatch(r"([a-z ]+) (1\.0|\.\d\d)", step) for step in line.locator(".step").all_inner_texts()]
-        result.append((line.inner_text(), [(step[1], round(100 * float(step[2]))) for step in steps if step]))
-    return result
-
-
-@pytest.mark.parametrize("place", [(220, 90), (300, 330), (60, 60), (180, 460)])
-@pytest.mark.parametrize(("view", "names"), [("single", (BEST,)), ("differences", (BEST, SECOND))])
+@every_screen
 def test_pointing_reads_out_the_path_of_each_checkpoint_on_view(
-    viewer: Page,
-    predictions: dict[str, Prediction],
-    tree: Hierarchy,
-    view: str,
-    names: tuple[str, ...],
-    place: tuple[int, int],
+    viewer: Page, predictions: dict[str, Prediction], tree: Hierarchy
 ) -> None:
-    choose(viewer, "view", view)
-    column, row = place
-    hover(viewer, column, row)
-    for (line, path), name in zip(spoken(viewer), names, strict=True):
-        assert line.startswith(CARDS[name].title)
-        prediction = predictions[name]
-        paths = best_paths(prediction.scores, tree)
-        nodes = tree.lineages[int(paths.leaves[row, column])]
-        assert [node for node, _ in path] == [tree.nodes[node].replace("_", " ") for node in nodes]
-        # Rounded up, but for a hair.
-        assert [score for _, score in path] == pytest.approx(100 * paths.scores[:, row, column] + 0.5, abs=0.51)
-        assert ("background" in line) == (prediction.labels[row, column] == tree.background)
+    for view, names in (("single", (BEST,)), ("differences", (BEST, SECOND))):
+        choose(viewer, "view", view)
+        for column, row in ((220, 90), (300, 330), (60, 60), (180, 460)):
+            hover(viewer, column, row)
+            for (line, path), name in zip(spoken(viewer), names, strict=True):
+                assert line.startswith(CARDS[name].title)
+                prediction = predictions[name]
+                paths = best_paths(prediction.scores, tree)
+                nodes = tree.lineages[int(paths.leaves[row, column])]
+                assert [node for node, _ in path] == [tree.nodes[node].replace("_", " ") for node in nodes]
+                # Rounded up, but for a hair.
+                expected = 100 * paths.scores[:, row, column] + 0.5
+                assert [score for _, score in path] == pytest.approx(expected, abs=0.51)
+                assert ("background" in line) == (prediction.labels[row, column] == tree.background)
 
 
 def test_arrow_keys_read_out_and_escape_ends_it(viewer: Page) -> None:
@@ -406,34 +331,29 @@ def test_second_photo_replaces_the_first_and_keeps_the_choices(viewer: Page) -> 
     before = picture(viewer)
     viewer.get_by_label("Remove Image").click()
     viewer.locator("#viewer .viewer[data-state=empty]").wait_for()
-    viewer.locator("#photo input[type=file]").first.set_input_files(REPOSITORY / "examples" / "grace_hopper.jpg")
-    viewer.locator("#viewer .viewer[data-state=ready]").wait_for()
+    segment(viewer, REPOSITORY / "examples" / "grace_hopper.jpg")
     assert viewer.locator("#viewer .stage canvas[data-level=body]").count() == 1
     assert picture(viewer) != before
 
 
-@pytest.mark.parametrize("size", [(900, 200), (200, 900), (64, 64)])
-def test_photos_keep_their_proportions_and_are_sharp_on_every_screen(
-    page: Page, tmp_path: Path, size: tuple[int, int]
-) -> None:
-    Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "photo.png")
-    page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "photo.png")
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+@every_screen
+def test_photos_keep_their_proportions_and_are_sharp_on_every_screen(page: Page, tmp_path: Path) -> None:
+    sizes = [(900, 200), (200, 900), (64, 64)]
+    for size in sizes:
+        Image.effect_noise(size, 80).convert("RGB").save(tmp_path / f"{size}.png")
+    send_several(page, [tmp_path / f"{size}.png" for size in sizes])
+    done(page)
     canvas = page.locator("#viewer .stage canvas")
-    box = canvas.bounding_box()
-    assert box is not None
-    assert box["width"] / box["height"] == pytest.approx(size[0] / size[1], rel=0.02)
-    pixels = canvas.evaluate("canvas => [canvas.width, canvas.height]")
-    ratio = page.evaluate("window.devicePixelRatio")
-    assert pixels == [pytest.approx(box["width"] * ratio, abs=1.5), pytest.approx(box["height"] * ratio, abs=1.5)]
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-
-
-def pixels(page: Page) -> npt.NDArray[np.uint8]:
-    """The canvas without its read-out, RGB."""
-    data = page.evaluate("document.querySelector('#viewer .stage canvas').toDataURL('image/png')")
-    with Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))) as image:
-        return np.array(image.convert("RGB").resize((256, 256)))
+    for place, size in enumerate(sizes):
+        page.locator("#viewer [name=place]").fill(str(place))
+        expect(page.locator("#viewer .place")).to_contain_text(f"{place + 1} of 3")
+        box = canvas.bounding_box()
+        assert box is not None
+        assert box["width"] / box["height"] == pytest.approx(size[0] / size[1], rel=0.02)
+        pixels = canvas.evaluate("canvas => [canvas.width, canvas.height]")
+        ratio = page.evaluate("window.devicePixelRatio")
+        assert pixels == [pytest.approx(box["width"] * ratio, abs=1.5), pytest.approx(box["height"] * ratio, abs=1.5)]
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_the_camera_is_segmented_live_and_mirrored_until_it_is_stopped(page: Page) -> None:
@@ -452,7 +372,7 @@ def test_the_camera_is_segmented_live_and_mirrored_until_it_is_stopped(page: Pag
     page.on("request", sent)
     page.on("requestfinished", answered)
     page.locator("#viewer .live").click()
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    ready(page)
     expect(page.locator("#viewer .rate")).to_contain_text("pictures a second")
     choose(page, "view", "differences")
     choose(page, "view", "single")
@@ -504,13 +424,13 @@ def test_both_choosers_let_heic_and_files_without_an_ending_through(name: str, p
         page.locator("#photo input[type=file]").first.evaluate("input => input.click()")
     assert chooser.value.element.get_attribute("accept") is None
     chooser.value.set_files(tmp_path / name)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    ready(page)
 
 
 def test_names_in_a_zip_are_such_that_every_system_can_hold_them(page: Page, tmp_path: Path) -> None:
     (tmp_path / 'a:b "c".png').write_bytes(PHOTO.read_bytes())
-    page.locator("#viewer [type=file][name=photos]").set_input_files(tmp_path / 'a:b "c".png')
-    page.locator("#viewer .save-all").wait_for()
+    send_several(page, tmp_path / 'a:b "c".png')
+    done(page)
     with page.expect_download() as download:
         page.locator("#viewer .save-all").click()
     with zipfile.ZipFile(download.value.path()) as archive:
@@ -521,8 +441,8 @@ def test_several_photos_are_segmented_in_turn_and_saved_together(page: Page, tmp
     (tmp_path / "words.jpg").write_text("no photo")
     names = ["astronaut.jpg", "camera.jpg"]
     photos = [REPOSITORY / "examples" / name for name in names]
-    page.locator("#viewer [type=file][name=photos]").set_input_files([photos[0], tmp_path / "words.jpg", photos[1]])
-    page.locator("#viewer .save-all").wait_for()
+    send_several(page, [photos[0], tmp_path / "words.jpg", photos[1]])
+    done(page)
     assert page.locator("#viewer .progress").inner_text() == "2 of 3 photos segmented"
     assert "words.jpg: This is not a photo" in page.locator("#viewer .failures").inner_text()
     second = picture(page)
@@ -549,8 +469,8 @@ def test_several_photos_are_segmented_in_turn_and_saved_together(page: Page, tmp
 
 
 def test_a_photo_that_comes_while_all_is_being_saved_takes_its_place(page: Page) -> None:
-    page.locator("#viewer [type=file][name=photos]").set_input_files([PHOTO, REPOSITORY / "examples" / "camera.jpg"])
-    page.locator("#viewer .save-all").wait_for()
+    send_several(page, [PHOTO, REPOSITORY / "examples" / "camera.jpg"])
+    done(page)
     downloads: list[str] = []
     page.on("download", lambda download: downloads.append(download.suggested_filename))
     # Saving is held up where it makes its first picture.
@@ -565,9 +485,9 @@ def test_a_photo_that_comes_while_all_is_being_saved_takes_its_place(page: Page)
         }"""
     )
     page.locator("#viewer .save-all").click()
-    page.locator("#photo input[type=file]").first.set_input_files(REPOSITORY / "examples" / "grace_hopper.jpg")
+    send(page, REPOSITORY / "examples" / "grace_hopper.jpg")
     page.locator("#viewer .sequence").wait_for(state="hidden")
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    ready(page)
     shown = picture(page)
     page.evaluate("window.release()")
     page.locator("#viewer .save-all:not([disabled])").wait_for(state="attached")
@@ -578,39 +498,9 @@ def test_a_photo_that_comes_while_all_is_being_saved_takes_its_place(page: Page)
     assert download.value.suggested_filename == f"hierseg-{BEST}-single.png"
 
 
-# Films a second and a half of an example photo that moves in from the left.
-FILM = """
-async (url) => {
-  const photo = await createImageBitmap(await (await fetch(url)).blob());
-  const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 320 });
-  const context = canvas.getContext("2d");
-  const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: "video/webm" });
-  const parts = [];
-  recorder.ondataavailable = (event) => parts.push(event.data);
-  const ended = new Promise((resolve) => (recorder.onstop = resolve));
-  recorder.start();
-  for (let step = 0; step <= 30; step++) {
-    context.fillRect(0, 0, 320, 320);
-    context.drawImage(photo, 12 * step - 360, 0, 320, 320);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  recorder.stop();
-  await ended;
-  const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
-  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
-}
-"""
-
-
-def send_clip(page: Page) -> None:
-    url = "data:image/jpeg;base64," + base64.b64encode(PHOTO.read_bytes()).decode()
-    clip = {"name": "clip.webm", "mimeType": "video/webm", "buffer": base64.b64decode(page.evaluate(FILM, url))}
-    page.locator("#viewer [type=file][name=clip]").set_input_files(files=[clip])  # type: ignore[list-item]
-
-
 def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
     send_clip(page)
-    page.locator("#viewer .save-all").wait_for()
+    done(page)
     last = int(page.locator("#viewer [name=place]").get_attribute("max") or 0)
     assert last >= 8  # eight pictures a second
     end = picture(page)
@@ -640,6 +530,5 @@ def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
 
 
 def test_what_is_no_clip_is_refused_with_a_sentence(page: Page) -> None:
-    words = {"name": "clip.mp4", "mimeType": "video/mp4", "buffer": b"no clip"}
-    page.locator("#viewer [type=file][name=clip]").set_input_files(files=[words])  # type: ignore[list-item]
+    page.locator("#viewer [type=file][name=clip]").set_input_files(as_file(b"no clip", "clip.mp4"))
     expect(page.locator("#viewer .message")).to_contain_text("clip.mp4 is not a clip that this browser plays")

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, Request, Route, expect
 
+from tests.page.driver import PHOTO, as_file, choose, done, every_screen, pixels, ready, send, send_several, too_large
 from tests.server import marked_photo, running_page, small_page
-from tests.test_viewer import PHOTO, pixels
 
 pytestmark = pytest.mark.xdist_group("page")
 
@@ -55,23 +55,15 @@ def inferences(page: Page) -> list[str]:
 
 
 def settle(page: Page) -> None:
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    ready(page)
     page.wait_for_load_state("networkidle")
-
-
-def send(page: Page, *contents: bytes) -> None:
-    files = [
-        {"name": f"{number}.jpg", "mimeType": "image/jpeg", "buffer": each} for number, each in enumerate(contents)
-    ]
-    page.locator("#viewer [type=file][name=photos]").set_input_files(files=files)  # type: ignore[arg-type]
 
 
 def test_every_photo_that_replaces_another_is_one_inference(page: Page) -> None:
     asked = inferences(page)
     for number in (1, 2, 3):
-        photo = {"name": f"{number}.jpg", "mimeType": "image/jpeg", "buffer": marked_photo(number)}
         with page.expect_request(re.compile("queue/join")):
-            page.locator("#photo input[type=file]").first.set_input_files(files=[photo])  # type: ignore[list-item]
+            send(page, as_file(marked_photo(number), f"{number}.jpg"))
         settle(page)
         assert len(asked) == number
     page.locator("#examples button").first.click()
@@ -80,13 +72,12 @@ def test_every_photo_that_replaces_another_is_one_inference(page: Page) -> None:
     assert len(asked) == 3 + 2  # which example it is, and the inference
 
 
-@pytest.mark.parametrize(
-    ("target", "kind"),
-    [("#viewer .stage canvas", "drop"), ("footer", "drop"), ("#photo", "drop"), ("body", "paste")],
-)
-def test_a_photo_dropped_or_pasted_anywhere_is_segmented_once(page: Page, target: str, kind: str) -> None:
+@pytest.mark.parametrize("empty", ["#photo", "#viewer .stage canvas"])
+def test_a_photo_dropped_or_pasted_anywhere_is_segmented_once(page: Page, empty: str) -> None:
     asked = inferences(page)
-    for number in (1, 2):  # with the photo box empty, and over a photo
+    # With the photo box empty, and over a photo.
+    places = [(empty, "drop"), ("#viewer .stage canvas", "drop"), ("footer", "drop"), ("#photo", "drop")]
+    for number, (target, kind) in enumerate([*places, ("body", "paste")], 1):
         content = base64.b64encode(marked_photo(number)).decode()
         with page.expect_request(re.compile("queue/join")):
             assert not page.evaluate(BRING, [target, kind, content])
@@ -108,20 +99,22 @@ def test_a_photo_taken_in_the_photo_box_is_not_mirrored(page: Page) -> None:
     assert np.abs(taken - wanted).mean() < np.abs(taken[:, ::-1] - wanted).mean() / 2
 
 
-@pytest.mark.parametrize("size", [15_000_001, 15_500_000, 16_000_000])
-def test_a_photo_over_15_mb_is_refused_before_it_is_sent_alone_and_among_others(page: Page, size: int) -> None:
+def test_a_photo_over_15_mb_is_refused_before_it_is_sent_alone_and_among_others(page: Page, tmp_path: Path) -> None:
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
-    photo = {"name": "0.jpg", "mimeType": "image/jpeg", "buffer": bytes(size)}
-    page.locator("#photo input[type=file]").first.set_input_files(files=[photo])  # type: ignore[list-item]
+    large, good = too_large(tmp_path), tmp_path / "good.jpg"
+    good.write_bytes(marked_photo(1))
+    send(page, large)
     expect(page.locator("#viewer .message")).to_have_text("This photo is larger than 15 MB.")
-    send(page, bytes(size))
-    expect(page.locator("#viewer .message")).to_have_text("0.jpg: This photo is larger than 15 MB.")
+    send_several(page, [large])
+    expect(page.locator("#viewer .message")).to_have_text("large.jpg: This photo is larger than 15 MB.")
     assert sent == []
-    send(page, bytes(size), marked_photo(1))
-    page.locator("#viewer .save-all").wait_for()
+    send_several(page, [large, good])
+    done(page)
     expect(page.locator("#viewer .progress")).to_have_text("1 of 2 photos segmented")
-    expect(page.locator("#viewer .failures li")).to_have_text("0.jpg: This photo is larger than 15 MB.")
+    expect(page.locator("#viewer .failures li")).to_have_text("large.jpg: This photo is larger than 15 MB.")
+    send(page, good)  # the page goes on
+    ready(page)
 
 
 def test_what_the_browser_throws_for_a_lost_server_is_said_in_a_sentence_and_the_rest_is_done(page: Page) -> None:
@@ -135,10 +128,10 @@ def test_what_the_browser_throws_for_a_lost_server_is_said_in_a_sentence_and_the
           };
         }"""
     )
-    send(page, marked_photo(1), marked_photo(2))
-    page.locator("#viewer .save-all").wait_for()
+    send_several(page, [as_file(marked_photo(mark), f"{mark}.jpg") for mark in (1, 2)])
+    done(page)
     expect(page.locator("#viewer .progress")).to_have_text("1 of 2 photos segmented")
-    expect(page.locator("#viewer .failures li")).to_have_text(f"0.jpg: {LOST}")
+    expect(page.locator("#viewer .failures li")).to_have_text(f"1.jpg: {LOST}")
 
 
 def test_a_picture_that_cannot_be_shown_does_not_end_the_rest(page: Page) -> None:
@@ -153,10 +146,10 @@ def test_a_picture_that_cannot_be_shown_does_not_end_the_rest(page: Page) -> Non
             route.continue_()
 
     page.route(re.compile("component_server"), serve)
-    send(page, marked_photo(1), marked_photo(2))
-    page.locator("#viewer .save-all").wait_for()
+    send_several(page, [as_file(marked_photo(mark), f"{mark}.jpg") for mark in (1, 2)])
+    done(page)
     expect(page.locator("#viewer .progress")).to_have_text("1 of 2 photos segmented")
-    expect(page.locator("#viewer .failures li")).to_have_text("0.jpg: This picture cannot be shown.")
+    expect(page.locator("#viewer .failures li")).to_have_text("1.jpg: This picture cannot be shown.")
 
 
 def test_the_live_camera_bears_a_server_that_is_lost_for_a_moment_and_says_so_when_it_stays_lost(page: Page) -> None:
@@ -182,38 +175,40 @@ def test_the_live_camera_bears_a_server_that_is_lost_for_a_moment_and_says_so_wh
     page.locator("#viewer .live").click()
 
 
-@pytest.mark.parametrize("size", [(9000, 3), (3, 9000)])
-def test_the_thinnest_photo_is_shown(page: Page, tmp_path: Path, size: tuple[int, int]) -> None:
-    Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "thin.png")
-    page.locator("#photo input[type=file]").first.set_input_files(tmp_path / "thin.png")
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
-    box = page.locator("#viewer .stage canvas").bounding_box()
-    assert box is not None and min(box["width"], box["height"]) >= 8
-    for view in ("slider", "both", "differences", "breaks"):
-        page.locator(f"#viewer label:has(input[value={view}])").click()
-        page.locator(f"#viewer .stage canvas[data-view={view}]").wait_for()
-    assert page.locator("#viewer .stage canvas").evaluate("canvas => Math.min(canvas.width, canvas.height)") >= 8
+@every_screen
+def test_the_thinnest_photo_is_shown(page: Page, tmp_path: Path) -> None:
+    canvas = page.locator("#viewer .stage canvas")
+    for size in ((9000, 3), (3, 9000)):
+        Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "thin.png")
+        with page.expect_request(re.compile("queue/join")):
+            send(page, tmp_path / "thin.png")
+        settle(page)
+        box = canvas.bounding_box()
+        assert box is not None and min(box["width"], box["height"]) >= 8
+        for view in ("slider", "both", "differences", "breaks", "single"):
+            choose(page, "view", view)
+            assert canvas.evaluate("canvas => Math.min(canvas.width, canvas.height)") >= 8
 
 
-@pytest.mark.parametrize("width", [360, 640, 768, 900, 1023, 1280, 1920, 2560])
-def test_the_picture_has_most_of_the_viewer_and_the_viewer_most_of_the_window(page: Page, width: int) -> None:
-    height = 450 if width == 640 else 3 * width  # 640 by 450 is 1280 by 900 at 200 %; else the height is no limit
-    page.set_viewport_size({"width": width, "height": height})
-    measure = """() => ["#viewer", "#viewer .stage", "#viewer .stage canvas"].map((part) => {
-      const { width, height } = document.querySelector(part).getBoundingClientRect();
-      return [width, height];
-    })"""
-    page.wait_for_function(f"() => {{ const [, stage] = ({measure})(); return stage[0] > 0; }}")
-    page.wait_for_function(
-        f"""tall => {{
-          const [viewer, stage, canvas] = ({measure})();
-          return stage[0] >= 0.6 * viewer[0] && viewer[0] >= 0.6 * window.innerWidth
-            && (tall ? canvas[0] >= stage[0] - 2 : canvas[1] >= 0.6 * window.innerHeight);
-        }}""",
-        arg=width != 640,
-        timeout=60_000,
-    )
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+def test_the_picture_has_most_of_the_viewer_and_the_viewer_most_of_the_window(page: Page) -> None:
+    for width in (360, 640, 768, 900, 1023, 1280, 1920, 2560):
+        height = 450 if width == 640 else 3 * width  # 640 by 450 is 1280 by 900 at 200 %; else the height is no limit
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_function(
+            """tall => {
+              const [viewer, stage, canvas] = ["#viewer", "#viewer .stage", "#viewer .stage canvas"].map((part) =>
+                document.querySelector(part).getBoundingClientRect());
+              return stage.width > 0 && stage.width >= 0.6 * viewer.width && viewer.width >= 0.6 * window.innerWidth
+                && (tall ? canvas.width >= stage.width - 2 : canvas.height >= 0.6 * window.innerHeight);
+            }""",
+            arg=width != 640,
+        )
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
+
+
+def test_without_a_report_of_the_losses_none_is_quoted(page: Page, address: str) -> None:
+    assert page.locator(".quote").count() == 0
+    assert page.request.get(f"{address}/losses").status == 404
 
 
 def test_the_page_says_what_it_does_in_the_fields_words(page: Page) -> None:

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from hierseg.photo import FrugalReader, open_frugally
-from tests import fuzz, hostile
-from tests.server import REPOSITORY
+from tests import REPOSITORY, fuzz, hostile
 
 pytestmark = pytest.mark.timeout(3600)  # half a minute of computing, which a slow or busy machine makes long
 

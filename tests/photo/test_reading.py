@@ -26,10 +26,10 @@ from torch.nn import functional
 
 from hierseg.photo import MAX_PIXELS, STRIDE, Letterbox, Photo, PhotoError, is_animated, open_photo
 from hierseg.photo import reading as image_module
+from tests import REPOSITORY
 from tests.heic import QUADRANTS, heic
 from tests.hostile import _exif
 from tests.rounding import EPSILON
-from tests.server import REPOSITORY
 
 Array = npt.NDArray[Any]
 

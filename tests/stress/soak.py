@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.server import HANGS, Visitor, content_of, file, has_mark, marked_photo, running_server, small_page, url_of
+from tests import HANGS
+from tests.server import Visitor, content_of, file, has_mark, marked_photo, running_server, small_page, url_of
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read as Linux shows it"),

@@ -20,7 +20,7 @@ from hierseg.predictor import segment
 from hierseg.tree import Hierarchy
 from studies.predecessor.__main__ import main
 from studies.predecessor.convert import SPEC, ConversionError, convert
-from tests.server import REPOSITORY
+from tests import REPOSITORY
 
 import segmentation_models_pytorch as smp  # isort: skip
 

@@ -22,8 +22,8 @@ from studies.losses.report import Comparison, Difference, finding, findings, quo
 from studies.losses.rows import ROWS, TITLES
 from studies.losses.statistics import Interval, write_table
 from studies.losses.sweep import summary
+from tests import REPOSITORY
 from tests.rounding import assert_figures
-from tests.server import REPOSITORY
 
 FILES = {"losses.md", "losses.json", "losses-differences.svg", "losses-photos.svg", "losses-reliability.svg"}
 STUDIES = REPOSITORY / "studies"

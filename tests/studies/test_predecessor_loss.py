@@ -13,7 +13,7 @@ from hypothesis import given
 from hierseg.tree import Hierarchy
 from studies.losses.rows import PREDECESSOR
 from studies.predecessor.loss import focal_tree_min
-from tests.test_losses import Case, cases, loss_of, pixel
+from tests.losses.test_losses import Case, cases, loss_of, pixel
 from tests.trees import node_and_above
 
 

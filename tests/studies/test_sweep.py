@@ -35,10 +35,10 @@ from studies.losses.__main__ import main
 from studies.losses.rows import ROWS
 from studies.losses.statistics import figures, read_table
 from studies.losses.sweep import DECODINGS, THRESHOLDS, SweepError, choose_thresholds, measure, plan, sweep
+from tests import REPOSITORY
 from tests.data import VOID, write_dataset
 from tests.networks import head_of, warmed_up
 from tests.rounding import firm
-from tests.server import REPOSITORY
 from tests.trees import hierarchies, is_leaf, node_and_above, score_maps
 from train.dataset import Example, load_examples, read_ids
 from train.evaluate import evaluate

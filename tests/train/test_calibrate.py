@@ -17,7 +17,7 @@ from hierseg.network.model import ModelSpec, build
 from hierseg.tree import Hierarchy
 from tests.data import BACKGROUND, HEAD, TORSO
 from tests.rounding import EPSILON
-from tests.test_evaluate import Brightness
+from tests.train.test_evaluate import Brightness
 from train.calibrate import Tally, binned, calibrate, fit_line
 from train.dataset import Example
 

@@ -21,8 +21,8 @@ from torch import nn
 
 from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
+from tests import REPOSITORY
 from tests.data import write_dataset
-from tests.server import REPOSITORY
 from train.distributed import share_batch_norm
 from train.fit import fit
 from train.recipe import Augment, Crop, Optimizer, Recipe

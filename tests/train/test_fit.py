@@ -40,6 +40,7 @@ from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
+from tests import REPOSITORY
 from tests.data import write_dataset
 from train.__main__ import main
 from train.batches import Batches
@@ -50,7 +51,6 @@ from train.fit import TrainingError, fit, fit_stages
 from train.objective import Objective
 from train.recipe import Crop, Optimizer, Recipe, Source, Triplet
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PREDECESSOR = REPOSITORY / "studies" / "predecessor" / "resnet101.yaml"
 PHOTOS = 10  # in the training list
 STEPS = PHOTOS // 4  # an epoch

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from hierseg.tree import Hierarchy
+from tests import REPOSITORY
 from train.recipe import Recipe, RecipeError, Source, Triplet
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "train" / "configs"
 GRID = REPOSITORY / "studies" / "losses" / "grid.yaml"
 PREDECESSOR = REPOSITORY / "studies" / "predecessor" / "resnet101.yaml"

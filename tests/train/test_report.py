@@ -11,7 +11,7 @@ import pytest
 
 from hierseg.metrics import Evaluation
 from hierseg.tree import Hierarchy
-from tests.server import REPOSITORY
+from tests import REPOSITORY
 from train.__main__ import main
 from train.report import TABLES, ReportError, fill
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from hierseg.tree import Hierarchy, UInt8Map
+from tests import REPOSITORY
 from tests.prepared import command, files, read_mask, write_photo
-from tests.server import REPOSITORY
 from train.dataset import load_examples, read_ids
 from train.prepare import clothing
 from train.prepare.clothing import label_map, prepare

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierseg.tree import BoolMask, Hierarchy
+from tests import REPOSITORY
 from tests.prepared import command, files, read_mask, write_photo
-from tests.server import REPOSITORY
 from train.dataset import load_examples, read_ids
 from train.prepare import coco
 from train.prepare.coco import Person, label_map, prepare, segment

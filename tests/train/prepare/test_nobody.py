@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from hierseg.photo import open_photo
 from hierseg.tree import Hierarchy
+from tests import REPOSITORY
 from tests.data import write_ids
 from tests.prepared import command, files, write_photo
-from tests.server import REPOSITORY
 from train.dataset import load_examples, read_ids
 from train.prepare.common import LONGEST_SIDE, PrepareError, read_list
 from train.prepare.nobody import prepare

@@ -18,9 +18,9 @@ from scipy.io import savemat
 
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 from hierseg.visualize import indexed_png
+from tests import REPOSITORY
 from tests.data import write_ids
 from tests.prepared import command, files, read_mask, write_photo
-from tests.server import REPOSITORY
 from train.dataset import DataError, check_numbering, load_examples, read_ids
 from train.prepare import common, pascal
 from train.prepare.common import PrepareError, Report, read_list

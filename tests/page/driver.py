@@ -1,0 +1,158 @@
+"""Drives the page as a visitor does, and tells what is on the screen."""
+
+from __future__ import annotations
+
+import base64
+import io
+import mimetypes
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from playwright.sync_api import FilePayload, FloatRect, Locator, Page
+
+from hierseg.network.checkpoint import available, default_folder, read_card
+from hierseg.predictor import best_first
+from tests import REPOSITORY
+
+PHOTO = REPOSITORY / "examples" / "astronaut.jpg"  # 512 by 512: shown as it is, so that nothing is resized
+CARDS = {name: read_card(path) for name, path in available(default_folder()).items()}
+BEST, SECOND, *_ = best_first(CARDS)  # shown first, and compared where nobody chose others
+# For what depends on the layout: width, height, and pixels of the device to one of the page.
+every_screen = pytest.mark.parametrize(
+    "context", [(1280, 900, 1), (390, 844, 3)], indirect=True, ids=["desktop", "phone"], scope="session"
+)
+
+
+def ready(page: Page) -> None:
+    """Wait until a photo is segmented."""
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+
+
+def as_file(content: bytes, name: str = "photo.jpg") -> FilePayload:
+    return {"name": name, "mimeType": mimetypes.guess_type(name)[0] or "", "buffer": content}
+
+
+def too_large(folder: Path) -> Path:
+    """Write a file of a byte more than a photo may have."""
+    path = folder / "large.jpg"
+    path.write_bytes(bytes(15_000_001))
+    return path
+
+
+def send(page: Page, photo: Path | FilePayload) -> None:
+    """Choose a photo in the photo box."""
+    page.locator("#photo input[type=file]").first.set_input_files(photo)
+
+
+def segment(page: Page, photo: Path | FilePayload) -> None:
+    """Choose a photo in the photo box and wait for its result."""
+    send(page, photo)
+    ready(page)
+
+
+def send_several(page: Page, photos: Sequence[Path | FilePayload]) -> None:
+    """Choose several photos."""
+    page.locator("#viewer [type=file][name=photos]").set_input_files(photos)  # type: ignore[arg-type]
+
+
+def done(page: Page) -> None:
+    """Wait until several photos, or a clip, are segmented."""
+    page.locator("#viewer .save-all").wait_for()
+
+
+def choose(page: Page, kind: str, value: str) -> None:
+    page.locator(f"#viewer label:has(input[name=hierseg-{kind}][value={value}])").click()
+    page.locator(f"#viewer .stage canvas[data-{kind}={value}]").wait_for()
+
+
+def compare(page: Page, first: str, second: str) -> None:
+    for kind, value in (("first", first), ("second", second)):
+        page.locator(f"#viewer select[name=hierseg-{kind}]").select_option(value)
+    page.locator(f"#viewer .stage canvas[data-first={first}][data-second={second}]").wait_for()
+
+
+def slide(page: Page, name: str, value: int) -> None:
+    page.locator(f"#viewer [name={name}]").fill(str(value))
+
+
+def place_of(canvas: Locator) -> FloatRect:
+    """Where the canvas is on the screen, scrolled to."""
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    return box
+
+
+def hover(page: Page, column: int, row: int) -> None:
+    """Point at the middle of a pixel of the photo."""
+    box = place_of(page.locator("#viewer .stage canvas"))
+    page.mouse.move(box["x"] + (column + 0.5) / 512 * box["width"], box["y"] + (row + 0.5) / 512 * box["height"])
+
+
+def picture(page: Page) -> str:
+    return str(page.evaluate("document.querySelector('#viewer .stage canvas').toDataURL()"))
+
+
+def pixels(page: Page) -> npt.NDArray[np.uint8]:
+    """The canvas without its read-out, RGB."""
+    data = page.evaluate("document.querySelector('#viewer .stage canvas').toDataURL('image/png')")
+    with Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))) as image:
+        return np.array(image.convert("RGB").resize((256, 256)))
+
+
+def spoken(page: Page) -> list[tuple[str, list[tuple[str, int]]]]:
+    """What the read-out says: a title and a path of (node, score in hundredths) for each checkpoint."""
+    result = []
+    for line in page.locator("#viewer .readout > div").all():
+        steps = [re.fullmatch(r"([a-z ]+) (1\.0|\.\d\d)", step) for step in line.locator(".step").all_inner_texts()]
+        result.append((line.inner_text(), [(step[1], round(100 * float(step[2]))) for step in steps if step]))
+    return result
+
+
+def saved(page: Page, kind: str, folder: Path) -> Path:
+    with page.expect_download() as download:
+        page.locator(f"#viewer [data-save={kind}]").click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def mask(path: Path) -> npt.NDArray[np.uint8]:
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        return np.array(image)
+
+
+# Films a second and a half of an example photo that moves in from the left.
+FILM = """
+async (url) => {
+  const photo = await createImageBitmap(await (await fetch(url)).blob());
+  const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 320 });
+  const context = canvas.getContext("2d");
+  const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: "video/webm" });
+  const parts = [];
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  const ended = new Promise((resolve) => (recorder.onstop = resolve));
+  recorder.start();
+  for (let step = 0; step <= 30; step++) {
+    context.fillRect(0, 0, 320, 320);
+    context.drawImage(photo, 12 * step - 360, 0, 320, 320);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  recorder.stop();
+  await ended;
+  const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+}
+"""
+
+
+def send_clip(page: Page) -> None:
+    url = "data:image/jpeg;base64," + base64.b64encode(PHOTO.read_bytes()).decode()
+    clip = as_file(base64.b64decode(page.evaluate(FILM, url)), "clip.webm")
+    page.locator("#viewer [type=file][name=clip]").set_input_files(clip)
