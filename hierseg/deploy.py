@@ -23,7 +23,7 @@ PATTERNS = (
     "pre-requirements.txt",
     "hierseg/**/*.py",
     "hierseg/**/*.yaml",
-    "hierseg/page/viewer/*.js",
+    "hierseg/page/viewer/**/*.js",
     "hierseg/page/viewer/*.css",
     "hierseg/page/viewer/*.html",
     "checkpoints/*.safetensors",

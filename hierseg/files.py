@@ -21,7 +21,7 @@ def is_hidden(path: Path) -> bool:
 
 
 def portable_name(name: str) -> str:
-    r"""Return a file's name as every system can hold it; `safeName` in files.js does the same.
+    r"""Return a file's name as every system can hold it; `safeName` in the viewer does the same.
 
     Args:
         name: Without its folder; without an ending, if one is to be added.

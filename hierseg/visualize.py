@@ -13,7 +13,7 @@ from hierseg.comparison import Differences
 from hierseg.photo import Photo
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
-# Orange and blue differ for every kind of colour-blindness; viewer.js has the same.
+# Orange and blue differ for every kind of colour-blindness; views.js in the viewer has the same.
 _DIFFERENCES = np.array([[0, 0, 0], [255, 149, 0], [64, 169, 255], [255, 255, 255]], dtype=np.uint8)
 _DIMMED = 0.45  # of a photo's brightness is left where something else is to stand out
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierseg.files import is_hidden, portable_name
-from tests import REPOSITORY
 
 NAMES = ["a:b", "CON", "con.x", "com1", "console", "x. .", "a\x01b", "é" * 150, "", "..", "a/b\\c", "Straße 1", ".x"]
 
@@ -41,13 +37,3 @@ def test_a_portable_name_can_be_held_and_is_its_own(name: str) -> None:
 def test_names_that_every_system_holds_stay() -> None:
     for name in ("photo", "Straße 1", "console", "写真", "a.b-c (2)"):
         assert portable_name(name) == name
-
-
-def test_the_page_makes_the_same_names() -> None:
-    node = shutil.which("node")
-    if not node:
-        pytest.skip("there is no Node on this machine")
-    script = (REPOSITORY / "hierseg" / "page" / "viewer" / "files.js").read_text(encoding="utf-8")
-    script += f";console.log(JSON.stringify({json.dumps(NAMES)}.map(safeName)))"
-    done = subprocess.run([node, "-e", script], capture_output=True, text=True, check=True, encoding="utf-8")
-    assert json.loads(done.stdout) == [portable_name(name) for name in NAMES]

@@ -32,7 +32,7 @@ from hierseg.tree import UInt8Map
 from hierseg.visualize import difference_picture, indexed_image, overlay
 
 _LARGEST_FRAME = 1_500_000  # bytes of a live frame
-_LARGEST_FILE = 15_000_000  # of a whole photo, as for uploads; sequence.js says so before it is sent
+_LARGEST_FILE = 15_000_000  # of a whole photo, as for uploads; intake.js says so before it is sent
 _MOST_WAITING = 32  # whole photos
 EXAMPLE = "An example. Drop a photo of your own."
 GONE = "{} are deleted ten minutes after they were sent, and this one is gone. Send it again."

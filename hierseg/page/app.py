@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse
 
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import CheckpointError
-from hierseg.page import memory, payload
+from hierseg.page import memory, modules, payload
 from hierseg.page.actions import Actions
 from hierseg.page.blocks import GuardedBlocks
 from hierseg.page.cleaning import cleaning
@@ -72,8 +72,6 @@ differences, figures = client.predict(
 MOST_WAITING = 64  # photos in the queue
 MOST_THREADS = 8  # five may be at photos; each that has worked once keeps memory, and many would keep much
 MOST_SESSIONS = 64  # visitors whose state Gradio keeps; the page works for one whose state was dropped
-# Run as one, in this order.
-SCRIPTS = ("scene.js", "draw.js", "files.js", "live.js", "sequence.js", "intake.js", "viewer.js")
 WORKING = "(photo) => photo ? { working: 'Segmenting the photo …' } : null"
 
 
@@ -151,7 +149,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
                     list(thumbnails.values()),
                     html_template=_own_file("examples.html"),
                     css_template=_own_file("examples.css"),
-                    js_on_load=_own_file("examples.js"),
+                    js_on_load=modules.start_of("examples.js"),
                     elem_id="examples",
                     apply_default_css=False,
                     visible=bool(examples),
@@ -167,7 +165,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
                     value=actions.example(examples[0]) if examples else None,
                     html_template=_own_file("viewer.html").replace("<!-- quote -->", _quoted(report)),
                     css_template=_own_file("viewer.css"),
-                    js_on_load="".join(_own_file(name) for name in SCRIPTS),
+                    js_on_load=modules.start_of("viewer.js"),
                     server_functions=[segment_frame, segment_file],
                     elem_id="viewer",
                     apply_default_css=False,
@@ -232,7 +230,7 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
 
 
 def _quoted(report: Report | None) -> str:
-    """Return what the viewer says below two checkpoints that are compared; viewer.js hides the sentence of others."""
+    """Return what the viewer says below two checkpoints that are compared; caption.js hides the sentence of others."""
     if not report:
         return ""
     link = '<a href="losses" target="_blank" rel="noopener">How the losses compare</a>'
@@ -287,6 +285,7 @@ def launch_options(folder: Path) -> dict[str, Any]:
         "_frontend": False,  # or a server that visitors are waiting for ends if it cannot hear itself within 3 seconds
         "app_kwargs": {
             "openapi_url": None,
+            "routes": [modules.ROUTE],
             "middleware": [Middleware(Guard)],
             "lifespan": _lifespan(folder),
             "exception_handlers": {RequestValidationError: _refuse_body},

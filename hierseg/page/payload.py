@@ -64,7 +64,7 @@ def scene(
         example: Whether it stands there before a visitor has sent one.
 
     Returns:
-        Values for JSON; `scene.js` names the keys.
+        Values for JSON; `viewer/scene.js` names the keys.
     """
     tree = next(iter(predictors.values())).card.hierarchy
     height, width = original or shown.size[::-1]

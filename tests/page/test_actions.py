@@ -76,7 +76,7 @@ def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random
     prediction = Prediction(tree, 0.5, whole=_look(scores))
     leaf, confidence, *along, _ = payload.maps(prediction)
     labels = np.zeros(leaf.shape, np.uint8)
-    for row, column in np.ndindex(leaf.shape):  # the rule in scene.js
+    for row, column in np.ndindex(leaf.shape):  # the rule in pure/decoding.js
         if confidence[row, column] <= threshold:
             continue
         path = tree.lineages[leaf[row, column]]

@@ -1,7 +1,7 @@
-// Pictures of maps: filled regions, outlines that stay sharp at any size, and the panels of a view on one canvas.
+// What is drawn on a canvas: filled regions, outlines that stay sharp at any size, words, a cross, a time line.
 
 // A canvas of the maps' size in which each pixel has the colour of its number, or is empty where there is none.
-function fillLayer(map, width, height, colors) {
+export function fillLayer(map, width, height, colors) {
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
   const packed = new Uint32Array(256); // ABGR, as ImageData lays bytes out on a little-endian machine
@@ -13,41 +13,8 @@ function fillLayer(map, width, height, colors) {
   return layer;
 }
 
-// The lines between regions, in pixels of the map: for each square of four neighbouring pixel centres, the middles of its
-// sides that lie between two regions are joined. This is marching squares for any number of regions.
-function outlinePath(map, width, height) {
-  const path = new Path2D();
-  for (let row = 0; row + 1 < height; row++) {
-    for (let column = 0; column + 1 < width; column++) {
-      const at = row * width + column;
-      const a = map[at];
-      const b = map[at + 1];
-      const c = map[at + width];
-      const d = map[at + width + 1];
-      if (a === b && a === c && a === d) continue;
-      const x = column + 1;
-      const y = row + 1;
-      const middles = [];
-      if (a !== b) middles.push(x, y - 0.5);
-      if (b !== d) middles.push(x + 0.5, y);
-      if (c !== d) middles.push(x, y + 0.5);
-      if (a !== c) middles.push(x - 0.5, y);
-      if (middles.length === 4) {
-        path.moveTo(middles[0], middles[1]);
-        path.lineTo(middles[2], middles[3]);
-        continue;
-      }
-      for (let index = 0; index < middles.length; index += 2) {
-        path.moveTo(x, y);
-        path.lineTo(middles[index], middles[index + 1]);
-      }
-    }
-  }
-  return path;
-}
-
 // A light line on a dark one shows on every photo and on every colour.
-function outlineLayer(path, width, height, scale, ratio) {
+export function outlineLayer(path, width, height, scale, ratio) {
   const layer = new OffscreenCanvas(Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
   const context = layer.getContext("2d");
   context.scale(layer.width / width, layer.height / height);
@@ -62,25 +29,8 @@ function outlineLayer(path, width, height, scale, ratio) {
   return layer;
 }
 
-// Where `count` pictures of one shape lie in a box, one beside the other, or below it where they are much larger so. None
-// is thinner than `least`: a photo of 9000 by 3 pixels would have no height.
-function arrange(count, width, height, boxWidth, boxHeight, gap, least = 1) {
-  const beside = Math.min((boxWidth - gap * (count - 1)) / (count * width), boxHeight / height);
-  const below = Math.min(boxWidth / width, (boxHeight - gap * (count - 1)) / (count * height));
-  const across = beside >= 0.75 * below; // eyes compare better from side to side
-  const scale = across ? beside : below;
-  const size = { width: Math.max(least, Math.round(width * scale)), height: Math.max(least, Math.round(height * scale)) };
-  const step = across ? { x: size.width + gap, y: 0 } : { x: 0, y: size.height + gap };
-  return {
-    scale,
-    width: size.width + step.x * (count - 1),
-    height: size.height + step.y * (count - 1),
-    panels: Array.from({ length: count }, (_, index) => ({ x: index * step.x, y: index * step.y, ...size })),
-  };
-}
-
 // Words in a panel's upper corner, "left" or "right", in as many lines as it takes to stay within the panel.
-function tag(context, text, panel, side, ratio) {
+export function tag(context, text, panel, side, ratio) {
   context.save();
   context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
   const widthOf = (words) => context.measureText(words).width;
@@ -103,7 +53,7 @@ function tag(context, text, panel, side, ratio) {
 }
 
 // A cross with a dark rim at a place of a panel.
-function cross(context, x, y, ratio) {
+export function cross(context, x, y, ratio) {
   for (const [color, thickness] of [
     ["rgb(0 0 0 / 0.8)", 4],
     ["#fff", 1.5],
@@ -122,4 +72,30 @@ function cross(context, x, y, ratio) {
     }
     context.stroke();
   }
+}
+
+// Draws how the parts' shares of the photo change from picture to picture: areas one above the other, and where one is.
+export function drawShares(canvas, rows, colors, current) {
+  const ratio = window.devicePixelRatio || 1;
+  const width = Math.round(canvas.clientWidth * ratio);
+  const height = Math.round(canvas.clientHeight * ratio);
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  const top = Math.max(0.01, ...rows.map((row) => row.reduce((sum, share) => sum + share, 0)));
+  const across = (index) => (rows.length > 1 ? (index / (rows.length - 1)) * width : width / 2);
+  const floor = rows.map(() => 0);
+  colors.forEach((color, part) => {
+    const ceiling = rows.map((row, index) => floor[index] + row[part]);
+    context.fillStyle = `rgb(${color.join(" ")})`;
+    context.beginPath();
+    floor.forEach((share, index) => context.lineTo(across(index), height * (1 - share / top)));
+    for (let index = rows.length - 1; index >= 0; index--)
+      context.lineTo(across(index), height * (1 - ceiling[index] / top));
+    context.fill();
+    ceiling.forEach((share, index) => (floor[index] = share));
+  });
+  context.fillStyle = "#000";
+  context.fillRect(across(current) - ratio, 0, 2 * ratio, height);
+  context.fillStyle = "#fff";
+  context.fillRect(across(current) - ratio / 2, 0, ratio, height);
 }

@@ -1,6 +1,8 @@
 // The example photos: a click on one tells the server which.
 
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (button) trigger("click", { index: Number(button.dataset.index) });
-});
+export function start({ element, trigger }) {
+  element.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) trigger("click", { index: Number(button.dataset.index) });
+  });
+}

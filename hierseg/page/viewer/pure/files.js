@@ -21,7 +21,7 @@ async function deflate(bytes) {
 const ascii = (text) => new TextEncoder().encode(text);
 
 // An indexed PNG, 8 bits a pixel: a canvas can only write colours. PNG specification, sections 5 and 11.
-async function indexedPng(labels, width, height, palette) {
+export async function indexedPng(labels, width, height, palette) {
   const rows = new Uint8Array((width + 1) * height); // each row begins with its filter, 0 for none
   for (let row = 0; row < height; row++)
     rows.set(labels.subarray(row * width, (row + 1) * width), row * (width + 1) + 1);
@@ -49,7 +49,7 @@ async function indexedPng(labels, width, height, palette) {
 }
 
 // A zip without compression, for files that are compressed themselves. APPNOTE.TXT, sections 4.3.7 to 4.3.16.
-async function zip(files) {
+export async function zip(files) {
   const parts = [];
   const directory = [];
   let offset = 0;
@@ -82,16 +82,8 @@ async function zip(files) {
 }
 
 // A file's name as every system can hold it, as `portable_name` of files.py.
-function safeName(name) {
+export function safeName(name) {
   const bytes = ascii(name.replace(/[\p{Cc}<>:"/\\|?*]/gu, "_")).slice(0, 200);
   const held = new TextDecoder().decode(bytes).replace(/\ufffd+$/, "").replace(/[. ]+$/, "");
   return held.replace(/^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)/i, "$1_") || "_";
-}
-
-function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

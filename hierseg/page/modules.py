@@ -1,0 +1,49 @@
+"""Serves what runs in the browser as ES modules, at addresses that change with their content.
+
+So a browser may keep them for ever, and one that was open when a new version came never mixes old modules with new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+_FOLDER = Path(__file__).with_name("viewer")
+# Read once: what is served is what the address was made of.
+_MODULES = {path.relative_to(_FOLDER).as_posix(): path.read_bytes() for path in sorted(_FOLDER.rglob("*.js"))}
+_VERSION = hashlib.sha256(repr(_MODULES).encode()).hexdigest()[:16]
+_HEADERS = {"cache-control": "public, max-age=31536000, immutable"}
+# The document's address is the page's root, also behind a proxy that has the page below a path.
+_START = """
+import(new URL("viewer/{version}/{name}", document.baseURI)).then(
+  ({{ start }}) => start({{ element, props, watch, server, trigger }}),
+  () => element.prepend("This page did not load completely. Reload it."),
+);
+"""
+
+
+def start_of(name: str) -> str:
+    """Return what gr.HTML is given as `js_on_load`: it calls a module's `start` with all that Gradio hands in.
+
+    Args:
+        name: The module, as "viewer.js".
+
+    Returns:
+        JavaScript.
+    """
+    return _START.format(version=_VERSION, name=name)
+
+
+async def _serve(request: Request) -> Response:
+    content = _MODULES.get(request.path_params["name"])
+    if content is None:
+        raise HTTPException(404)
+    return Response(content, media_type="text/javascript", headers=_HEADERS)
+
+
+ROUTE = Route(f"/viewer/{_VERSION}/{{name:path}}", _serve)

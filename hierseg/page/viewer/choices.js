@@ -1,0 +1,45 @@
+// The bar above the picture: level, view, checkpoint, and which two are compared. What leaves no choice is not shown.
+
+import { find, findAll, make } from "./page.js";
+import { choose, state } from "./state.js";
+import { VIEWS } from "./views.js";
+
+let offered = ""; // the names that the bar was filled for
+
+export function connect() {
+  offered = "";
+  for (const kind of ["first", "second"])
+    find(`[name=hierseg-${kind}]`).addEventListener("change", (event) => choose(kind, event.target.value));
+}
+
+export function draw() {
+  const { models, levels } = state.scene;
+  const names = models.map((model) => model.name);
+  if (offered !== `${names} ${levels}`) fill(names, models, levels);
+  offered = `${names} ${levels}`;
+  find(".viewer").dataset.view = state.view;
+  for (const kind of ["level", "view", "checkpoint"])
+    for (const input of findAll(`[name=hierseg-${kind}]`)) input.checked = input.value === state[kind];
+  for (const kind of ["first", "second"]) find(`[name=hierseg-${kind}]`).value = state[kind];
+}
+
+function fill(names, models, levels) {
+  const titles = models.map((model) => model.title);
+  offer("level", levels, levels);
+  offer("view", names.length < 2 ? [] : Object.keys(VIEWS), Object.values(VIEWS).map((view) => view.title));
+  offer("checkpoint", names, titles);
+  find('[data-choice="pair"]').dataset.few = names.length < 3; // of two, it is the one with the other
+  for (const list of findAll(".pair select"))
+    list.replaceChildren(...names.map((value, index) => make("option", titles[index], { value })));
+}
+
+function offer(kind, values, titles) {
+  find(`[data-choice="${kind}"]`).dataset.few = values.length < 2;
+  find(`[data-choice="${kind}"] .options`).replaceChildren(
+    ...values.map((value, index) => {
+      const input = make("input", [], { type: "radio", name: `hierseg-${kind}`, value });
+      input.addEventListener("change", () => choose(kind, value));
+      return make("label", [input, titles[index]]);
+    }),
+  );
+}

@@ -1,0 +1,67 @@
+// Clips: the pictures of one that is opened, and one that is made of pictures.
+
+const CLIP_RATE = 8; // pictures of a clip that are looked at, a second
+const CLIP_SECONDS = 15;
+const CLIP_SIZE = 640; // longest side of a clip's picture
+
+// Yields the pictures of a clip, as sequence.js takes them.
+export async function* picturesOf(file) {
+  const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto" });
+  video.src = URL.createObjectURL(file);
+  try {
+    await new Promise((resolve, reject) => {
+      video.addEventListener("loadeddata", resolve, { once: true });
+      video.addEventListener("error", () => reject(new Error(`${file.name} is not a clip that this browser plays.`)), {
+        once: true,
+      });
+    });
+    if (video.duration === Infinity) await seek(video, 1e9); // a recording that does not say how long it is: now it does
+    const scale = Math.min(1, CLIP_SIZE / Math.max(video.videoWidth, video.videoHeight));
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, Math.round(video.videoWidth * scale));
+    canvas.height = Math.max(1, Math.round(video.videoHeight * scale));
+    const end = Math.min(video.duration, CLIP_SECONDS);
+    const seconds = Math.max(CLIP_SECONDS + 1, Math.round(video.duration)); // never "15 of 15"
+    const part = video.duration > CLIP_SECONDS ? `the first ${CLIP_SECONDS} of ${seconds} seconds` : "";
+    const doing = part ? `Segmenting ${part} of the clip` : "Segmenting the clip";
+    const done = (count) => `${count} pictures segmented${part && `: ${part}`}`;
+    for (let number = 0; number / CLIP_RATE < end; number++) {
+      const time = number / CLIP_RATE;
+      await seek(video, time);
+      canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+      yield { title: `${time.toFixed(1)} s`, picture: () => canvas.toDataURL("image/jpeg", 0.9), doing, done };
+    }
+  } finally {
+    URL.revokeObjectURL(video.src);
+  }
+}
+
+function seek(video, time) {
+  return new Promise((resolve, reject) => {
+    video.addEventListener("seeked", resolve, { once: true });
+    video.addEventListener("error", () => reject(new Error(`The clip cannot be read beyond ${time.toFixed(1)} s.`)), {
+      once: true,
+    });
+    video.currentTime = time;
+  });
+}
+
+// Films pictures at their own pace, since a browser records only as time goes by: a WebM, or an MP4 where it has no WebM.
+export async function film(pictures) {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: pictures[0].width, height: pictures[0].height });
+  const context = canvas.getContext("2d");
+  const type = ["video/webm", "video/mp4"].find((kind) => MediaRecorder.isTypeSupported(kind));
+  const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: type, videoBitsPerSecond: 6e6 });
+  const parts = [];
+  recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
+  const ended = new Promise((resolve) => recorder.addEventListener("stop", resolve, { once: true }));
+  recorder.start();
+  for (const picture of pictures) {
+    context.drawImage(picture, 0, 0);
+    await new Promise((resolve) => setTimeout(resolve, 1000 / CLIP_RATE));
+  }
+  recorder.stop();
+  await ended;
+  return new Blob(parts, { type });
+}

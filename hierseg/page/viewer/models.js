@@ -1,0 +1,111 @@
+// What follows from the scene for each of its models, the checkpoints, by what is chosen now. What took long to compute
+// is remembered for as long as the scene is there.
+
+import { fillLayer, outlineLayer } from "./draw.js";
+import { NOBODY, STEPS, decode } from "./pure/decoding.js";
+import { enlarge } from "./pure/enlarge.js";
+import { outline } from "./pure/geometry.js";
+import { agreement, areas, difference } from "./pure/measures.js";
+import { nodesBelow, nodesOnLevel, through } from "./pure/tables.js";
+import { state } from "./state.js";
+
+const MOST_REMEMBERED = 40;
+const memories = new WeakMap(); // of every model: what was computed by its key, the oldest first
+
+function remember(model, key, compute) {
+  const memory = memories.get(model) ?? new Map();
+  memories.set(model, memory);
+  if (!memory.has(key)) {
+    if (memory.size > MOST_REMEMBERED) memory.delete(memory.keys().next().value);
+    memory.set(key, compute());
+  }
+  return memory.get(key);
+}
+
+// The models that the view shows, left to right.
+export function modelsShown() {
+  const names = state.view === "single" ? [state.checkpoint] : [state.first, state.second];
+  return names.map((name) => state.scene.models.find((model) => model.name === name));
+}
+
+export const depthShown = () => state.scene.levels.indexOf(state.level);
+export const ownThreshold = (model) => Math.round(model.threshold * STEPS);
+export const thresholdOf = (model) => state.threshold ?? ownThreshold(model);
+
+// What a result depends on: how scores are decoded, on which level they are seen, what is on the picture.
+const decoding = (model) => `${thresholdOf(model)} ${state.certainty}`;
+const seen = (model) => `${decoding(model)} ${state.level}`;
+const look = (model) => `${seen(model)} ${[...state.hidden]} ${state.pointed}`;
+
+// The deepest node of every pixel.
+export function foundBy(model) {
+  const { nodes } = state.scene;
+  return remember(model, `found ${decoding(model)}`, () => decode(model, nodes, thresholdOf(model), state.certainty));
+}
+
+// The same in the size of the photo that was sent.
+export function enlargedBy(model) {
+  const { width, height, original } = state.scene;
+  return remember(model, `enlarged ${decoding(model)}`, () => enlarge(foundBy(model), [width, height], original));
+}
+
+export const findsSomebody = (model) =>
+  remember(model, `somebody ${decoding(model)}`, () => foundBy(model).some((node) => node !== NOBODY));
+
+export function areasOf(model) {
+  return remember(model, `areas ${decoding(model)}`, () => areas(foundBy(model), model.scores, state.scene.nodes));
+}
+
+export function agreementOf(model) {
+  const { truth, nodes } = state.scene;
+  return remember(model, `agreement ${decoding(model)}`, () => agreement(foundBy(model), truth, nodes));
+}
+
+export const shareOfBreaks = (model) =>
+  remember(model, "share of breaks", () => model.breaks.reduce((sum, one) => sum + one, 0) / model.breaks.length);
+
+// The node of the level.
+const onLevel = (model) => through(nodesOnLevel(state.scene, depthShown()), foundBy(model));
+
+// Where the two that are compared differ on the level.
+export function differences() {
+  const [one, other] = modelsShown();
+  return remember(one, `differences ${pair()}`, () => difference(onLevel(one), onLevel(other)));
+}
+
+// A layer with the differences in colours, by their number.
+export const differencesLayer = (colors) =>
+  remember(modelsShown()[0], `differing ${pair()}`, () => layerOf(differences().map, colors));
+
+function pair() {
+  const [one, other] = modelsShown();
+  return `${seen(one)} ${other.name} ${seen(other)}`;
+}
+
+export const breaksLayer = (model, color) => remember(model, "breaks", () => layerOf(model.breaks, { 1: color }));
+
+// What is on the picture: the level without what is hidden or, while the tree is pointed at, one node and all below it.
+function shownMap(model) {
+  const { scene, pointed, hidden } = state;
+  const depth = depthShown();
+  return remember(model, `shown ${look(model)}`, () => {
+    const table = pointed === null ? nodesOnLevel(scene, depth, hidden) : nodesBelow(scene, pointed, depth);
+    return through(table, foundBy(model));
+  });
+}
+
+export function fillOf(model) {
+  const colors = state.scene.nodes.map((node) => node.color);
+  return remember(model, `fill ${look(model)}`, () => layerOf(shownMap(model), colors));
+}
+
+// Outlines for a photo that is shown `scale` times as large.
+export function outlinesOf(model, scale) {
+  const { width, height } = state.scene;
+  const path = remember(model, `path ${look(model)}`, () => outline(shownMap(model), width, height, new Path2D()));
+  return remember(model, `line ${look(model)} ${scale}`, () =>
+    outlineLayer(path, width, height, scale, window.devicePixelRatio || 1),
+  );
+}
+
+const layerOf = (map, colors) => fillLayer(map, state.scene.width, state.scene.height, colors);

@@ -1,0 +1,22 @@
+// The viewer's piece of the page, from viewer.html.
+
+let element = null;
+
+export function attach(viewer) {
+  element = viewer;
+}
+
+export const find = (selector) => element.querySelector(selector);
+export const findAll = (selector) => [...element.querySelectorAll(selector)];
+
+export function make(name, content = [], attributes = {}) {
+  const made = Object.assign(document.createElement(name), attributes);
+  made.append(...[content].flat());
+  return made;
+}
+
+// Says where the viewer stands: "empty", "working" or "refused" without a scene, "example" or "ready" with one.
+export function say(state, message) {
+  find(".viewer").dataset.state = state;
+  find(".message").textContent = message;
+}

@@ -1,0 +1,31 @@
+// The sliders beside the picture, the tick for outlines, and the button that brings everything back.
+
+import { modelsShown, ownThreshold, thresholdOf } from "./models.js";
+import { find } from "./page.js";
+import { inHundredths } from "./pure/words.js";
+import { change, reset, state } from "./state.js";
+
+const SLIDERS = ["split", "opacity", "threshold", "certainty"];
+
+export function connect() {
+  for (const name of SLIDERS)
+    find(`[name=${name}]`).addEventListener("input", (event) => change({ [name]: Number(event.target.value) }));
+  find("[name=outlines]").addEventListener("change", (event) => change({ outlines: event.target.checked }));
+  find(".reset").addEventListener("click", reset);
+}
+
+export function draw() {
+  const { split, opacity, threshold, certainty, outlines } = state;
+  const own = [...new Set(modelsShown().map((model) => inHundredths(ownThreshold(model))))];
+  const words = {
+    split: `${split} %`,
+    opacity: `${opacity} %`,
+    threshold: threshold === null ? `${own.join(" | ")} (the checkpoint's)` : inHundredths(threshold),
+    certainty: certainty ? inHundredths(certainty) : "none",
+  };
+  for (const name of SLIDERS) {
+    find(`[data-slider=${name}] output`).textContent = words[name];
+    find(`[name=${name}]`).value = state[name] ?? thresholdOf(modelsShown()[0]);
+  }
+  find("[name=outlines]").checked = outlines;
+}

@@ -1,0 +1,81 @@
+// What is shown: a scene, and what a visitor chose to see of it. All modules read `state`; it is written here alone, by
+// functions that have the page drawn again.
+
+const SETTINGS = { split: 50, opacity: 55, threshold: null, certainty: 0, outlines: true }; // null: the checkpoint's own
+
+export const state = {
+  scene: null, // see scene.js; null while there is none
+  view: "single", // of VIEWS in views.js
+  checkpoint: null, // the one that is looked at alone
+  first: null, // the two that are compared
+  second: null,
+  level: null,
+  ...SETTINGS,
+  hidden: new Set(), // nodes that a visitor unticked
+  pointed: null, // the node whose row of the tree a mouse is over
+  probe: null, // {column, row} of the photo that is read out, in which panel
+};
+
+let draw = () => {};
+
+export function drawWith(drawAll) {
+  draw = drawAll;
+}
+
+export function redraw() {
+  if (state.scene) draw();
+}
+
+export function change(changes) {
+  Object.assign(state, changes);
+  redraw();
+}
+
+export const reset = () => change({ ...SETTINGS, hidden: new Set() });
+
+// Shows a scene; what was chosen before stays chosen where it can.
+export function showScene(scene) {
+  const names = scene.models.map((model) => model.name);
+  const { checkpoint, first, second, level, view } = state;
+  const comparable = names.includes(first) && names.includes(second);
+  change({
+    scene,
+    view: names.length < 2 ? "single" : view,
+    checkpoint: names.includes(checkpoint) ? checkpoint : names[0],
+    first: comparable ? first : names[0],
+    second: comparable ? second : names[1],
+    level: scene.levels.includes(level) ? level : scene.levels.at(-1),
+  });
+}
+
+export function showNothing() {
+  Object.assign(state, { scene: null, probe: null });
+}
+
+// Takes a choice among the views, the levels, the checkpoints, or for the first or second of two that are compared.
+export function choose(kind, value) {
+  const { first, second } = state;
+  const changes = { [kind]: value };
+  if (kind === "first" && value === second) changes.second = first; // nobody is compared with itself
+  if (kind === "second" && value === first) changes.first = second;
+  // Whoever is looked at alone also takes part in the comparison.
+  if (kind === "checkpoint" && value !== first && value !== second) changes.second = value;
+  change(changes);
+}
+
+// Shows or hides a node and all below it; what is above a node that is shown is shown too.
+export function tick(node, shown) {
+  const hidden = new Set(state.hidden);
+  if (shown) for (const member of state.scene.nodes[node].path) hidden.delete(member);
+  else hidden.add(node);
+  change({ hidden, pointed: null }); // or the mouse, still over the row, would keep on the picture what was taken off
+}
+
+export function pointAt(node) {
+  if (state.pointed !== node) change({ pointed: node });
+}
+
+// Chooses what is read out. Nothing but the cross changes on the picture, so it is not all drawn again.
+export function probeAt(probe) {
+  state.probe = probe;
+}

@@ -1,0 +1,100 @@
+// The views: what each shows of one model, or of the two that are compared, as functions that draw into a panel.
+
+import { tag } from "./draw.js";
+import { breaksLayer, differencesLayer, fillOf, modelsShown, outlinesOf, shareOfBreaks } from "./models.js";
+import { inPercent } from "./pure/words.js";
+import { state } from "./state.js";
+
+export const ONLY_ONE = [255, 149, 0]; // as in visualize.py
+export const ONLY_OTHER = [64, 169, 255];
+export const ANOTHER_PART = [255, 255, 255];
+export const BREAK = [255, 214, 10];
+
+export const VIEWS = {
+  single: { title: "One", panels: (models) => models.map(parts) },
+  slider: { title: "Slider", panels: (models) => [slider(models)] },
+  both: { title: "Side by side", panels: (models) => models.map(namedParts) },
+  differences: { title: "Differences", panels: () => [differing] },
+  breaks: { title: "Broken tree", panels: (models) => models.map(breaks) },
+};
+
+// What the chosen view's panels show: functions of a context, a panel and the layout that it is of.
+export const panelsShown = () => VIEWS[state.view].panels(modelsShown());
+
+function fill(context, panel, picture) {
+  context.drawImage(picture, panel.x, panel.y, panel.width, panel.height);
+}
+
+const parts = (model) => (context, panel, layout) => {
+  fill(context, panel, state.scene.photo);
+  context.globalAlpha = state.opacity / 100;
+  fill(context, panel, fillOf(model));
+  context.globalAlpha = 1;
+  if (state.outlines) fill(context, panel, outlinesOf(model, layout.scale));
+};
+
+const namedParts = (model) => (context, panel, layout) => {
+  parts(model)(context, panel, layout);
+  tag(context, model.title, panel, "left", layout.ratio);
+};
+
+const slider =
+  ([one, other]) =>
+  (context, panel, layout) => {
+    const split = Math.round((panel.width * state.split) / 100);
+    for (const [model, from, to] of [
+      [one, 0, split],
+      [other, split, panel.width],
+    ]) {
+      context.save();
+      context.beginPath();
+      context.rect(panel.x + from, panel.y, to - from, panel.height);
+      context.clip();
+      parts(model)(context, panel, layout);
+      context.restore();
+    }
+    handle(context, panel.x + split, panel, layout.ratio);
+    const half = panel.width / 2;
+    tag(context, one.title, { ...panel, width: half }, "left", layout.ratio);
+    tag(context, other.title, { ...panel, x: panel.x + half, width: half }, "right", layout.ratio);
+  };
+
+// The line between the two sides, with a knob to take hold of.
+function handle(context, x, panel, ratio) {
+  const middle = panel.y + panel.height / 2;
+  context.fillStyle = "#fff";
+  context.fillRect(x - ratio, panel.y, 2 * ratio, panel.height);
+  context.beginPath();
+  context.arc(x, middle, 13 * ratio, 0, 2 * Math.PI);
+  context.fill();
+  context.fillStyle = "#222";
+  for (const way of [-1, 1]) {
+    context.beginPath();
+    context.moveTo(x + way * 9 * ratio, middle);
+    context.lineTo(x + way * 3.5 * ratio, middle - 5 * ratio);
+    context.lineTo(x + way * 3.5 * ratio, middle + 5 * ratio);
+    context.fill();
+  }
+}
+
+// The photo without its colours and darkened, so that what is laid over it stands out.
+function dimmedPhoto(context, panel) {
+  fill(context, panel, state.scene.photo);
+  context.globalCompositeOperation = "saturation";
+  context.fillStyle = "#808080";
+  context.fillRect(panel.x, panel.y, panel.width, panel.height);
+  context.globalCompositeOperation = "source-over";
+  context.fillStyle = "rgb(0 0 0 / 0.55)";
+  context.fillRect(panel.x, panel.y, panel.width, panel.height);
+}
+
+function differing(context, panel) {
+  dimmedPhoto(context, panel);
+  fill(context, panel, differencesLayer({ 1: ONLY_ONE, 2: ONLY_OTHER, 3: ANOTHER_PART }));
+}
+
+const breaks = (model) => (context, panel, layout) => {
+  dimmedPhoto(context, panel);
+  fill(context, panel, breaksLayer(model, BREAK));
+  tag(context, `${model.title} ${inPercent(shareOfBreaks(model), 2)}`, panel, "left", layout.ratio);
+};
