@@ -19,7 +19,7 @@ check: .venv/.dev check-viewer  ## lint, format, types
 	$(BIN)/mypy
 
 check-viewer: .venv/.dev  ## lint what runs in the browser
-	$(BIN)/oxlint --config .oxlintrc.json hierseg/page/viewer
+	$(BIN)/oxlint --config .oxlintrc.json hierseg/page/viewer tests/page/viewer
 
 format: .venv/.dev  ## mend what can be mended by machine
 	$(BIN)/ruff check --fix .

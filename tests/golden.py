@@ -1,7 +1,7 @@
 """Outputs that must stay what they are while code moves: `python -m tests.golden` stores them, test_golden compares.
 
-Stored are the masks of the example photos, every loss on one batch, and every figure of one evaluation. Run it again
-only where an output is meant to change, and say so in the commit.
+Stored are the masks of the example photos, every loss on one batch, every figure of one evaluation, and what the viewer
+must make of small maps. Run it again only where an output is meant to change, and say so in the commit.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from hierseg.tree import Hierarchy
 from hierseg.visualize import indexed_image
 from studies.losses import rows  # noqa: F401  # enters the predecessor's loss in LOSSES
 from tests import REPOSITORY
+from tests.page.viewer.golden import viewer
 
 FOLDER = Path(__file__).parent / "golden"
 CHECKPOINTS = ("bce", "ftm")
@@ -65,7 +66,7 @@ def main() -> None:
         for photo in PHOTOS:
             prediction = predictor.predict(REPOSITORY / "examples" / f"{photo}.jpg")
             indexed_image(prediction.labels, prediction.hierarchy).save(FOLDER / f"{name}-{photo}.png", optimize=True)
-    for name, values in (("losses", losses()), ("figures", figures())):
+    for name, values in (("losses", losses()), ("figures", figures()), ("viewer", viewer())):
         (FOLDER / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
 
 

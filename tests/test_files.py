@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hierseg.files import is_hidden, portable_name
 
 NAMES = ["a:b", "CON", "con.x", "com1", "console", "x. .", "a\x01b", "é" * 150, "", "..", "a/b\\c", "Straße 1", ".x"]
+NAMES += ["a\ud800b"]  # half a character
 
 
 @pytest.mark.parametrize(

@@ -20,23 +20,21 @@ _VERSION = hashlib.sha256(repr(_MODULES).encode()).hexdigest()[:16]
 _HEADERS = {"cache-control": "public, max-age=31536000, immutable"}
 # The document's address is the page's root, also behind a proxy that has the page below a path.
 _START = """
-import(new URL("viewer/{version}/{name}", document.baseURI)).then(
+import(new URL("{address}", document.baseURI)).then(
   ({{ start }}) => start({{ element, props, watch, server, trigger }}),
   () => element.prepend("This page did not load completely. Reload it."),
 );
 """
 
 
+def address(name: str) -> str:
+    """Return where a module is, such as "viewer.js", relative to the page's root."""
+    return f"viewer/{_VERSION}/{name}"
+
+
 def start_of(name: str) -> str:
-    """Return what gr.HTML is given as `js_on_load`: it calls a module's `start` with all that Gradio hands in.
-
-    Args:
-        name: The module, as "viewer.js".
-
-    Returns:
-        JavaScript.
-    """
-    return _START.format(version=_VERSION, name=name)
+    """Return the `js_on_load` of a gr.HTML that calls a module's `start` with all that Gradio hands in."""
+    return _START.format(address=address(name))
 
 
 async def _serve(request: Request) -> Response:
@@ -46,4 +44,4 @@ async def _serve(request: Request) -> Response:
     return Response(content, media_type="text/javascript", headers=_HEADERS)
 
 
-ROUTE = Route(f"/viewer/{_VERSION}/{{name:path}}", _serve)
+ROUTE = Route(f"/{address('{name:path}')}", _serve)

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import posixpath
 import re
 import resource
 import shutil
@@ -28,7 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hierseg.page import app, cleaning, environment, guard
+from hierseg.page import app, cleaning, environment, guard, modules
 from hierseg.page.guard import HEADERS, Guard
 from hierseg.predictor import Predictor
 from tests import REPOSITORY
@@ -278,6 +279,23 @@ def test_every_answer_has_the_security_headers(visitor: Visitor) -> None:
     assert "http" not in policy["default-src"]  # here, on no Space, a script can reach this server alone
     assert "https://huggingface.co" in policy["frame-ancestors"]  # where Spaces are framed
     assert "x-frame-options" not in headers
+
+
+def test_the_viewers_modules_are_served_to_be_kept_for_ever_at_addresses_of_this_version(visitor: Visitor) -> None:
+    names, seen = ["viewer.js", "examples.js"], set[str]()
+    while names:
+        name = names.pop()
+        seen.add(name)
+        answer = visitor.http.get(modules.address(name))
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/javascript; charset=utf-8"), name
+        assert "immutable" in answer.headers["cache-control"]
+        imported = re.findall(r'from "(.+)";', answer.text)
+        names += {posixpath.normpath(posixpath.join(posixpath.dirname(name), each)) for each in imported} - seen
+    folder = REPOSITORY / "hierseg" / "page" / "viewer"
+    assert seen == {path.relative_to(folder).as_posix() for path in folder.rglob("*.js")}
+    for path in (modules.address("nothing.js"), modules.address("../app.py"), "viewer/0/viewer.js", "viewer/"):
+        answer = visitor.http.get(path)
+        assert answer.status_code == 404 and "cache-control" not in answer.headers, path
 
 
 def test_the_page_says_nothing_of_the_machine(visitor: Visitor) -> None:
@@ -885,7 +903,7 @@ def test_the_page_works_behind_a_proxy_that_takes_its_path_off_or_keeps_it(behin
     with Visitor(behind + kept) as one:
         root = one.http.get("/config", headers={"x-forwarded-host": "h.example"}).json()["root"]
         assert root == "http://h.example/seg"
-        for path in ("/", "/losses", "/theme.css", "/gradio_api/info"):
+        for path in ("/", "/losses", "/theme.css", "/gradio_api/info", modules.address("viewer.js")):
             assert one.http.get(path).status_code == 200, path
         assert one.http.get("/monitoring").status_code == 404
         assert has_mark(content_of(one.show(one.upload(marked_photo(4)))["photo"]), 4)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -100,17 +98,13 @@ def test_nothing_is_asked_of_the_server_after_the_one_inference(viewer: Page, tm
 
 
 def test_the_saved_mask_is_the_librarys(viewer: Page, predictions: dict[str, Prediction], tmp_path: Path) -> None:
-    for checkpoint, level in (("bce", "parts"), ("ftm", "upper-lower")):
+    for checkpoint in CARDS:
         choose(viewer, "checkpoint", checkpoint)
-        choose(viewer, "level", level)
-        assert_labels(mask(saved(viewer, "mask", tmp_path)), predictions[checkpoint], level)
-    choose(viewer, "level", "parts")
-    for checkpoint, threshold, certainty in (("bce", 30, 80), ("ftm", 80, 55)):
-        choose(viewer, "checkpoint", checkpoint)
-        slide(viewer, "threshold", threshold)
-        slide(viewer, "certainty", certainty)
-        found = mask(saved(viewer, "mask", tmp_path))
-        assert_labels(found, predictions[checkpoint], "parts", threshold / 100, certainty / 100)
+        assert_labels(mask(saved(viewer, "mask", tmp_path)), predictions[checkpoint])
+    choose(viewer, "level", "upper-lower")
+    slide(viewer, "threshold", 30)
+    slide(viewer, "certainty", 80)
+    assert_labels(mask(saved(viewer, "mask", tmp_path)), predictions[checkpoint], "upper-lower", 0.3, 0.8)
 
 
 def test_the_saved_mask_is_right_where_the_browser_guards_its_canvases(
@@ -150,25 +144,16 @@ def test_the_zip_holds_a_mask_for_every_node_of_both_checkpoints(
                 np.testing.assert_array_equal(np.array(image.convert("L")), expected[node] * 255)
 
 
-@pytest.mark.parametrize("size", [(2000, 1503), (1281, 40)])
-def test_masks_of_a_large_photo_have_its_size_and_smooth_edges(
-    page: Page, tree: Hierarchy, tmp_path: Path, size: tuple[int, int]
-) -> None:
+def test_masks_of_a_large_photo_have_its_size(page: Page, tree: Hierarchy, tmp_path: Path) -> None:
     large = tmp_path / "large.jpg"
-    Image.open(PHOTO).resize(size, Image.Resampling.LANCZOS).save(large, quality=95)
+    Image.open(PHOTO).resize((2000, 1503), Image.Resampling.LANCZOS).save(large, quality=95)
     segment(page, large)
     found = mask(saved(page, "mask", tmp_path))
-    assert found.shape == size[::-1]
-    shown = shrink(open_photo(large))
-    labels = Predictor(BEST).predict(shown).labels
-    # Every pixel has the label whose mask, enlarged by itself, is highest there.
-    present = np.unique(labels)
-    enlarged = np.stack([cv2.resize((labels == label).astype(np.float32), size) for label in present])
-    own = np.take_along_axis(enlarged, np.searchsorted(present, found)[None], axis=0)[0]
-    assert np.isin(found, present).all()
-    # Of two that are as high, either.
-    assert (own >= enlarged.max(axis=0) - 1e-3).mean() > 1 - TURNED
-    assert json.loads(saved(page, "json", tmp_path).read_text())["width"] == size[0]
+    assert found.shape == (1503, 2000)
+    shown = Predictor(BEST).predict(shrink(open_photo(large)))
+    nearest = np.array(Image.fromarray(found).resize(shown.size[::-1], Image.Resampling.NEAREST))
+    assert (nearest == shown.labels).mean() > 0.98  # but for edges
+    assert json.loads(saved(page, "json", tmp_path).read_text())["width"] == 2000
     with zipfile.ZipFile(saved(page, "masks", tmp_path)) as archive:
         archive.extractall(tmp_path)
     head = tree.node_masks(found)[tree.index("head")]
@@ -200,9 +185,7 @@ def test_the_saved_figures_are_the_librarys(
         assert found["threshold"] == expected["threshold"]
         assert found["raw_violations"] == pytest.approx(expected["raw_violations"], abs=TURNED)
         for node, area in expected["areas"].items():
-            assert found["areas"][node]["share_of_photo"] == pytest.approx(area["share_of_photo"], abs=TURNED)
-            assert found["areas"][node]["share_of_person"] == pytest.approx(area["share_of_person"], abs=TURNED)
-            assert found["areas"][node]["confidence"] == pytest.approx(area["confidence"], abs=0.005)
+            assert found["areas"][node] == pytest.approx(area, abs=0.005)
 
 
 def test_the_saved_picture_has_the_photos_size_and_not_its_pixels(viewer: Page, tmp_path: Path) -> None:
@@ -220,7 +203,7 @@ def test_pointing_reads_out_the_path_of_each_checkpoint_on_view(
 ) -> None:
     for view, names in (("single", (BEST,)), ("differences", (BEST, SECOND))):
         choose(viewer, "view", view)
-        for column, row in ((220, 90), (300, 330), (60, 60), (180, 460)):
+        for column, row in ((220, 90), (60, 60)):
             hover(viewer, column, row)
             for (line, path), name in zip(spoken(viewer), names, strict=True):
                 assert line.startswith(CARDS[name].title)
@@ -245,19 +228,6 @@ def test_arrow_keys_read_out_and_escape_ends_it(viewer: Page) -> None:
     assert viewer.locator("#viewer .readout").get_attribute("aria-live") == "polite"
     viewer.keyboard.press("Escape")
     assert viewer.locator("#viewer .readout").is_hidden()
-
-
-def test_the_differences_are_counted_like_the_librarys(viewer: Page, predictions: dict[str, Prediction]) -> None:
-    choose(viewer, "view", "differences")
-    one, other = (predictions[name].at_level("parts") for name in (BEST, SECOND))
-    said = viewer.locator("#viewer .caption").inner_text()
-    shares = [float(share) for share in re.findall(r"([\d.]+) % of the (?:photo|people)", said)]
-    differ, somebody = one != other, (one != 0) | (other != 0)
-    expected = [100 * differ.mean(), 100 * differ.sum() / somebody.sum()]
-    assert shares == pytest.approx(expected, abs=0.05 + 100 * TURNED)
-    before = picture(viewer)
-    choose(viewer, "level", "body")
-    assert picture(viewer) != before
 
 
 def test_the_slider_shows_one_checkpoint_on_each_side(viewer: Page) -> None:
@@ -298,19 +268,15 @@ def test_reset_brings_everything_back(viewer: Page) -> None:
     assert picture(viewer) == before
 
 
-@pytest.mark.parametrize("ending", ["png", "npy"])
 def test_a_ground_truth_gives_the_iou_of_every_node_and_level(
-    viewer: Page, predictions: dict[str, Prediction], tmp_path: Path, tree: Hierarchy, ending: str
+    viewer: Page, predictions: dict[str, Prediction], tmp_path: Path, tree: Hierarchy
 ) -> None:
     truth = np.roll(predictions["bce"].labels, 12, axis=1)
     truth[:40] = tree.void
-    if ending == "npy":
-        np.save(tmp_path / "truth.npy", truth)
-    else:
-        Image.fromarray(truth).save(tmp_path / "truth.png")
+    Image.fromarray(truth).save(tmp_path / "truth.png")
     choose(viewer, "view", "both")
     viewer.locator("#ground-truth button").first.click()
-    viewer.locator("#ground-truth input[type=file]").set_input_files(tmp_path / f"truth.{ending}")
+    viewer.locator("#ground-truth input[type=file]").set_input_files(tmp_path / "truth.png")
     viewer.locator("#viewer .truth tbody tr").first.wait_for()
     rows = {
         row.locator("th").inner_text(): row.locator("td").all_inner_texts()
@@ -427,20 +393,10 @@ def test_both_choosers_let_heic_and_files_without_an_ending_through(name: str, p
     ready(page)
 
 
-def test_names_in_a_zip_are_such_that_every_system_can_hold_them(page: Page, tmp_path: Path) -> None:
-    (tmp_path / 'a:b "c".png').write_bytes(PHOTO.read_bytes())
-    send_several(page, tmp_path / 'a:b "c".png')
-    done(page)
-    with page.expect_download() as download:
-        page.locator("#viewer .save-all").click()
-    with zipfile.ZipFile(download.value.path()) as archive:
-        assert {name.split("/")[0] for name in archive.namelist()} == {"01-a_b _c_"}
-
-
 def test_several_photos_are_segmented_in_turn_and_saved_together(page: Page, tmp_path: Path) -> None:
     (tmp_path / "words.jpg").write_text("no photo")
-    names = ["astronaut.jpg", "camera.jpg"]
-    photos = [REPOSITORY / "examples" / name for name in names]
+    photos = [PHOTO, tmp_path / "a:b.jpg"]
+    photos[1].write_bytes((REPOSITORY / "examples" / "camera.jpg").read_bytes())
     send_several(page, [photos[0], tmp_path / "words.jpg", photos[1]])
     done(page)
     assert page.locator("#viewer .progress").inner_text() == "2 of 3 photos segmented"
@@ -456,8 +412,8 @@ def test_several_photos_are_segmented_in_turn_and_saved_together(page: Page, tmp
     with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
         assert archive.testzip() is None
         archive.extractall(tmp_path)
-    for number, photo in enumerate(photos, 1):
-        folder = tmp_path / f"{number:02}-{photo.stem}"
+    for name, photo in zip(("01-astronaut", "02-a_b"), photos, strict=True):
+        folder = tmp_path / name
         expected = Predictor("bce").predict(photo)
         assert_labels(mask(folder / "mask-bce-parts.png"), expected)
         figures = json.loads((folder / "figures.json").read_text())

@@ -83,7 +83,7 @@ export async function zip(files) {
 
 // A file's name as every system can hold it, as `portable_name` of files.py.
 export function safeName(name) {
-  const bytes = ascii(name.replace(/[\p{Cc}<>:"/\\|?*]/gu, "_")).slice(0, 200);
+  const bytes = ascii(name.replace(/[\p{Cc}\p{Cs}<>:"/\\|?*]/gu, "_")).slice(0, 200);
   const held = new TextDecoder().decode(bytes).replace(/\ufffd+$/, "").replace(/[. ]+$/, "");
   return held.replace(/^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)/i, "$1_") || "_";
 }

@@ -46,7 +46,8 @@ export function difference(one, other) {
   return { map, shares, ofPhoto: differing / map.length, ofPerson: somebody ? differing / somebody : 0 };
 }
 
-// Intersection over union with the ground truth for every node, as DatasetIoU; null for nodes that are in neither.
+// Intersection over union with the ground truth for every node, as DatasetIoU; null for nodes that are in neither. A
+// pixel counts only for nodes of which the truth knows: not for those below a node at which it ends.
 export function agreement(found, truth, nodes) {
   const both = new Float64Array(nodes.length);
   const either = new Float64Array(nodes.length);
@@ -57,6 +58,7 @@ export function agreement(found, truth, nodes) {
     const here = found[pixel] === NOBODY ? [] : paths[found[pixel]];
     const there = right === NOBODY ? [] : paths[right];
     for (const node of here) {
+      if (node !== right && paths[node].includes(right)) break;
       either[node]++;
       if (there.includes(node)) both[node]++;
     }

@@ -1,0 +1,149 @@
+// The viewer's pure modules against tests/golden/viewer.json, which golden.py makes with the library.
+
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { readFileSync } from "node:fs";
+import test from "node:test";
+
+import { NOBODY, STEPS, decode, mapsOf, unpack } from "../../../hierseg/page/viewer/pure/decoding.js";
+import { enlarge } from "../../../hierseg/page/viewer/pure/enlarge.js";
+import { safeName } from "../../../hierseg/page/viewer/pure/files.js";
+import { arrange, outline, pixelAt, placeOf } from "../../../hierseg/page/viewer/pure/geometry.js";
+import { agreement, areas, difference, mean } from "../../../hierseg/page/viewer/pure/measures.js";
+import {
+  comparePaths,
+  labelsOfNodes,
+  maskOfNode,
+  membersOfLevel,
+  nodesBelow,
+  nodesOfLabels,
+  nodesOnLevel,
+  through,
+} from "../../../hierseg/page/viewer/pure/tables.js";
+import { ANOTHER_PART, ONLY_ONE, ONLY_OTHER } from "../../../hierseg/page/viewer/views.js";
+
+const golden = JSON.parse(readFileSync(new URL("../../golden/viewer.json", import.meta.url)));
+const bytes = (digits) => Uint8Array.from(Buffer.from(digits, "hex"));
+const digits = (numbers) => Buffer.from(numbers).toString("hex");
+
+function close(found, expected, within = 1e-6) {
+  assert.equal(found === null, expected === null);
+  assert.ok(Math.abs(found - expected) <= within, `${found} is not ${expected}`);
+}
+
+// Calls `check` with each tree, its maps, and each decoding with the nodes that the viewer finds.
+function onEveryDecoding(check) {
+  for (const scene of golden.trees) {
+    const numbers = bytes(scene.maps);
+    const maps = mapsOf(numbers, numbers.length / (3 + scene.levels.length), scene.levels.length);
+    for (const decoded of scene.decoded)
+      check(scene, maps, decoded, decode(maps, scene.nodes, decoded.threshold, decoded.certainty));
+  }
+}
+
+test("packed maps are unpacked", async () => {
+  for (const { packed, width, maps } of golden.trees) assert.equal(digits(await unpack(packed, width)), maps);
+});
+
+test("pixels are decoded by every threshold and certainty", () => {
+  onEveryDecoding((scene, _, decoded, found) => {
+    assert.equal(digits(through(labelsOfNodes(scene), found)), decoded.labels);
+    assert.deepEqual(through(nodesOfLabels(scene), bytes(decoded.labels)), found);
+  });
+});
+
+test("a level shows the node of its depth, or the one above that is the last", () => {
+  onEveryDecoding((scene, _, decoded, found) => {
+    decoded.levels.forEach((labels, depth) => {
+      const onLevel = through(nodesOnLevel(scene, depth), found);
+      assert.equal(digits(through(labelsOfNodes(scene), onLevel)), labels);
+    });
+  });
+});
+
+test("areas are the library's, but for the rounding of scores", () => {
+  onEveryDecoding((scene, { scores }, decoded, found) => {
+    areas(found, scores, scene.nodes).forEach((area, node) => {
+      const [ofPhoto, ofPerson, confidence] = decoded.areas[node];
+      close(area.share_of_photo, ofPhoto);
+      close(area.share_of_person, ofPerson);
+      close(area.confidence, confidence, 0.501 / STEPS);
+    });
+  });
+});
+
+test("differences are the library's, in the same colours", () => {
+  onEveryDecoding((scene, _, decoded, found) => {
+    const { map, shares, ofPhoto, ofPerson } = difference(found, through(nodesOfLabels(scene), bytes(scene.other)));
+    assert.equal(digits(map), decoded.differing);
+    close(ofPhoto, decoded.shares[0]);
+    close(ofPerson, decoded.shares[1]);
+    close(shares[1] + shares[2] + shares[3], ofPhoto);
+  });
+  assert.deepEqual([ONLY_ONE, ONLY_OTHER, ANOTHER_PART], golden.colors.slice(1));
+});
+
+test("a node is compared with a ground truth only where that knows of it", () => {
+  onEveryDecoding((scene, _, decoded, found) => {
+    const scores = agreement(found, through(nodesOfLabels(scene), bytes(scene.truth)), scene.nodes);
+    scores.forEach((score, node) => close(score, decoded.iou[node]));
+    decoded["level iou"].forEach((expected, depth) => {
+      close(mean(membersOfLevel(scene, depth).map((node) => scores[node])), expected);
+    });
+  });
+});
+
+test("each pixel of an enlarged map has the number with the largest part", () => {
+  for (const { size, to, map, expected } of golden.enlarged) {
+    const found = enlarge(bytes(map), size, to);
+    const wanted = bytes(expected).map((number, pixel) => (number === 255 ? found[pixel] : number));
+    assert.equal(digits(found), digits(wanted));
+  }
+});
+
+test("names are such that every system can hold them", () => {
+  for (const [name, portable] of Object.entries(golden.names)) assert.equal(safeName(name), portable);
+});
+
+test("what is hidden, pointed at or saved by itself takes all below it along", () => {
+  for (const { nodes } of golden.trees)
+    for (const chosen of nodes.keys())
+      nodes.forEach(({ path }, node) => {
+        const below = path.includes(chosen);
+        assert.equal(maskOfNode({ nodes }, chosen)[node], below ? 255 : 0);
+        assert.equal(nodesOnLevel({ nodes }, 9, new Set([chosen]))[node], below ? NOBODY : node);
+        assert.equal(nodesBelow({ nodes }, chosen, 9)[node], below ? node : NOBODY);
+        assert.equal(nodesBelow({ nodes }, chosen, 0)[node], below ? chosen : NOBODY);
+      });
+});
+
+test("the tree is listed depth first", () => {
+  const [, { nodes }] = golden.trees;
+  const order = nodes.toSorted((one, other) => comparePaths(one.path, other.path)).map((node) => node.name);
+  assert.deepEqual(order, ["cap", "body", "tail", "rump", "hip", "knee"]);
+});
+
+test("outlines run between the regions and nowhere else", () => {
+  const lines = [];
+  outline(Uint8Array.of(1, 1, 2, 1, 1, 2, 3, 3, 3), 3, 3, {
+    moveTo: (x, y) => lines.push([x, y]),
+    lineTo: (x, y) => lines.at(-1).push(x, y),
+  });
+  // Around the square of ones; three regions meet at (2, 2).
+  assert.deepEqual(lines, [[2, 0.5, 2, 1.5], [1.5, 2, 0.5, 2], [2, 2, 2, 1.5], [2, 2, 2.5, 2], [2, 2, 1.5, 2]]);
+});
+
+test("panels lie within their box, and a pixel is found where it is drawn", () => {
+  for (const [count, width, height] of [[1, 40, 30], [2, 40, 30], [2, 300, 20], [2, 20, 300]]) {
+    const photo = { width, height };
+    const layout = arrange(count, photo, 500, 400, 6);
+    assert.ok(layout.width <= 501 && layout.height <= 401);
+    layout.panels.forEach((panel, number) => {
+      for (const [column, row] of [[0, 0], [width - 1, height - 1], [width >> 1, height >> 1]]) {
+        const { x, y } = placeOf({ column, row }, photo, panel);
+        assert.deepEqual(pixelAt(layout, photo, x, y), { column, row, panel: number });
+      }
+    });
+    assert.equal(pixelAt(layout, photo, -1, 0), null);
+  }
+});
