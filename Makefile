@@ -1,17 +1,22 @@
 # Both commands make their own virtual environment. Another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
+# Each file of tests goes to one worker, so that what its tests share is made once; long ones come first.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test stress check check-viewer format clean
+.PHONY: demo test test-fast stress check check-viewer format clean
 
 demo: .venv/.demo  ## serve the page
 	$(BIN)/python app.py
 
 test: .venv/.dev  ## run every test
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-fast: .venv/.dev  ## run what takes no server, browser, training or other process: under a minute on two cores
+	$(PYTEST) -m "not slow" --ignore tests/page --ignore tests/studies
 
 stress: .venv/.dev  ## load, soak and kills: about six minutes
-	$(BIN)/python -m pytest -n0 -s tests/stress/soak.py tests/stress/training.py
+	$(BIN)/python -m pytest -s tests/stress/soak.py tests/stress/training.py
 
 check: .venv/.dev check-viewer  ## lint, format, types
 	$(BIN)/ruff check .

@@ -278,6 +278,7 @@ def test_shares_outside_0_to_1_are_refused(value: str, capsys: pytest.CaptureFix
     assert "--opacity" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_as_a_module_in_a_process_of_its_own(tmp_path: Path) -> None:
     arguments = [
         sys.executable,

@@ -89,6 +89,7 @@ def test_code_that_is_not_utf_8_is_listed_all_the_same(tmp_path: Path) -> None:
     assert Path("hierseg/old.py") in files(tmp_path)
 
 
+@pytest.mark.slow
 def test_hidden_and_damaged_files_do_not_stop_the_page_and_nothing_is_said_in_a_trace(tmp_path: Path) -> None:
     space = copy(tmp_path)
     (space / "examples" / "._camera.jpg").write_bytes(b"\0\5\x16\7")
@@ -163,6 +164,7 @@ def environment_of(requirements: Path, folder: Path) -> str:
     return str(folder / "bin" / "python")
 
 
+@pytest.mark.slow
 def test_what_would_be_uploaded_runs_by_itself(tmp_path: Path) -> None:
     space = copy(tmp_path / "space")
     python = environment_of(space / "requirements.txt", tmp_path / "environment")

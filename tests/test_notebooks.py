@@ -144,19 +144,23 @@ def test_the_first_cell_installs_in_colab_and_nowhere_else(
         assert (REPOSITORY / file).is_file()
 
 
+@pytest.mark.slow
 def test_the_training_notebook_shows_the_tree_from_top_to_bottom(training: Shown, tree: Hierarchy) -> None:
     names = re.findall(r"</span> ([\w ]+)", training.text["tree"])
     assert names == [readable(tree.nodes[lineage[-1]]) for lineage in sorted(tree.lineages)]
 
 
+@pytest.mark.slow
 def test_the_two_recipes_of_the_training_notebook_differ_in_the_loss_alone(training: Shown) -> None:
     assert training.text["recipe"].startswith(f"They differ in: {{'loss': {tuple(LOSSES.values())}}}")
 
 
+@pytest.mark.slow
 def test_the_training_notebook_draws_every_figure(training: Shown) -> None:
     assert_drawn(training, {"losses", "crops", "curves", "save"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_training_notebook_leaves_a_checkpoint_for_the_page(
     name: str, training: Shown, data: Path, runs: Path
@@ -168,16 +172,19 @@ def test_the_training_notebook_leaves_a_checkpoint_for_the_page(
     assert predictor.predict(data / "JPEGImages" / "val_1.jpg").at_level("parts").shape == (64, 96)
 
 
+@pytest.mark.slow
 def test_the_training_notebook_shows_the_figures_that_its_checkpoints_keep(training: Shown, runs: Path) -> None:
     kept = {name: checkpoint.read_card(runs / f"notebook-{name}.safetensors").record["figures"] for name in LOSSES}
     for table in (report.levels, report.nodes, report.tree):
         assert table(kept) in training.text["measure"]
 
 
+@pytest.mark.slow
 def test_the_comparison_notebook_draws_every_figure(comparison: Shown) -> None:
     assert_drawn(comparison, {"levels", "differences", "threshold", "photos", "thresholds", "extreme"})
 
 
+@pytest.mark.slow
 def test_the_comparison_notebook_measures_as_the_library_does(comparison: Shown, data: Path, tree: Hierarchy) -> None:
     figures = {}
     for name in LOSSES:
@@ -194,6 +201,7 @@ def test_the_comparison_notebook_measures_as_the_library_does(comparison: Shown,
         assert_figures("\n".join(shown[first : first + len(expected)]), "\n".join(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_comparison_notebook_reads_a_pixel_out_from_root_to_leaf(
     name: str, comparison: Shown, tree: Hierarchy
@@ -205,6 +213,7 @@ def test_the_comparison_notebook_reads_a_pixel_out_from_root_to_leaf(
     assert all(0 <= float(score) <= 1 for _, score in steps)
 
 
+@pytest.mark.slow
 def test_the_comparison_notebook_says_that_there_are_no_data_and_goes_on(tmp_path: Path) -> None:
     shown = run("comparison", tmp_path, tmp_path / "nothing")
     assert f"There are no annotated photos in {tmp_path / 'nothing'}" in shown.text["measure"]
@@ -212,6 +221,7 @@ def test_the_comparison_notebook_says_that_there_are_no_data_and_goes_on(tmp_pat
     assert not shown.text["tables"]
 
 
+@pytest.mark.slow
 def test_no_notebook_shows_a_warning(training: Shown, comparison: Shown) -> None:
     for shown in (training, comparison):
         for cell, text in shown.text.items():

@@ -166,7 +166,7 @@ REPORT = "import hierseg.network._torchvision as ours; print(bool(asked), declar
 
 
 def run_fresh(program: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error"}
     finished = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=REPOSITORY, check=False
     )
@@ -174,6 +174,7 @@ def run_fresh(program: str) -> str:
     return finished.stdout.strip()
 
 
+@pytest.mark.slow
 def test_smp_and_torchvision_import_after_ours() -> None:
     program = (
         "import hierseg.network._torchvision, segmentation_models_pytorch, torchvision\n"
@@ -182,15 +183,18 @@ def test_smp_and_torchvision_import_after_ours() -> None:
     assert run_fresh(program) == "nms"
 
 
+@pytest.mark.slow
 def test_beside_a_matching_torch_nothing_is_declared() -> None:
     assert run_fresh(SIMULATED.format(loading="pass") + REPORT) == "True [] None"
 
 
+@pytest.mark.slow
 def test_without_torchvision_nothing_is_declared() -> None:
     absent = "importlib.util.find_spec = lambda name: None\n"
     assert run_fresh(SIMULATED.format(loading="pass") + absent + REPORT) == "False [] None"
 
 
+@pytest.mark.slow
 def test_beside_another_torch_exactly_two_operators_are_declared() -> None:
     schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
     expected = [("torchvision", "DEF"), f"nms{schema}", f"qnms{schema}"]
@@ -198,6 +202,7 @@ def test_beside_another_torch_exactly_two_operators_are_declared() -> None:
     assert run_fresh(simulated + REPORT).startswith(f"True {expected} namespace(")
 
 
+@pytest.mark.slow
 def test_the_declaration_lasts_after_garbage_collection() -> None:
     program = """
 import gc, torch

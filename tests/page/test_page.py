@@ -26,8 +26,6 @@ from tests.page.driver import BEST, CARDS, SECOND, every_screen, ready, segment,
 from tests.rounding import TURNED, assert_labels
 from tests.server import Visitor, file
 
-pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
-
 PHOTO = REPOSITORY / "examples" / "astronaut.jpg"
 
 

@@ -25,8 +25,6 @@ As in [the recipe](../grid.yaml). | a | b |
 """
 PLOT = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><rect width="40" height="30"/></svg>'
 
-pytestmark = pytest.mark.xdist_group("page")
-
 
 def written(folder: Path) -> Path:
     """Write a report and return its folder."""

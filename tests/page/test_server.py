@@ -35,8 +35,6 @@ from hierseg.predictor import Predictor
 from tests import REPOSITORY
 from tests.server import Visitor, content_of, file, finished, has_mark, marked_photo, running_server, small_page, url_of
 
-pytestmark = pytest.mark.xdist_group("server")  # one server for all of them
-
 CHOICES = ("ftm", "parts", 0.0)  # an overlay of no opacity is the photo itself
 
 

@@ -37,8 +37,6 @@ from tests.page.driver import (
 from tests.rounding import TURNED, assert_figures, assert_labels
 from tests.server import TITLES, marked_photo, page_of, running_page, tiny_checkpoints
 
-pytestmark = pytest.mark.xdist_group("page")
-
 RANKED = {1: ["bce"], 3: ["leaf", "bce", "ftm"]}  # the best first, the one without figures last
 three = pytest.mark.parametrize("names", [3], indirect=True, ids="{} checkpoints".format, scope="module")
 any_number = pytest.mark.parametrize("names", RANKED, indirect=True, ids="{} checkpoints".format, scope="module")

@@ -46,8 +46,6 @@ from tests.page.driver import (
 )
 from tests.rounding import TURNED, assert_figures, assert_labels
 
-pytestmark = pytest.mark.xdist_group("page")  # one server for all of them
-
 
 @pytest.fixture(scope="module")
 def predictions() -> dict[str, Prediction]:

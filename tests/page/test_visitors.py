@@ -15,8 +15,6 @@ from playwright.sync_api import Page, Request, Route, expect
 from tests.page.driver import PHOTO, as_file, choose, done, every_screen, pixels, ready, send, send_several, too_large
 from tests.server import marked_photo, running_page, small_page
 
-pytestmark = pytest.mark.xdist_group("page")
-
 LOST = "The server cannot be reached. Try again in a moment."
 # Drops or pastes files on an element; tells whether the browser would have left the page for them.
 BRING = """

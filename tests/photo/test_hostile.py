@@ -42,12 +42,14 @@ def found(place: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (place / "found.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_every_file_gives_the_right_picture_or_a_plain_sentence_in_bounds(place: Path) -> None:
     wrong = {one["kind"]: one["wrong"] for one in found(place) if one["wrong"]}
     assert wrong == {}
     assert len(found(place)) == len(hostile.corpus())
 
 
+@pytest.mark.slow
 def test_no_file_is_left_behind_and_no_pickle_is_run(place: Path) -> None:
     for name in ("here", "files", "temporary"):
         assert list((place / name).iterdir()) == []
@@ -84,6 +86,7 @@ def test_the_examination_tells_a_refusal_that_is_not_plain(sentence: str) -> Non
     assert sentence in hostile.complaint(sentence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("excess", ["memory", "computing"])
 def test_the_bounds_end_a_process_that_takes_more(excess: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy(*_: Any) -> str:
@@ -125,6 +128,7 @@ def test_pixels_may_take_more_reads_than_what_stands_before_them() -> None:
         image.load()
 
 
+@pytest.mark.slow
 def test_a_bounded_fuzz_of_both_loaders_finds_no_failure(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", "--executions", "4000", "--failures", tmp_path / "failures"],

@@ -6,8 +6,6 @@ import io
 import itertools
 import random
 import struct
-import subprocess
-import sys
 import warnings
 import zipfile
 import zlib
@@ -26,7 +24,6 @@ from torch.nn import functional
 
 from hierseg.photo import MAX_PIXELS, STRIDE, Letterbox, Photo, PhotoError, is_animated, open_photo
 from hierseg.photo import reading as image_module
-from tests import REPOSITORY
 from tests.heic import QUADRANTS, heic
 from tests.hostile import _exif
 from tests.rounding import EPSILON
@@ -667,22 +664,6 @@ def test_the_limit_of_heic_holds_by_its_header(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(image_module._FEWER_PIXELS, "HEIF", 48 * 32 - 1)
     with pytest.raises(PhotoError, match="too large"):
         open_photo(heic(QUADRANTS))
-
-
-def test_the_decoder_of_heic_is_loaded_for_heic_alone() -> None:
-    code = """if True:
-        import io, sys
-        from PIL import Image
-        from hierseg.photo import open_photo
-        from tests.heic import QUADRANTS, heic
-        file = io.BytesIO()
-        Image.new("RGB", (4, 4)).save(file, "AVIF")
-        open_photo(file.getvalue())
-        assert "pi_heif" not in sys.modules
-        open_photo(heic(QUADRANTS))
-        assert "pi_heif" in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
 
 def test_an_avif_of_the_general_brand_is_not_taken_for_heic() -> None:

@@ -27,6 +27,8 @@ from train.distributed import share_batch_norm
 from train.fit import fit
 from train.recipe import Augment, Crop, Optimizer, Recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def group(tmp_path: Path) -> Iterator[None]:

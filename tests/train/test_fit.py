@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ from train.fit import TrainingError, fit, fit_stages
 from train.objective import Objective
 from train.recipe import Crop, Optimizer, Recipe, Source, Triplet
 
+pytestmark = pytest.mark.slow
+
 PREDECESSOR = REPOSITORY / "studies" / "predecessor" / "resnet101.yaml"
 PHOTOS = 10  # in the training list
 STEPS = PHOTOS // 4  # an epoch
@@ -63,15 +65,6 @@ FILES = {
     "log.jsonl",
     "tensorboard",
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as the processes started here do: sums in another order differ in the last bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -778,7 +771,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "train", *map(str, arguments)]
 
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY)}
+ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY)}
 
 
 def test_a_killed_process_goes_on_exactly_and_its_checkpoint_is_measured(
