@@ -147,14 +147,14 @@ GREYS = np.tile(np.arange(48, dtype=np.uint8) * 5, (32, 1))
 IN_GREY = GREYS[:, :, None].repeat(3, axis=2)
 
 
-def _encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
 def _jpeg(image: Image.Image = IMAGE, **options: Any) -> bytes:
-    return _encode(image, "JPEG", **{"quality": 98, "subsampling": 0, **options})
+    return encode(image, "JPEG", **{"quality": 98, "subsampling": 0, **options})
 
 
 def _segment(marker: int, content: bytes) -> bytes:
@@ -165,22 +165,22 @@ def _after_start(jpeg: bytes, *segments: bytes) -> bytes:
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
+def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def _png(width: int, height: int, depth: int, color: int, *chunks: bytes, interlace: int = 0) -> bytes:
-    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + _chunk(b"IEND", b"")
+def png(width: int, height: int, depth: int, color: int, *chunks: bytes, interlace: int = 0) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
 
 
-def _idat(rows: bytes) -> bytes:
-    return _chunk(b"IDAT", zlib.compress(rows, 1))
+def idat(rows: bytes) -> bytes:
+    return chunk(b"IDAT", zlib.compress(rows, 1))
 
 
 def _in_png(*chunks: bytes) -> bytes:
     """Put chunks between a sound PNG's header and its pixels."""
-    sound = _encode(IMAGE, "PNG")
+    sound = encode(IMAGE, "PNG")
     return sound[:33] + b"".join(chunks) + sound[33:]
 
 
@@ -215,7 +215,7 @@ def _grey_tiff(size: int, packing: int, *entries: tuple[int, int, int, int | byt
     return _tags([*shape, *entries], data)
 
 
-def _exif(orientation: int, *entries: tuple[int, int, int, int | bytes]) -> bytes:
+def exif_of(orientation: int, *entries: tuple[int, int, int, int | bytes]) -> bytes:
     return b"Exif\0\0" + _tags([(0x0112, 3, 1, orientation), *entries])
 
 
@@ -263,7 +263,7 @@ def _jpegs() -> Iterator[Case]:
     yield case("cmyk, inverted as Adobe does", _jpeg(IMAGE.convert("CMYK")))
     yield case("cmyk, progressive", _jpeg(IMAGE.convert("CMYK"), progressive=True))
     yield case(
-        "of several pictures", _encode(IMAGE, "MPO", save_all=True, append_images=[flat], subsampling=0, quality=98)
+        "of several pictures", encode(IMAGE, "MPO", save_all=True, append_images=[flat], subsampling=0, quality=98)
     )
     yield case("with a restart marker at every block", _jpeg(restart_marker_blocks=1))
     yield case("with a zip behind it", sound + _zip())
@@ -280,16 +280,16 @@ def _jpegs() -> Iterator[Case]:
     parts = _segment(0xE1, b"Exif\0\0" + bytes(5000)) * 200
     yield case("with exif in hundreds of parts", _after_start(sound, parts), "refused")
     yield case(
-        "with exif of 300 kB", _after_start(sound, *_in_segments(_exif(1, (0x9286, 7, 300_000, bytes(300_000)))))
+        "with exif of 300 kB", _after_start(sound, *_in_segments(exif_of(1, (0x9286, 7, 300_000, bytes(300_000)))))
     )
     yield case("with exif whose entries overlap", _after_start(sound, *_in_segments(_exif_bomb())))
-    yield case("with half an exif", _after_start(sound, _segment(0xE1, _exif(6)[:20])))
-    yield case("with exif of another turn than there is", _after_start(sound, _segment(0xE1, _exif(99))))
+    yield case("with half an exif", _after_start(sound, _segment(0xE1, exif_of(6)[:20])))
+    yield case("with exif of another turn than there is", _after_start(sound, _segment(0xE1, exif_of(99))))
     for turn in range(1, 9):
         stored = PICTURE.swapaxes(0, 1) if turn > 4 else PICTURE
         stored = stored[:: -1 if turn in (3, 4, 6, 7) else 1, :: -1 if turn in (2, 3, 7, 8) else 1]
         turned = _jpeg(Image.fromarray(np.ascontiguousarray(stored)))
-        yield case(f"turned, orientation {turn}", _after_start(turned, _segment(0xE1, _exif(turn))))
+        yield case(f"turned, orientation {turn}", _after_start(turned, _segment(0xE1, exif_of(turn))))
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     yield case("with a profile of another colour space", _jpeg(icc_profile=profile))
     yield case("with a profile of nonsense", _jpeg(icc_profile=b"nonsense" * 20_000))
@@ -372,57 +372,57 @@ def _pngs() -> Iterator[Case]:
 
     height, width = PICTURE.shape[:2]
     rows = b"".join(b"\0" + row.tobytes() for row in PICTURE)
-    yield case("plain", _encode(IMAGE, "PNG"))
+    yield case("plain", encode(IMAGE, "PNG"))
     passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
     interlaced = b"".join(
         b"\0" + row.tobytes() for top, left, down, right in passes for row in PICTURE[top::down, left::right]
     )
-    yield case("interlaced", _png(width, height, 8, 2, _idat(interlaced), interlace=1))
-    yield case("of one pixel", _encode(Image.new("RGB", (1, 1), RED), "PNG"), picture=np.full((1, 1, 3), RED))
+    yield case("interlaced", png(width, height, 8, 2, idat(interlaced), interlace=1))
+    yield case("of one pixel", encode(Image.new("RGB", (1, 1), RED), "PNG"), picture=np.full((1, 1, 3), RED))
     for down, across in ((20_000, 1), (1, 20_000)):
         line = np.full((down, across, 3), BLUE, np.uint8)
-        yield case(f"of {across} by {down} pixels", _encode(Image.fromarray(line), "PNG"), picture=line)
-    yield case("of one by 100000 pixels", _encode(Image.new("L", (1, 100_000)), "PNG"), "refused")
+        yield case(f"of {across} by {down} pixels", encode(Image.fromarray(line), "PNG"), picture=line)
+    yield case("of one by 100000 pixels", encode(Image.new("L", (1, 100_000)), "PNG"), "refused")
     for side in (20_000, 2**31 - 1):
-        yield case(f"of {side} by {side} pixels by its header", _png(side, side, 8, 2, _idat(b"")), "refused")
-    yield case("of no pixels", _png(0, 0, 8, 2, _idat(b"")), "refused")
-    yield case("of one bit", _encode(Image.fromarray(GREYS > 99), "PNG"), picture=np.where(IN_GREY > 99, 255, 0))
+        yield case(f"of {side} by {side} pixels by its header", png(side, side, 8, 2, idat(b"")), "refused")
+    yield case("of no pixels", png(0, 0, 8, 2, idat(b"")), "refused")
+    yield case("of one bit", encode(Image.fromarray(GREYS > 99), "PNG"), picture=np.where(IN_GREY > 99, 255, 0))
     deep = (GREYS.astype(np.uint16) * 257).astype(">u2")
-    yield case("of 16 bits, grey", _encode(Image.fromarray(GREYS.astype(np.uint16) * 257), "PNG"), picture=IN_GREY)
+    yield case("of 16 bits, grey", encode(Image.fromarray(GREYS.astype(np.uint16) * 257), "PNG"), picture=IN_GREY)
     deep = (PICTURE.astype(np.uint16) * 257).astype(">u2")
-    yield case("of 16 bits", _png(width, height, 16, 2, _idat(b"".join(b"\0" + row.tobytes() for row in deep))))
+    yield case("of 16 bits", png(width, height, 16, 2, idat(b"".join(b"\0" + row.tobytes() for row in deep))))
     half = Image.merge("LA", [Image.fromarray(GREYS), Image.new("L", (width, height), 0)])
-    yield case("of grey and nothing to see", _encode(half, "PNG"), picture=np.full_like(PICTURE, 255))
+    yield case("of grey and nothing to see", encode(half, "PNG"), picture=np.full_like(PICTURE, 255))
     clear = IMAGE.quantize(4)
     at = clear.getpixel((0, 0))
     shown = PICTURE.copy()
     shown[:16, :24] = WHITE
-    yield case("of a palette with a transparent colour", _encode(clear, "PNG", transparency=at), picture=shown)
-    yield case("with a transparent colour", _encode(IMAGE, "PNG", transparency=RED), picture=shown)
-    yield case("animated", _encode(IMAGE, "PNG", save_all=True, append_images=[Image.new("RGB", (48, 32))]))
-    yield case("turned by its exif", _encode(IMAGE.transpose(Image.Transpose.ROTATE_90), "PNG", exif=_exif(6)))
-    text = _exif(6).hex()
+    yield case("of a palette with a transparent colour", encode(clear, "PNG", transparency=at), picture=shown)
+    yield case("with a transparent colour", encode(IMAGE, "PNG", transparency=RED), picture=shown)
+    yield case("animated", encode(IMAGE, "PNG", save_all=True, append_images=[Image.new("RGB", (48, 32))]))
+    yield case("turned by its exif", encode(IMAGE.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif_of(6)))
+    text = exif_of(6).hex()
     raw = b"Raw profile type exif\0\nexif\n%8d\n" % (len(text) // 2) + text.encode()
-    stored = _encode(IMAGE.transpose(Image.Transpose.ROTATE_90), "PNG")
-    yield case("turned by exif in words, as ImageMagick does", stored[:33] + _chunk(b"tEXt", raw) + stored[33:])
-    yield case("with exif whose entries overlap", _in_png(_chunk(b"eXIf", _exif_bomb())))
-    yield case("with a wrong profile", _in_png(_chunk(b"iCCP", b"x\0\0" + zlib.compress(b"nonsense" * 9))))
+    stored = encode(IMAGE.transpose(Image.Transpose.ROTATE_90), "PNG")
+    yield case("turned by exif in words, as ImageMagick does", stored[:33] + chunk(b"tEXt", raw) + stored[33:])
+    yield case("with exif whose entries overlap", _in_png(chunk(b"eXIf", _exif_bomb())))
+    yield case("with a wrong profile", _in_png(chunk(b"iCCP", b"x\0\0" + zlib.compress(b"nonsense" * 9))))
     bomb = _zeros(20_000_000)
-    yield case("with a profile that swells", _in_png(_chunk(b"iCCP", b"x\0\0" + bomb)), "refused")
-    yield case("with a text that swells", _in_png(_chunk(b"zTXt", b"x\0\0" + bomb)), "refused")
-    once = _chunk(b"iCCP", b"x\0\0" + _zeros(1_000_000))
+    yield case("with a profile that swells", _in_png(chunk(b"iCCP", b"x\0\0" + bomb)), "refused")
+    yield case("with a text that swells", _in_png(chunk(b"zTXt", b"x\0\0" + bomb)), "refused")
+    once = chunk(b"iCCP", b"x\0\0" + _zeros(1_000_000))
     yield case("with hundreds of profiles that swell", _in_png(once * 800), "refused")
-    yield case("with pixels that swell", _png(width, height, 8, 2, _chunk(b"IDAT", zlib.compress(rows) + bomb)))
+    yield case("with pixels that swell", png(width, height, 8, 2, chunk(b"IDAT", zlib.compress(rows) + bomb)))
     swollen = zlib.compress(rows + bytes(100_000_000))
-    yield case("with pixels for another 100 MB", _png(width, height, 8, 2, _chunk(b"IDAT", swollen)))
-    yield case("with a hundred thousand empty chunks", _in_png(_chunk(b"teXt", b"") * 100_000), "refused")
-    empty = _chunk(b"IDAT", b"")
-    yield case("with thousands of empty pixel chunks", _png(width, height, 8, 2, empty * 5000, _idat(rows)))
-    yield case("with a wrong checksum", _encode(IMAGE, "PNG").replace(b"IHDR", b"IHDR", 1)[:29] + bytes(99), "refused")
-    yield case("without an end", _encode(IMAGE, "PNG")[:-12], "either")
-    yield case("with words where its transparency is", _in_png(_chunk(b"tEXt", b"transparency\0clear")), "either")
-    yield case("of a colour type that is none", _png(width, height, 8, 5, _idat(rows)), "refused")
-    yield case("named as a jpeg", _encode(IMAGE, "PNG"))
+    yield case("with pixels for another 100 MB", png(width, height, 8, 2, chunk(b"IDAT", swollen)))
+    yield case("with a hundred thousand empty chunks", _in_png(chunk(b"teXt", b"") * 100_000), "refused")
+    empty = chunk(b"IDAT", b"")
+    yield case("with thousands of empty pixel chunks", png(width, height, 8, 2, empty * 5000, idat(rows)))
+    yield case("with a wrong checksum", encode(IMAGE, "PNG").replace(b"IHDR", b"IHDR", 1)[:29] + bytes(99), "refused")
+    yield case("without an end", encode(IMAGE, "PNG")[:-12], "either")
+    yield case("with words where its transparency is", _in_png(chunk(b"tEXt", b"transparency\0clear")), "either")
+    yield case("of a colour type that is none", png(width, height, 8, 5, idat(rows)), "refused")
+    yield case("named as a jpeg", encode(IMAGE, "PNG"))
 
 
 def _gifs() -> Iterator[Case]:
@@ -430,11 +430,11 @@ def _gifs() -> Iterator[Case]:
         return Case(f"gif {kind}", "photo.gif", data, verdict, None if verdict == "refused" else picture)
 
     four = IMAGE.quantize(4)
-    sound = _encode(four, "GIF")
+    sound = encode(four, "GIF")
     dots = [Image.new("L", (1, 1), shade % 256) for shade in range(2000)]
     yield case("plain", sound)
-    yield case("animated", _encode(four, "GIF", save_all=True, append_images=[four.rotate(180)]))
-    many = _encode(dots[0], "GIF", save_all=True, append_images=dots[1:])
+    yield case("animated", encode(four, "GIF", save_all=True, append_images=[four.rotate(180)]))
+    many = encode(dots[0], "GIF", save_all=True, append_images=dots[1:])
     yield case("of thousands of pictures", many, picture=np.zeros((1, 1, 3)))
     yield case("of no pixels", b"GIF89a" + bytes(7) + b"," + bytes(9) + b"\2\1\0\0;", "refused")
     yield case("with a picture beyond its screen", sound[:6] + b"\1\0\1\0" + sound[10:], "either")
@@ -456,30 +456,28 @@ def _webps_and_avifs() -> Iterator[Case]:
     shown = PICTURE.copy()
     shown[:16, :24] = WHITE
     more = [Image.new("RGB", (48, 32), BLUE)]
-    lossless = _encode(IMAGE, "WEBP", lossless=True)
+    lossless = encode(IMAGE, "WEBP", lossless=True)
     # Colours of less than a pixel's share are lost at the edges, which lie in the middle.
     yield case(
-        "webp lossy", "webp", _encode(Image.new("RGB", (48, 32), RED), "WEBP"), picture=np.full((32, 48, 3), RED), off=6
+        "webp lossy", "webp", encode(Image.new("RGB", (48, 32), RED), "WEBP"), picture=np.full((32, 48, 3), RED), off=6
     )
     yield case("webp lossless", "webp", lossless)
-    yield case("webp with alpha", "webp", _encode(Image.fromarray(clear), "WEBP", lossless=True), picture=shown)
-    yield case("webp animated", "webp", _encode(IMAGE, "WEBP", save_all=True, append_images=more, lossless=True))
-    yield case("webp with exif whose entries overlap", "webp", _encode(IMAGE, "WEBP", lossless=True, exif=_exif_bomb()))
+    yield case("webp with alpha", "webp", encode(Image.fromarray(clear), "WEBP", lossless=True), picture=shown)
+    yield case("webp animated", "webp", encode(IMAGE, "WEBP", save_all=True, append_images=more, lossless=True))
+    yield case("webp with exif whose entries overlap", "webp", encode(IMAGE, "WEBP", lossless=True, exif=_exif_bomb()))
     vast = lossless[:21] + struct.pack("<I", 16382 | 16382 << 14) + lossless[25:]
     yield case("webp of 16383 by 16383 pixels by its header", "webp", vast, "refused")
     exact = {"quality": 100, "subsampling": "4:4:4", "max_threads": 1}
-    avif = _encode(IMAGE, "AVIF", **exact)
+    avif = encode(IMAGE, "AVIF", **exact)
     yield case("avif", "avif", avif, off=4)
     yield case(
         "avif turned",
         "avif",
-        _encode(IMAGE.transpose(Image.Transpose.ROTATE_90), "AVIF", exif=_exif(6), **exact),
+        encode(IMAGE.transpose(Image.Transpose.ROTATE_90), "AVIF", exif=exif_of(6), **exact),
         off=4,
     )
-    yield case("avif animated", "avif", _encode(IMAGE, "AVIF", save_all=True, append_images=more, **exact), off=4)
-    yield case(
-        "avif with exif whose entries overlap", "avif", _encode(IMAGE, "AVIF", **exact, exif=_exif_bomb()), off=4
-    )
+    yield case("avif animated", "avif", encode(IMAGE, "AVIF", save_all=True, append_images=more, **exact), off=4)
+    yield case("avif with exif whose entries overlap", "avif", encode(IMAGE, "AVIF", **exact, exif=_exif_bomb()), off=4)
     ispe = avif.index(b"ispe") + 8
     vast = avif[:ispe] + struct.pack(">II", 20_000, 20_000) + avif[ispe + 8 :]
     yield case("avif of 20000 by 20000 pixels by its header", "avif", vast, "refused")
@@ -498,9 +496,11 @@ def _heics() -> Iterator[Case]:
     yield case("named as an avif", heic(QUADRANTS, brand=b"avif"), "refused")
     yield case("in tiles, turned", heic(QUADRANTS, tiles=(2, 3), turn=1), picture=np.rot90(np.tile(PICTURE, (3, 2, 1))))
     yield case(
-        "turned, with exif that says so again", heic(QUADRANTS, turn=3, exif=_exif(6)[6:]), picture=np.rot90(PICTURE, 3)
+        "turned, with exif that says so again",
+        heic(QUADRANTS, turn=3, exif=exif_of(6)[6:]),
+        picture=np.rot90(PICTURE, 3),
     )
-    yield case("turned by its exif alone", heic(QUADRANTS, exif=_exif(6)[6:]))
+    yield case("turned by its exif alone", heic(QUADRANTS, exif=exif_of(6)[6:]))
     yield case("with exif whose entries overlap", heic(QUADRANTS, exif=_exif_bomb()))
     yield case("of 20000 by 20000 pixels by its header", heic(QUADRANTS, said=(20_000, 20_000)), "refused")
     yield case("of 2 billion pixels a side by its header", heic(QUADRANTS, said=(2**31 - 1, 2**31 - 1)), "refused")
@@ -524,26 +524,26 @@ def _tiffs() -> Iterator[Case]:
     def case(kind: str, data: bytes, verdict: Verdict = "shown", picture: Array | None = PICTURE, off: int = 0) -> Case:
         return Case(f"tiff {kind}", "photo.tif", data, verdict, None if verdict == "refused" else picture, off)
 
-    sound = _encode(IMAGE, "TIFF")
+    sound = encode(IMAGE, "TIFF")
     yield case("plain", sound)
     for packing in ("tiff_deflate", "tiff_lzw", "packbits", "tiff_adobe_deflate"):
-        yield case(f"packed by {packing}", _encode(IMAGE, "TIFF", compression=packing))
+        yield case(f"packed by {packing}", encode(IMAGE, "TIFF", compression=packing))
     flat = Image.new("RGB", (48, 32), RED)
-    yield case("packed as jpeg", _encode(flat, "TIFF", compression="jpeg"), picture=np.full_like(PICTURE, RED), off=4)
-    fax = _encode(Image.fromarray(GREYS > 99), "TIFF", compression="group4")
+    yield case("packed as jpeg", encode(flat, "TIFF", compression="jpeg"), picture=np.full_like(PICTURE, RED), off=4)
+    fax = encode(Image.fromarray(GREYS > 99), "TIFF", compression="group4")
     yield case("packed as a fax", fax, picture=np.where(IN_GREY > 99, 255, 0))
-    yield case("of many pages", _encode(IMAGE, "TIFF", save_all=True, append_images=[flat] * 30))
-    yield case("of the big kind", _encode(IMAGE, "TIFF", big_tiff=True))
-    yield case("of 16 bits", _encode(Image.fromarray(GREYS.astype(np.uint16) * 257), "TIFF"), picture=IN_GREY)
-    yield case("of 32 bits", _encode(Image.fromarray(GREYS.astype(np.int32)), "TIFF"), picture=IN_GREY)
+    yield case("of many pages", encode(IMAGE, "TIFF", save_all=True, append_images=[flat] * 30))
+    yield case("of the big kind", encode(IMAGE, "TIFF", big_tiff=True))
+    yield case("of 16 bits", encode(Image.fromarray(GREYS.astype(np.uint16) * 257), "TIFF"), picture=IN_GREY)
+    yield case("of 32 bits", encode(Image.fromarray(GREYS.astype(np.int32)), "TIFF"), picture=IN_GREY)
     floats = GREYS.astype(np.float32)
     floats[0] = np.nan
     yield case(
         "of floats and no numbers",
-        _encode(Image.fromarray(floats), "TIFF"),
+        encode(Image.fromarray(floats), "TIFF"),
         picture=IN_GREY * (floats[..., None] == floats[..., None]),
     )
-    yield case("in cmyk", _encode(IMAGE.convert("CMYK"), "TIFF"), off=3)
+    yield case("in cmyk", encode(IMAGE.convert("CMYK"), "TIFF"), off=3)
     grey = GREYS[:32, :32].copy()
     tiles = b"".join(grey[top : top + 16, left : left + 16].tobytes() for top in (0, 16) for left in (0, 16))
     ends = struct.pack("<4I", 8, 264, 520, 776), struct.pack("<4I", *[256] * 4)
@@ -602,7 +602,7 @@ def _bmps_and_ppms() -> Iterator[Case]:
         name = "photo." + kind[:3]
         return Case(kind, name, data, verdict, None if verdict == "refused" else picture)
 
-    yield case("bmp", _encode(IMAGE, "BMP"))
+    yield case("bmp", encode(IMAGE, "BMP"))
     yield case("bmp from top to bottom", _bmp(48, -32, 24, 0, b"", PICTURE[:, :, ::-1].tobytes()))
     green = b"".join(bytes([0, number, 0, 0]) for number in range(256))
     rows = b"".join(bytes([48, row * 8, 0, 0]) for row in range(31, -1, -1)) + b"\0\1"
@@ -620,7 +620,7 @@ def _bmps_and_ppms() -> Iterator[Case]:
         _bmp(4, 4, 8, 0, b"", bytes(16)).replace(bytes(8), b"\xff" * 8),
         "refused",
     )
-    yield case("ppm", _encode(IMAGE, "PPM"))
+    yield case("ppm", encode(IMAGE, "PPM"))
     yield case("ppm in words", b"P3\n2 1 255\n1 2 3 4 5 6\n", "refused")
     yield case("ppm in words, all comments", b"P3\n2 1 255\n" + b"#\n" * 500_000, "refused")
     yield case("ppm of odd depth", b"P5 2 1 100\n" + bytes([0, 100]), picture=np.array([[[0] * 3, [255] * 3]]))
@@ -634,21 +634,21 @@ def _large() -> Iterator[Case]:
     def flat(height: int, width: int, value: int) -> Array:
         return np.broadcast_to(np.uint8(value), (height, width, 3))
 
-    pixels = _chunk(b"IDAT", _zeros(side * (4 * side + 1)))
+    pixels = chunk(b"IDAT", _zeros(side * (4 * side + 1)))
     yield Case(
         "large png of 64 megapixels with alpha",
         "large.png",
-        _png(side, side, 8, 6, pixels),
+        png(side, side, 8, 6, pixels),
         picture=flat(side, side, 255),
     )
-    deep = _chunk(b"IDAT", _zeros(side * (2 * side + 1)))
+    deep = chunk(b"IDAT", _zeros(side * (2 * side + 1)))
     yield Case(
         "large png of 64 megapixels and 16 bits",
         "large.png",
-        _png(side, side, 16, 0, deep),
+        png(side, side, 16, 0, deep),
         picture=flat(side, side, 0),
     )
-    lying = _after_start(_jpeg_of_scans(7000, 0), _segment(0xE1, _exif(6)))
+    lying = _after_start(_jpeg_of_scans(7000, 0), _segment(0xE1, exif_of(6)))
     yield Case("large jpeg of 49 megapixels, progressive and turned", "large.jpg", lying, picture=flat(7000, 7000, 128))
     yield Case("large jpeg of 52 megapixels, progressive", "large.jpg", _jpeg_of_scans(7200, 0), "refused")
     floats = _zeros(4 * 7000 * 7000)
@@ -659,7 +659,7 @@ def _large() -> Iterator[Case]:
     yield Case(
         "large tiff of 49 megapixels of floats", "large.tif", _tags(entries, floats), picture=flat(7000, 7000, 0)
     )
-    webp = _encode(Image.new("RGBA", (5400, 5400), (*RED, 255)), "WEBP", lossless=True, quality=0, method=0)
+    webp = encode(Image.new("RGBA", (5400, 5400), (*RED, 255)), "WEBP", lossless=True, quality=0, method=0)
     red = np.broadcast_to(np.array(RED, np.uint8), (5400, 5400, 3))
     yield Case("large webp of 29 megapixels with alpha", "large.webp", webp, picture=red)
     yield Case(
@@ -668,7 +668,7 @@ def _large() -> Iterator[Case]:
         webp[:21] + struct.pack("<I", 5599 | 5599 << 14) + webp[25:],
         "refused",
     )
-    yield Case("large png of 64 megapixels and a row", "large.png", _png(side, side + 1, 8, 0, pixels), "refused")
+    yield Case("large png of 64 megapixels and a row", "large.png", png(side, side + 1, 8, 0, pixels), "refused")
 
 
 def _not_photos() -> Iterator[Case]:
@@ -690,11 +690,11 @@ def _not_photos() -> Iterator[Case]:
         "clip.mp4": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(200),
         "clip.webm": b"\x1aE\xdf\xa3" + bytes(200),
         "photo.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
-        "photo.jp2": _encode(IMAGE, "JPEG2000"),
+        "photo.jp2": encode(IMAGE, "JPEG2000"),
         "photo.psd": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 32, 48, 8, 3) + bytes(200),
-        "photo.ico": _encode(Image.new("RGB", (16, 16)), "ICO"),
+        "photo.ico": encode(Image.new("RGB", (16, 16)), "ICO"),
         "photo.icns": b"icns" + struct.pack(">I", 16) + b"ic07" + struct.pack(">I", 8),
-        "photo.tga": _encode(IMAGE, "TGA"),
+        "photo.tga": encode(IMAGE, "TGA"),
         "photo.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(photo) show\n",
         "photo.raw": b"II*\0" + bytes(200),
         "photo.dng": b"MM\0*\0\0\0\x08\0\0",
@@ -712,17 +712,17 @@ def _not_photos() -> Iterator[Case]:
 def _damaged() -> Iterator[Case]:
     """Every format cut at every tenth, and with flipped bits."""
     sound = {
-        "photo.jpg": (_jpeg(exif=_exif(1)), 6),
+        "photo.jpg": (_jpeg(exif=exif_of(1)), 6),
         "progressive.jpg": (_jpeg(progressive=True), 6),
-        "photo.png": (_encode(IMAGE, "PNG"), 0),
-        "photo.webp": (_encode(IMAGE, "WEBP", lossless=True), 0),
-        "photo.gif": (_encode(IMAGE.quantize(4), "GIF"), 0),
-        "photo.bmp": (_encode(IMAGE, "BMP"), 0),
-        "photo.tif": (_encode(IMAGE, "TIFF"), 0),
-        "packed.tif": (_encode(IMAGE, "TIFF", compression="tiff_deflate"), 0),
-        "photo.ppm": (_encode(IMAGE, "PPM"), 0),
+        "photo.png": (encode(IMAGE, "PNG"), 0),
+        "photo.webp": (encode(IMAGE, "WEBP", lossless=True), 0),
+        "photo.gif": (encode(IMAGE.quantize(4), "GIF"), 0),
+        "photo.bmp": (encode(IMAGE, "BMP"), 0),
+        "photo.tif": (encode(IMAGE, "TIFF"), 0),
+        "packed.tif": (encode(IMAGE, "TIFF", compression="tiff_deflate"), 0),
+        "photo.ppm": (encode(IMAGE, "PPM"), 0),
         "photo.heic": (heic(QUADRANTS), 2),
-        "photo.avif": (_encode(IMAGE, "AVIF", quality=100, subsampling="4:4:4", max_threads=1), 4),
+        "photo.avif": (encode(IMAGE, "AVIF", quality=100, subsampling="4:4:4", max_threads=1), 4),
     }
     for name, (data, off) in sound.items():
         for tenth in range(1, 10):
@@ -771,35 +771,35 @@ def _masks() -> Iterator[Case]:
 
     indexed = Image.fromarray(LABELS)
     indexed.putpalette([*RED, *GREEN, *BLUE] * 8)
-    yield case("indexed png", _encode(indexed, "PNG"), name="mask.png")
-    yield case("grey png", _encode(Image.fromarray(LABELS), "PNG"), name="mask.png")
-    yield case("gif", _encode(indexed, "GIF"), name="mask.gif")
-    yield case("png named as a jpeg", _encode(indexed, "PNG"), name="mask.jpg")
+    yield case("indexed png", encode(indexed, "PNG"), name="mask.png")
+    yield case("grey png", encode(Image.fromarray(LABELS), "PNG"), name="mask.png")
+    yield case("gif", encode(indexed, "GIF"), name="mask.gif")
+    yield case("png named as a jpeg", encode(indexed, "PNG"), name="mask.jpg")
     small = np.zeros((5, 7), np.uint8)
-    for kind, name, data in (("png", "png", _encode(Image.fromarray(small), "PNG")), ("array", "npy", _npy(small))):
+    for kind, name, data in (("png", "png", encode(Image.fromarray(small), "PNG")), ("array", "npy", _npy(small))):
         yield Case(f"mask of another size, {kind}", f"mask.{name}", data, picture=small, door="mask")
-    yield case("png of colours", _encode(IMAGE, "PNG"), "refused", "mask.png")
+    yield case("png of colours", encode(IMAGE, "PNG"), "refused", "mask.png")
     deep = LABELS.astype(np.uint16)
-    yield case("png of 16 bits", _encode(Image.fromarray(deep), "PNG"), name="mask.png")
-    yield case("png of 16 bits, stretched", _encode(Image.fromarray(deep * 257), "PNG"), "refused", "mask.png")
+    yield case("png of 16 bits", encode(Image.fromarray(deep), "PNG"), name="mask.png")
+    yield case("png of 16 bits, stretched", encode(Image.fromarray(deep * 257), "PNG"), "refused", "mask.png")
     tree = Hierarchy.default()
     colors = [(0, 0, 0)] + [tree.colors[tree.labels.index(label)] for label in range(1, 7)]
     rendered = np.array(colors, np.uint8)[LABELS]
     dropped = Image.fromarray(6 - LABELS)
     dropped.putpalette(np.array(colors[::-1], np.uint8).tobytes())
-    yield case("indexed png in another order", _encode(dropped, "PNG"), name="mask.png")
-    yield case("png in the tree's colours", _encode(Image.fromarray(rendered), "PNG"), name="mask.png")
+    yield case("indexed png in another order", encode(dropped, "PNG"), name="mask.png")
+    yield case("png in the tree's colours", encode(Image.fromarray(rendered), "PNG"), name="mask.png")
     mixed = rendered ^ (LABELS == 5)[:, :, None].astype(np.uint8)
-    yield case("png in the tree's colours and another", _encode(Image.fromarray(mixed), "PNG"), "refused", "mask.png")
+    yield case("png in the tree's colours and another", encode(Image.fromarray(mixed), "PNG"), "refused", "mask.png")
     two = Image.fromarray((LABELS > 3).astype(np.uint8))
     two.putpalette([0, 0, 0, 255, 255, 255])
-    yield case("indexed png in black and white", _encode(two, "PNG"), "refused", "mask.png")
-    yield case("png of one bit", _encode(Image.fromarray(LABELS > 3), "PNG"), "refused", "mask.png")
-    yield case("png with alpha", _encode(IMAGE.convert("LA"), "PNG"), "refused", "mask.png")
+    yield case("indexed png in black and white", encode(two, "PNG"), "refused", "mask.png")
+    yield case("png of one bit", encode(Image.fromarray(LABELS > 3), "PNG"), "refused", "mask.png")
+    yield case("png with alpha", encode(IMAGE.convert("LA"), "PNG"), "refused", "mask.png")
     yield case(
-        "png of 20000 by 20000 pixels by its header", _png(20_000, 20_000, 8, 0, _idat(b"")), "refused", "mask.png"
+        "png of 20000 by 20000 pixels by its header", png(20_000, 20_000, 8, 0, idat(b"")), "refused", "mask.png"
     )
-    yield case("png with exif whose entries overlap", _encode(indexed, "PNG", exif=_exif_bomb()), name="mask.png")
+    yield case("png with exif whose entries overlap", encode(indexed, "PNG", exif=_exif_bomb()), name="mask.png")
     yield case(
         "tiff whose entries overlap", next(c.data for c in _tiffs() if "entries" in c.kind), "refused", "mask.tif"
     )

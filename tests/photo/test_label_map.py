@@ -14,7 +14,7 @@ from hierseg.photo import reading as image_module
 from hierseg.photo.label_map import LabelMapError, open_label_map
 from hierseg.tree import Hierarchy, UInt8Map
 from hierseg.visualize import indexed_image
-from tests.hostile import _chunk, _idat, _png
+from tests.hostile import chunk, idat, png
 
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
 TREE = Hierarchy.default()
@@ -84,7 +84,7 @@ def test_a_gamma_changes_no_label(tmp_path: Path) -> None:
     file = tmp_path / "map.png"
     rendered(OF_TREE).save(file)
     data = file.read_bytes()
-    file.write_bytes(data[:33] + _chunk(b"gAMA", (100_000).to_bytes(4, "big")) + data[33:])
+    file.write_bytes(data[:33] + chunk(b"gAMA", (100_000).to_bytes(4, "big")) + data[33:])
     np.testing.assert_array_equal(open_label_map(file, TREE), OF_TREE)
 
 
@@ -117,7 +117,7 @@ def test_an_array_is_the_callers_own_and_the_file_is_let_go(tmp_path: Path) -> N
         ("words.png", lambda path: path.write_text("no picture"), "damaged or not a label map"),
         ("colors.png", lambda path: Image.new("RGB", (4, 3), "#123456").save(path), "the tree has not"),
         ("one bit.png", lambda path: Image.fromarray(LABELS > 3).save(path), "must hold one 8-bit label a pixel"),
-        ("four bits.png", lambda path: path.write_bytes(_png(4, 3, 4, 0, _idat(bytes(9)))), "one 8-bit label a pixel"),
+        ("four bits.png", lambda path: path.write_bytes(png(4, 3, 4, 0, idat(bytes(9)))), "one 8-bit label a pixel"),
         ("inverted.tif", lambda path: Image.fromarray(LABELS).save(path, tiffinfo={262: 0}), "one 8-bit label a pixel"),
         ("deep.png", lambda path: Image.fromarray(LABELS.astype(np.uint16) * 257).save(path), "outside 0 to 255"),
         ("clear.png", lambda path: Image.new("RGBA", (4, 3)).save(path), "transparent"),

@@ -1,4 +1,4 @@
-"""Any upload becomes a clean upright RGB array or a plain refusal, and the letterbox is undone exactly."""
+"""Any upload becomes a clean upright RGB array or a plain refusal. Odd and hostile files are in `test_hostile`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import itertools
 import random
 import struct
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,32 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch.nn import functional
 
-from hierseg.photo import MAX_PIXELS, STRIDE, Letterbox, Photo, PhotoError, is_animated, open_photo
+from hierseg.photo import MAX_PIXELS, Photo, PhotoError, is_animated, open_photo
 from hierseg.photo import reading as image_module
 from tests.heic import QUADRANTS, heic
-from tests.hostile import _exif
-from tests.rounding import EPSILON
+from tests.hostile import BLUE, IMAGE, PICTURE, RED, WHITE, complaint, encode, exif_of, idat, png
 
 Array = npt.NDArray[Any]
-
-RED, GREEN, BLUE, GREY = (200, 40, 30), (40, 170, 60), (30, 60, 190), (128, 128, 128)
-WHITE = (255, 255, 255)
-
-
-def quadrants(height: int = 32, width: int = 48) -> Photo:
-    """Four colours, so that no turn looks like another; the edges lie on JPEG's blocks."""
-    picture = np.empty((height, width, 3), dtype=np.uint8)
-    picture[: height // 2, : width // 2] = RED
-    picture[: height // 2, width // 2 :] = GREEN
-    picture[height // 2 :, : width // 2] = BLUE
-    picture[height // 2 :, width // 2 :] = GREY
-    return picture
 
 
 def noise(height: int, width: int, *channels: int, dtype: type[np.generic] = np.uint8) -> Array:
@@ -49,10 +31,8 @@ def noise(height: int, width: int, *channels: int, dtype: type[np.generic] = np.
     return np.random.default_rng(7).integers(0, top, (height, width, *channels), dtype=dtype)
 
 
-def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+def grey_rgb(grey: Array) -> Array:
+    return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def assert_clean(photo: Photo, height: int, width: int) -> None:
@@ -67,12 +47,12 @@ def assert_close(photo: Photo, expected: Array, tolerance: int = 0) -> None:
     assert np.abs(photo.astype(int) - expected.astype(int)).max() <= tolerance
 
 
-def assert_plain(message: str) -> None:
-    """A sentence for a person: nothing that only a programmer could read."""
-    assert message[-1] == "."
-    assert message[0].isupper() or message.split()[0].strip(".").islower()
-    for word in ("Error", "Exception", "Traceback", "Errno", "object at", "0x", "None", "PIL", "_io", "\n"):
-        assert word not in message
+def refusal_of(source: Any) -> str:
+    """Return what a refusal says, in plain words."""
+    with pytest.raises(PhotoError) as refusal:
+        open_photo(source)
+    assert complaint(str(refusal.value)) == ""
+    return str(refusal.value)
 
 
 # Upright ------------------------------------------------------------------------------------------------------------
@@ -97,47 +77,22 @@ CARRIERS: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
-def orientation_exif(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
-
-
-@pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("kind", CARRIERS)
-def test_every_exif_orientation_gives_the_upright_picture(kind: str, orientation: int) -> None:
+def test_every_exif_orientation_gives_the_upright_picture(kind: str) -> None:
     options, tolerance = CARRIERS[kind]
-    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](quadrants())))
-    data = encode(stored, kind, exif=orientation_exif(orientation), **options)
-    assert_close(open_photo(data), quadrants(), tolerance)
-    with Image.open(io.BytesIO(data)) as image:
-        assert_close(open_photo(image), quadrants(), tolerance)
-
-
-@pytest.mark.parametrize("orientation", STORED)
-def test_a_deep_grey_png_is_turned_too(orientation: int) -> None:
-    grey = quadrants()[:, :, 0]
-    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](grey)).astype(np.uint16) * 257)
-    photo = open_photo(encode(stored, "PNG", exif=orientation_exif(orientation)))
-    assert_close(photo, np.repeat(grey[:, :, None], 3, axis=2))
+    for orientation, as_stored in STORED.items():
+        stored = Image.fromarray(np.ascontiguousarray(as_stored(PICTURE)))
+        data = encode(stored, kind, exif=exif_of(orientation), **options)
+        assert_close(open_photo(data), PICTURE, tolerance)
+        with Image.open(io.BytesIO(data)) as image:
+            assert_close(open_photo(image), PICTURE, tolerance)
 
 
 def test_an_odd_exif_entry_does_not_leave_the_photo_lying_on_its_side() -> None:
     # A resolution stored as text: Pillow's own exif_transpose fails on it after reading the orientation.
-    entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHI4s", 0x011A, 2, 3, b"72\0\0")
-    exif = b"Exif\0\0" + struct.pack("<2sHIH", b"II", 42, 8, 2) + entries + struct.pack("<I", 0)
-    stored = Image.fromarray(np.ascontiguousarray(STORED[6](quadrants())))
-    data = encode(stored, "JPEG", exif=exif, quality=100, subsampling=0)
-    assert_close(open_photo(data), quadrants(), 2)
-
-
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of broken EXIF, rightly
-@pytest.mark.parametrize(
-    "exif", [b"Exif\0\0", b"Exif\0\0II*\0", b"nonsense", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40]
-)
-def test_broken_exif_does_not_cost_the_pixels(exif: bytes) -> None:
-    data = encode(Image.fromarray(quadrants()), "JPEG", exif=exif, quality=100, subsampling=0)
-    assert_close(open_photo(data), quadrants(), 2)
+    stored = Image.fromarray(np.ascontiguousarray(STORED[6](PICTURE)))
+    data = encode(stored, "JPEG", exif=exif_of(6, (0x011A, 2, 3, b"72\0")), quality=100, subsampling=0)
+    assert_close(open_photo(data), PICTURE, 2)
 
 
 # Transparency -------------------------------------------------------------------------------------------------------
@@ -150,29 +105,12 @@ def on_white(color: Array, alpha: Array) -> Array:
 
 def test_alpha_is_laid_on_white() -> None:
     rgba = noise(16, 24, 4)
-    expected = on_white(rgba[:, :, :3], rgba[:, :, 3])
-    image = Image.fromarray(rgba)
-    for source in (
-        image,
-        rgba,
-        encode(image, "PNG"),
-        encode(image, "TIFF"),
-        encode(image, "WEBP", lossless=True, exact=True),
-    ):
-        assert_close(open_photo(source), expected, 1)
-
-
-def test_grey_alpha_is_laid_on_white() -> None:
-    values = noise(16, 24, 2)
-    image = Image.merge("LA", [Image.fromarray(values[:, :, 0]), Image.fromarray(values[:, :, 1])])
-    expected = on_white(np.repeat(values[:, :, :1], 3, axis=2), values[:, :, 1])
-    for source in (image, encode(image, "PNG"), encode(image, "TIFF")):
-        assert_close(open_photo(source), expected, 1)
-
-
-def test_premultiplied_alpha_is_laid_on_white() -> None:
-    image = Image.new("RGBA", (4, 3), (*RED, 128)).convert("RGBa")
-    assert_close(open_photo(image), on_white(np.full((3, 4, 3), RED), np.full((3, 4), 128)), 2)
+    for image in (Image.fromarray(rgba), Image.fromarray(rgba).convert("LA")):
+        expected = on_white(np.asarray(image.convert("RGB")), rgba[:, :, 3])
+        for source in (image, encode(image, "PNG"), encode(image, "TIFF")):
+            assert_close(open_photo(source), expected, 1)
+    assert_close(open_photo(rgba), on_white(rgba[:, :, :3], rgba[:, :, 3]), 1)
+    assert_close(open_photo(Image.fromarray(rgba).convert("RGBa")), on_white(rgba[:, :, :3], rgba[:, :, 3]), 3)
 
 
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0]), bytes([255, 128])], ids=["one", "table", "half"])
@@ -203,15 +141,6 @@ def test_the_transparent_colour_of_a_png_is_laid_on_white(mode: str, transparent
     assert_close(open_photo(encode(image, "PNG", transparency=transparent)), expected)
 
 
-def test_a_transparent_gif_is_laid_on_white() -> None:
-    image = Image.new("P", (6, 4), 0)
-    image.putpalette([*RED, *BLUE])
-    image.paste(1, (3, 0, 6, 4))
-    expected = np.full((4, 6, 3), RED)
-    expected[:, 3:] = WHITE
-    assert_close(open_photo(encode(image, "GIF", transparency=1)), expected)
-
-
 # Colours and depths -------------------------------------------------------------------------------------------------
 
 
@@ -223,37 +152,12 @@ def test_every_colour_space_becomes_rgb(mode: str) -> None:
     assert_close(open_photo(image), np.full((4, 5, 3), (60, 90, 160)), 8 if mode == "LAB" else 2)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_files_become_rgb(kind: str) -> None:
-    # Photoshop stores CMYK JPEGs inverted, and so does Pillow; the decoder must undo it.
-    image = Image.fromarray(quadrants()).convert("CMYK")
-    assert image.mode == "CMYK"
-    data = encode(image, kind, **({"quality": 100} if kind == "JPEG" else {}))
-    assert_close(open_photo(data), quadrants(), 3)
-
-
-def test_subsampled_jpegs_keep_their_colours() -> None:
-    flat = np.full((32, 32, 3), RED, dtype=np.uint8)
-    assert_close(open_photo(encode(Image.fromarray(flat), "JPEG", quality=95, subsampling=2)), flat, 3)
-
-
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
-def test_one_bit_images_become_black_and_white(kind: str) -> None:
-    bits = noise(9, 13) > 127
-    expected = np.where(bits[:, :, None], 255, 0).repeat(3, axis=2)
-    assert_close(open_photo(encode(Image.fromarray(bits), kind)), expected)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF", "PPM"])
-def test_grey_images_become_grey_rgb(kind: str) -> None:
+def test_one_bit_grey_and_palette_files_become_rgb(kind: str) -> None:
     grey = noise(9, 13)
-    assert_close(open_photo(encode(Image.fromarray(grey), kind)), np.repeat(grey[:, :, None], 3, axis=2))
-
-
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
-def test_palette_images_show_colours_not_indices(kind: str) -> None:
-    image = Image.fromarray(quadrants()).quantize(4)
-    assert_close(open_photo(encode(image, kind)), quadrants())
+    assert_close(open_photo(encode(Image.fromarray(grey), kind)), grey_rgb(grey))
+    assert_close(open_photo(encode(Image.fromarray(grey > 127), kind)), grey_rgb(np.where(grey > 127, 255, 0)))
+    assert_close(open_photo(encode(IMAGE.quantize(4), kind)), PICTURE)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -277,13 +181,6 @@ def test_big_endian_sixteen_bit_is_read_like_little_endian() -> None:
     assert np.array_equal(open_photo(deep.astype(">u2")), expected)
 
 
-def test_sixteen_bit_colour_png_is_scaled() -> None:
-    deep = noise(6, 7, 3, dtype=np.uint16)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
-    data = png(struct.pack(">IIBBBBB", 7, 6, 16, 2, 0, 0, 0), rows)
-    assert_close(open_photo(data), np.rint(deep / 257), 1)
-
-
 @pytest.mark.parametrize(
     ("dtype", "white"), [(np.int32, 255), (np.int32, 65535), (np.float32, 1.0), (np.float32, 255.0)]
 )
@@ -297,31 +194,13 @@ def test_thirty_two_bit_tiffs_are_scaled_by_the_next_usual_white(dtype: type[np.
     assert_close(open_photo(data), expected)
 
 
-def test_floating_point_tiffs_may_hold_anything() -> None:
-    values = np.array([[np.nan, np.inf, -np.inf, -5.0, 0.5, 1.0]], dtype=np.float32)
-    photo = open_photo(encode(Image.fromarray(values), "TIFF"))
-    assert photo[0, :, 0].tolist() == [0, 0, 0, 0, 128, 255]
-
-
 # Animations ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {}), ("MPO", {"quality": 100, "subsampling": 0})],
-)
-def test_the_first_frame_of_an_animation_is_taken_with_its_colours(kind: str, options: dict[str, Any]) -> None:
-    frames = [Image.fromarray(quadrants()), Image.new("RGB", (48, 32), BLUE), Image.new("RGB", (48, 32), GREEN)]
-    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.n_frames == 3
-    assert_close(open_photo(data), quadrants(), 2)
-
-
 def test_damage_behind_the_first_frame_does_not_matter() -> None:
-    frames = [Image.fromarray(quadrants()).quantize(4), Image.fromarray(noise(32, 48, 3)).quantize(256)]
+    frames = [IMAGE.quantize(4), Image.fromarray(noise(32, 48, 3)).quantize(256)]
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert_close(open_photo(data[: len(data) * 2 // 3]), quadrants())
+    assert_close(open_photo(data[: len(data) * 2 // 3]), PICTURE)
 
 
 def test_an_animation_handed_over_as_an_image_gives_the_frame_it_stands_at() -> None:
@@ -402,31 +281,20 @@ def test_an_embedded_profile_is_converted_to_srgb(
     kind: str, primaries: Array, to_linear: Callable[[Array], Array]
 ) -> None:
     options, tolerance = CARRIERS[kind]
-    expected = as_seen(quadrants(), primaries, to_linear)
-    assert np.abs(expected - quadrants()).max() > 15  # or the test could not tell
-    data = encode(Image.fromarray(quadrants()), kind, icc_profile=rgb_profile(primaries, to_linear), **options)
+    expected = as_seen(PICTURE, primaries, to_linear)
+    assert np.abs(expected - PICTURE).max() > 15  # or the test could not tell
+    data = encode(IMAGE, kind, icc_profile=rgb_profile(primaries, to_linear), **options)
     assert_close(open_photo(data), expected, 2 * tolerance + 2)
 
 
-def test_an_srgb_profile_changes_nothing() -> None:
-    photo = noise(32, 48, 3)
-    data = encode(Image.fromarray(photo), "PNG", icc_profile=rgb_profile(SRGB, srgb_to_linear))
-    assert_close(open_photo(data), photo, 1)
-
-
 def test_profile_orientation_and_alpha_work_together() -> None:
-    rgba = np.dstack([quadrants(), np.full((32, 48), 255, dtype=np.uint8)])
+    rgba = np.dstack([PICTURE, np.full((32, 48), 255, dtype=np.uint8)])
     rgba[:, 24:, 3] = 0
-    expected = as_seen(quadrants(), P3, srgb_to_linear)
+    expected = as_seen(PICTURE, P3, srgb_to_linear)
     expected[:, 24:] = WHITE
     stored = Image.fromarray(np.ascontiguousarray(STORED[8](rgba)))
-    data = encode(stored, "PNG", exif=orientation_exif(8), icc_profile=rgb_profile(P3, srgb_to_linear))
+    data = encode(stored, "PNG", exif=exif_of(8), icc_profile=rgb_profile(P3, srgb_to_linear))
     assert_close(open_photo(data), expected, 2)
-
-
-def test_palette_colours_are_converted_too() -> None:
-    data = encode(Image.fromarray(quadrants()).quantize(4), "PNG", icc_profile=rgb_profile(P3, srgb_to_linear))
-    assert_close(open_photo(data), as_seen(quadrants(), P3, srgb_to_linear), 2)
 
 
 def test_a_grey_profile_is_converted() -> None:
@@ -454,15 +322,9 @@ def test_a_cmyk_profile_is_converted() -> None:
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "LA"])
 def test_a_profile_of_another_colour_space_is_left_out(mode: str) -> None:
-    image = Image.fromarray(quadrants()).convert(mode)
+    image = IMAGE.convert(mode)
     profile = rgb_profile(P3, srgb_to_linear) if mode != "LA" else b"not a profile"
     assert np.array_equal(open_photo(encode(image, "TIFF", icc_profile=profile)), open_photo(image))
-
-
-@given(profile=st.binary(min_size=1, max_size=300))
-def test_a_nonsense_profile_leaves_the_colours_as_they_are(profile: bytes) -> None:
-    data = encode(Image.fromarray(quadrants()), "PNG", icc_profile=profile)
-    assert_close(open_photo(data), quadrants())
 
 
 @given(seed=st.integers(0, 2**32 - 1))
@@ -470,7 +332,7 @@ def test_a_damaged_profile_never_costs_the_photo(seed: int) -> None:
     profile = bytearray(rgb_profile(P3, adobe_to_linear))
     for _ in range(seed % 3 + 1):
         profile[random.Random(seed).randrange(260)] ^= 1 << seed % 8
-    data = encode(Image.fromarray(quadrants()), "PNG", icc_profile=bytes(profile))
+    data = encode(IMAGE, "PNG", icc_profile=bytes(profile))
     assert_clean(open_photo(data), 32, 48)
 
 
@@ -553,109 +415,51 @@ def test_an_image_stays_as_it_was_and_open(mode: str) -> None:
     assert (image.mode, image.size, dict(image.info), dict(image.getexif()), image.tobytes()) == before
 
 
-def test_an_image_read_from_a_file_can_be_used_again(tmp_path: Path) -> None:
-    file = tmp_path / "photo.png"
-    Image.fromarray(quadrants()).save(file)
-    with Image.open(file) as image:
-        first, second = open_photo(image), open_photo(image)
-        assert np.array_equal(first, second)
-        assert image.getpixel((0, 0)) == RED
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (2, 3)])
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
-def test_odd_sizes_open(kind: str, height: int, width: int) -> None:
-    picture = noise(height, width, 3)
-    assert_close(open_photo(encode(Image.fromarray(picture), kind)), picture)
-
-
 def test_opening_leaves_the_warning_filters_alone_since_threads_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     opening = Image.open
     monkeypatch.setattr(
         Image, "open", lambda *args, **options: seen.append(list(warnings.filters)) or opening(*args, **options)
     )
-    open_photo(encode(Image.fromarray(quadrants()), "PNG"))
+    open_photo(encode(IMAGE, "PNG"))
     assert seen == [list(warnings.filters)]
 
 
 # Refusals -----------------------------------------------------------------------------------------------------------
 
 
-def png(header: bytes, pixels: bytes = b"") -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
-def png_claiming(width: int, height: int) -> bytes:
-    return png(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-
-
-def zip_file() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("photo.jpg", encode(Image.fromarray(quadrants()), "JPEG"))
-    return file.getvalue()
-
-
-NOT_PHOTOS = {
-    "text": b"Dear Sir or Madam,\nplease find enclosed my photo.\n",
-    "html": b"<!DOCTYPE html><html><body><img src='photo.jpg'></body></html>",
-    "pdf": b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n",
-    "zip": zip_file(),
-    "svg": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect/></svg>',
-    "pickle": b"\x80\x04cos\nsystem\n(S'true'\ntR.",
-    "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-    "icon": encode(Image.new("RGB", (16, 16)), "ICO"),
-    "one byte": b"\0",
-}
-
-
-@pytest.mark.parametrize("data", NOT_PHOTOS.values(), ids=NOT_PHOTOS)
-def test_what_is_not_a_photo_is_refused_naming_what_works(data: bytes) -> None:
-    with pytest.raises(PhotoError, match=r"not a photo that can be opened\. Use JPEG, PNG") as refusal:
-        open_photo(data)
-    assert_plain(str(refusal.value))
+def test_what_is_not_a_photo_is_refused_naming_what_works() -> None:
+    for data in (b"Dear Sir or Madam,\nplease find enclosed my photo.\n", b"\0"):
+        assert "not a photo that can be opened. Use JPEG, PNG" in refusal_of(data)
 
 
 def test_an_empty_file_is_refused_as_empty(tmp_path: Path) -> None:
-    file = tmp_path / "empty.jpg"
-    file.touch()
-    for source in (b"", file, str(file)):
-        with pytest.raises(PhotoError, match=r"^The file is empty\.$"):
-            open_photo(source)
+    (tmp_path / "empty.jpg").touch()
+    for source in (b"", tmp_path / "empty.jpg", str(tmp_path / "empty.jpg")):
+        assert refusal_of(source) == "The file is empty."
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1", b"msf1"])
 def test_a_heic_that_cannot_be_opened_is_refused_by_its_name(brand: bytes) -> None:
-    data = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64)
-    with pytest.raises(PhotoError, match=r"^This HEIC photo .* Save it as JPEG") as refusal:
-        open_photo(data)
-    assert_plain(str(refusal.value))
+    said = refusal_of(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64))
+    assert said == "This HEIC photo cannot be opened. Save it as JPEG and try again."
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
 def test_heic_is_a_photo_by_its_content_whatever_its_name(brand: bytes, tmp_path: Path) -> None:
     for name in ("IMG_0001.HEIC", "photo.jpg", "photo"):
         (tmp_path / name).write_bytes(heic(QUADRANTS, brand=brand))
-        assert_close(open_photo(tmp_path / name), quadrants(), 2)
+        assert_close(open_photo(tmp_path / name), PICTURE, 2)
         assert not is_animated(tmp_path / name)
 
 
-@pytest.mark.parametrize("turn", range(4))
-@pytest.mark.parametrize("mirror", [None, 0, 1])
 @pytest.mark.parametrize("tiles", [None, (2, 1)])
-def test_heic_is_turned_once_though_its_exif_says_so_again(
-    turn: int, mirror: int | None, tiles: tuple[int, int] | None
-) -> None:
-    exif = _exif(6).removeprefix(b"Exif\0\0")
-    upright = np.rot90(np.tile(quadrants(), (1, 2 if tiles else 1, 1)), turn)
-    if mirror is not None:
-        upright = np.flip(upright, mirror)
-    assert_close(open_photo(heic(QUADRANTS, tiles=tiles, turn=turn, mirror=mirror, exif=exif)), upright, 2)
+def test_heic_is_turned_once_though_its_exif_says_so_again(tiles: tuple[int, int] | None) -> None:
+    exif = exif_of(6).removeprefix(b"Exif\0\0")
+    for turn, mirror in itertools.product(range(4), (None, 0, 1)):
+        upright = np.rot90(np.tile(PICTURE, (1, 2 if tiles else 1, 1)), turn)
+        upright = upright if mirror is None else np.flip(upright, mirror)
+        assert_close(open_photo(heic(QUADRANTS, tiles=tiles, turn=turn, mirror=mirror, exif=exif)), upright, 2)
 
 
 def test_the_limit_of_heic_holds_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -667,9 +471,9 @@ def test_the_limit_of_heic_holds_by_its_header(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_avif_of_the_general_brand_is_not_taken_for_heic() -> None:
-    data = encode(Image.fromarray(quadrants()), "AVIF", quality=100, subsampling="4:4:4")
+    data = encode(IMAGE, "AVIF", quality=100, subsampling="4:4:4")
     assert data[4:12] == b"ftypavif"
-    assert_close(open_photo(data[:8] + b"mif1" + data[12:]), quadrants(), 2)
+    assert_close(open_photo(data[:8] + b"mif1" + data[12:]), PICTURE, 2)
 
 
 def test_a_folder_is_refused_as_a_folder(tmp_path: Path) -> None:
@@ -685,11 +489,9 @@ def test_a_path_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path, name:
     assert str(tmp_path) not in str(refusal.value)
 
 
-@pytest.mark.parametrize(("width", "height"), [(20000, 20000), (60000, 60000), (8001, 8000), (2**31 - 1, 2**31 - 1)])
+@pytest.mark.parametrize(("width", "height"), [(20000, 20000), (8001, 8000), (2**31 - 1, 2**31 - 1)])
 def test_a_file_claiming_to_be_huge_is_refused_before_it_is_decoded(width: int, height: int) -> None:
-    with pytest.raises(PhotoError, match="too large: more than 64 megapixels") as refusal:
-        open_photo(png_claiming(width, height))
-    assert_plain(str(refusal.value))
+    assert "too large: more than 64 megapixels" in refusal_of(png(width, height, 8, 2, idat(b"")))
 
 
 def test_the_pixel_limit_holds_for_every_kind_of_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -709,24 +511,16 @@ def test_a_decoder_out_of_memory_is_told_as_too_large(monkeypatch: pytest.Monkey
     def fail(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    data = encode(Image.fromarray(quadrants()), "PNG")
+    data = encode(IMAGE, "PNG")
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(PhotoError, match="too large"):
         open_photo(data)
 
 
-@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (0, 0), (0, 4, 4)])
-def test_arrays_without_pixels_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(PhotoError, match=r"^The photo has no pixels\.$"):
-        open_photo(np.zeros(shape, dtype=np.uint8))
-
-
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
-def test_images_without_pixels_are_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(PhotoError, match=r"^The photo has no pixels\.$"):
-        open_photo(Image.new("RGB", size))
-    with pytest.raises(PhotoError):
-        open_photo(png_claiming(*size))
+def test_what_has_no_pixels_is_refused(size: tuple[int, int]) -> None:
+    for source in (np.zeros(size, np.uint8), np.zeros((*size, 3), np.uint8), Image.new("RGB", size)):
+        assert refusal_of(source) == "The photo has no pixels."
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint32, np.complex64, np.dtype("U1"), np.dtype("O")])
@@ -735,23 +529,23 @@ def test_arrays_of_other_types_are_refused(dtype: Any) -> None:
         open_photo(np.zeros((4, 5, 3), dtype=dtype))
 
 
-@pytest.mark.parametrize("shape", [(), (5,), (4, 5, 2), (4, 5, 5), (3, 4, 5), (2, 4, 5, 3)])
+@pytest.mark.parametrize("shape", [(), (5,), (4, 5, 2), (4, 5, 5), (2, 4, 5, 3)])
 def test_arrays_of_other_shapes_are_refused_naming_their_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(PhotoError, match="not \\(" + ", ".join(map(str, shape))):
         open_photo(np.zeros(shape, dtype=np.uint8))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.01, 1.01, 255.0])
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_floats_outside_zero_to_one_are_refused(dtype: type[np.generic], value: float) -> None:
-    array = np.zeros((4, 5, 3), dtype=dtype)
-    array[2, 3, 1] = value
-    with pytest.raises(PhotoError, match=r"floats must lie in \[0, 1\]"):
-        open_photo(array)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.01, 1.01])
+def test_floats_outside_zero_to_one_are_refused(value: float) -> None:
+    for dtype in (np.float16, np.float32, np.float64):
+        array = np.zeros((4, 5, 3), dtype=dtype)
+        array[2, 3, 1] = value
+        with pytest.raises(PhotoError, match=r"floats must lie in \[0, 1\]"):
+            open_photo(array)
 
 
 def test_a_closed_image_is_refused() -> None:
-    image = Image.fromarray(quadrants())
+    image = IMAGE
     image.close()
     with pytest.raises(PhotoError):
         open_photo(image)
@@ -764,7 +558,7 @@ def damageable() -> dict[str, bytes]:
     picture = Image.fromarray(noise(24, 32, 3))
     return {
         "jpeg": encode(picture, "JPEG"),
-        "jpeg with exif": encode(picture, "JPEG", exif=orientation_exif(6)),
+        "jpeg with exif": encode(picture, "JPEG", exif=exif_of(6)),
         "progressive jpeg": encode(picture, "JPEG", progressive=True),
         "png": encode(picture, "PNG"),
         "palette png": encode(picture.quantize(16), "PNG", transparency=3),
@@ -793,7 +587,7 @@ def test_a_truncated_file_is_refused_unless_all_pixels_were_there(data: bytes) -
         try:
             assert np.array_equal(open_photo(data[:length]), whole)
         except PhotoError as refusal:
-            assert_plain(str(refusal))
+            assert complaint(str(refusal)) == ""
             refused += 1
     assert refused > 15
     with pytest.raises(PhotoError, match=r"damaged or incomplete|not a photo"):
@@ -807,153 +601,3 @@ def test_a_truncated_image_handed_over_as_an_image_is_refused() -> None:
         pytest.raises(PhotoError, match="damaged or incomplete"),
     ):
         open_photo(image)
-
-
-@pytest.mark.filterwarnings("ignore")
-@given(kind=st.sampled_from(sorted(DAMAGEABLE)), seed=st.integers(0, 2**32 - 1))
-def test_a_bit_flipped_file_gives_a_photo_or_a_plain_refusal(kind: str, seed: int) -> None:
-    chance = random.Random(seed)
-    data = bytearray(DAMAGEABLE[kind])
-    for _ in range(chance.choice((1, 2, 8))):
-        data[chance.randrange(min(len(data), chance.choice((40, 400, len(data)))))] ^= 1 << chance.randrange(8)
-    assert_photo_or_plain_refusal(bytes(data))
-
-
-@pytest.mark.filterwarnings("ignore")
-@given(
-    start=st.sampled_from([b"", *(data[:length] for data in DAMAGEABLE.values() for length in (4, 12, 30, 100))]),
-    rest=st.binary(max_size=200),
-)
-def test_random_bytes_give_a_photo_or_a_plain_refusal(start: bytes, rest: bytes) -> None:
-    assert_photo_or_plain_refusal(start + rest)
-
-
-def assert_photo_or_plain_refusal(data: bytes) -> None:
-    try:
-        photo = open_photo(data)
-    except PhotoError as refusal:
-        assert_plain(str(refusal))
-    else:
-        assert_clean(photo, *photo.shape[:2])
-        assert photo.size
-
-
-# Letterbox ----------------------------------------------------------------------------------------------------------
-
-sides = st.one_of(st.integers(1, 80), st.integers(1, 6000))
-
-
-@given(sides, sides, st.integers(1, 1100))
-def test_the_letterbox_holds_the_whole_photo_centred_on_the_smallest_canvas(height: int, width: int, size: int) -> None:
-    box = Letterbox.fit(height, width, size)
-    assert box.photo == (height, width)
-    assert max(box.content) == size
-    for photo_side, canvas, content, offset in zip(box.photo, box.canvas, box.content, box.offset, strict=True):
-        assert canvas % STRIDE == 0
-        assert content <= canvas < content + STRIDE
-        before, after = offset, canvas - content - offset
-        assert 0 <= after - before <= 1
-        # Nearest pixel to the photo's own proportions, but never none.
-        assert abs(content - max(1.0, photo_side * size / max(height, width))) <= 0.5 + 1e-9
-
-
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 100))
-def test_apply_puts_the_photo_in_the_box_and_the_fill_around_it(height: int, width: int, size: int) -> None:
-    box = Letterbox.fit(height, width, size)
-    canvas = box.apply(np.full((height, width, 3), RED, dtype=np.uint8), BLUE)
-    assert canvas.shape == (*box.canvas, 3)
-    assert canvas.dtype == np.uint8
-    inside = np.zeros(box.canvas, dtype=bool)
-    inside[box.offset[0] : box.offset[0] + box.content[0], box.offset[1] : box.offset[1] + box.content[1]] = True
-    assert (canvas[inside] == RED).all()
-    assert (canvas[~inside] == BLUE).all()
-
-
-@given(st.integers(1, 70), st.integers(1, 70))
-def test_a_photo_of_the_right_size_goes_in_untouched_and_comes_out_untouched(height: int, width: int) -> None:
-    photo = noise(height, width, 3)
-    box = Letterbox.fit(height, width, max(height, width))
-    canvas = box.apply(photo.copy(), GREY)
-    content = box.crop(canvas.transpose(2, 0, 1))
-    assert np.array_equal(content.transpose(1, 2, 0), photo)
-    assert np.array_equal(box.restore(content.astype(np.float32)), content)
-
-
-def test_apply_leaves_the_photo_alone() -> None:
-    photo = noise(40, 30, 3)
-    before = photo.copy()
-    photo.flags.writeable = False
-    Letterbox.fit(40, 30, 20).apply(photo, GREY)
-    assert np.array_equal(photo, before)
-
-
-@pytest.mark.parametrize("size", [64, 100, 224])
-@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 333), (1000, 1500), (97, 61), (50, 40), (700, 70)])
-def test_a_ramp_comes_back_where_it_was(height: int, width: int, size: int) -> None:
-    down, right = np.mgrid[0:height, 0:width]
-    ramp = np.dstack([down / height * 240, right / width * 240, np.full((height, width), 77)])
-    box = Letterbox.fit(height, width, size)
-    canvas = box.apply(np.rint(ramp).astype(np.uint8), (255, 0, 255)).transpose(2, 0, 1).astype(np.float32)
-    restored = box.restore(box.crop(canvas)).transpose(1, 2, 0)
-    assert restored.shape == ramp.shape
-    # The outermost pixels of the input stand for their whole width: a ramp is flat there.
-    rows, columns = (2 * -(-outer // inner) for outer, inner in zip(box.photo, box.content, strict=True))
-    error = (restored - ramp)[rows:-rows, columns:-columns]
-    assert np.abs(error).max() < 1.2  # each of the three roundings to bytes costs up to a half
-    half_a_pixel_off = 120 / np.array(box.content)
-    assert (np.abs(error[..., :2].mean((0, 1))) < 0.4 * half_a_pixel_off).all()
-    assert np.abs(error[..., 2]).max() < 1e-4  # float32 of 77
-
-
-photo_sides = st.integers(1, 90)
-
-
-def content_of(box: Letterbox) -> npt.NDArray[np.float32]:
-    return np.random.default_rng(box.photo).random((2, *box.content), np.float32)
-
-
-@given(photo_sides, photo_sides, st.integers(1, 90))
-def test_restore_is_bilinear_interpolation_by_pixel_centres(height: int, width: int, size: int) -> None:
-    box = Letterbox.fit(height, width, size)
-    content = content_of(box)
-    exact = torch.from_numpy(content[None].astype(np.float64))
-    twin = functional.interpolate(exact, size=(height, width), mode="bilinear", align_corners=False)[0]
-    # A place between pixel centres has the precision of a float32 below 90, and the two beside it differ by up to 1.
-    np.testing.assert_allclose(box.restore(content), twin, rtol=0, atol=90 * EPSILON)
-
-
-@given(photo_sides, photo_sides, st.integers(1, 90), st.data())
-def test_any_split_into_strips_gives_the_whole(height: int, width: int, size: int, data: st.DataObject) -> None:
-    box = Letterbox.fit(height, width, size)
-    content = content_of(box)
-    cuts = [0, *sorted(data.draw(st.lists(st.integers(0, height), max_size=5))), height]
-    strips = [box.restore(content, slice(top, bottom)) for top, bottom in itertools.pairwise(cuts)]
-    # Sums of four numbers of at most 1, in another order for products of another shape.
-    np.testing.assert_allclose(np.concatenate(strips, axis=1), box.restore(content), rtol=0, atol=4 * EPSILON)
-
-
-@given(photo_sides, photo_sides, st.integers(1, 90))
-def test_restored_scores_stay_within_those_of_the_network(height: int, width: int, size: int) -> None:
-    box = Letterbox.fit(height, width, size)
-    content = content_of(box)
-    restored = box.restore(content)
-    assert restored.shape == (2, height, width)
-    assert restored.min() >= content.min() - 1e-6
-    assert restored.max() <= content.max() + 1e-6
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (3, 4000), (4000, 3)])
-def test_extreme_proportions_go_through(height: int, width: int) -> None:
-    box = Letterbox.fit(height, width, 320)
-    canvas = box.apply(noise(height, width, 3), GREY)
-    content = box.crop(canvas.transpose(2, 0, 1).astype(np.float32))
-    assert min(content.shape[1:]) >= 1
-    assert box.restore(content).shape == (3, height, width)
-
-
-def test_crop_keeps_leading_dimensions() -> None:
-    box = Letterbox.fit(30, 50, 64)
-    scores = np.arange(2 * 3 * box.canvas[0] * box.canvas[1]).reshape(2, 3, *box.canvas)
-    cropped = box.crop(scores)
-    assert cropped.shape == (2, 3, *box.content)
-    assert cropped[1, 2, 0, 0] == scores[1, 2, box.offset[0], box.offset[1]]

@@ -49,25 +49,13 @@ def test_the_seed_alone_decides_the_crop() -> None:
         new(photo, label_map, seed + 1000)  # what was made before must not matter
 
 
-def test_other_seeds_give_other_crops() -> None:
-    photo, label_map = draw_person(120, 90, seed=0)
-    crops = {augmenter(changes=ALL)(photo, label_map, seed)[0].tobytes() for seed in range(50)}
-    assert len(crops) == 50
-
-
 @given(SIDES, SIDES, SEEDS)
-def test_size_and_type_are_always_the_same(height: int, width: int, seed: int) -> None:
+def test_labels_are_never_invented_and_the_size_is_always_the_same(height: int, width: int, seed: int) -> None:
     photo, label_map = draw_person(height, width, seed)
-    photo, label_map = augmenter(changes=ALL)(photo, label_map, seed)
-    assert (photo.shape, photo.dtype) == ((SIZE, SIZE, 3), np.uint8)
-    assert (label_map.shape, label_map.dtype) == ((SIZE, SIZE), np.uint8)
-
-
-@given(SIDES, SIDES, SEEDS)
-def test_labels_are_never_invented(height: int, width: int, seed: int) -> None:
-    photo, label_map = draw_person(height, width, seed)
-    _, cropped = augmenter(changes=ALL)(photo, label_map, seed)
-    assert set(np.unique(cropped)) <= {*np.unique(label_map), VOID}
+    cropped, labels = augmenter(changes=ALL)(photo, label_map, seed)
+    assert (cropped.shape, cropped.dtype) == ((SIZE, SIZE, 3), np.uint8)
+    assert (labels.shape, labels.dtype) == ((SIZE, SIZE), np.uint8)
+    assert set(np.unique(labels)) <= {*np.unique(label_map), VOID}
 
 
 @given(st.integers(64, 150), st.integers(64, 150), SEEDS)
@@ -123,16 +111,6 @@ def test_a_photo_without_a_person_works(height: int, width: int, seed: int) -> N
     assert BACKGROUND in cropped or min(height, width) < 0.05 * max(height, width)
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (200, 1)])
-def test_one_pixel_wide_photos_work(height: int, width: int) -> None:
-    photo = np.full((height, width, 3), 255, np.uint8)
-    label_map = np.full((height, width), TORSO, np.uint8)
-    for seed in range(20):
-        cropped, labels = augmenter(near=1.0, changes=ALL)(photo, label_map, seed)
-        assert cropped.shape == (SIZE, SIZE, 3)
-        assert set(np.unique(labels)) <= {TORSO, VOID}
-
-
 def test_near_person_turns_crops_towards_people() -> None:
     photo, label_map = np.zeros((200, 200, 3), np.uint8), np.zeros((200, 200), np.uint8)
     label_map[20:40, 150:170] = TORSO
@@ -158,14 +136,6 @@ def test_a_square_with_nobody_is_cut_from_the_photo_where_there_is_room() -> Non
         cropped, labels = without(photo, label_map, seed)
         assert (cropped == (200, 30, 30)).all()
         assert (labels == BACKGROUND).all()
-
-
-def test_a_photo_full_of_people_gives_plain_surfaces_instead() -> None:
-    photo, label_map = np.zeros((90, 120, 3), np.uint8), np.full((90, 120), TORSO, np.uint8)
-    without = Augmenter(Crop(SIZE, nobody=1.0), STILL, BACKGROUND, VOID)
-    crops = [without(photo, label_map, seed) for seed in range(20)]
-    assert all((labels == BACKGROUND).all() for _, labels in crops)
-    assert len({crop.tobytes() for crop, _ in crops}) == 20
 
 
 @given(st.integers(1, 100), SEEDS)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +64,31 @@ def test_a_plan_of_several_sources_goes_on_where_it_stopped(
     first = data.draw(st.integers(0, last))
     whole = list(Batches(photos, shares, batch_size, 0, last, seed))
     assert list(Batches(photos, shares, batch_size, first, last, seed)) == whole[first:]
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 3), st.integers(0, 9))
+def test_every_photo_is_shown_once_an_epoch(photos: int, batch_size: int, epochs: int, seed: int) -> None:
+    steps = photos // batch_size
+    batches = list(Batches([photos], [1.0], batch_size, 0, epochs * steps, seed))
+    assert len(batches) == len(Batches([photos], [1.0], batch_size, 0, epochs * steps, seed)) == epochs * steps
+    for epoch in range(epochs):
+        shown = [photo for batch in batches[epoch * steps : (epoch + 1) * steps] for photo, _ in batch]
+        assert len(set(shown)) == len(shown) == steps * batch_size
+        assert set(shown) <= set(range(photos))
+
+
+def test_order_and_crops_change_from_epoch_to_epoch_and_seed_to_seed() -> None:
+    plan = list(Batches([32], [1.0], 8, 0, 8, seed=0))
+    assert [photo for batch in plan[:4] for photo, _ in batch] != [photo for batch in plan[4:] for photo, _ in batch]
+    assert len({seed for batch in plan for _, seed in batch}) == 64
+    assert list(Batches([32], [1.0], 8, 0, 8, seed=1)) != plan
+
+
+def test_processes_share_each_batch_without_overlap() -> None:
+    plan = Batches([20], [1.0], 4, 0, 10, seed=0)
+    shares = [list(BatchSamplerShard(plan, 2, rank, split_batches=True, even_batches=False)) for rank in range(2)]
+    assert [first + second for first, second in zip(*shares, strict=True)] == list(plan)
+    assert all(len(share) == 2 for shard in shares for share in shard)
 
 
 @given(st.integers(1, 20), st.integers(0, 9))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 import shutil
 from collections.abc import Callable
@@ -15,9 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hierseg.tree import Hierarchy
-from hierseg.visualize import indexed_image
-from tests.data import BACKGROUND, COLORS, LOWER_ARM, VOID, draw_person, write_dataset, write_example, write_ids
-from train.dataset import DataError, load_examples, load_training_data, read_ids, read_label_map, split_hash
+from tests.data import BACKGROUND, draw_person, write_dataset, write_example, write_ids
+from train.dataset import DataError, load_examples, load_training_data, read_ids, split_hash
 from train.recipe import Source
 
 
@@ -29,42 +27,6 @@ def test_png_and_npy_masks_are_the_same(tmp_path: Path, tree: Hierarchy) -> None
         assert image.label_map.dtype == array.label_map.dtype == np.uint8
         np.testing.assert_array_equal(image.label_map, array.label_map)
         np.testing.assert_array_equal(image.photo, array.photo)
-
-
-def test_palette_masks_hold_labels_not_colors(tmp_path: Path, tree: Hierarchy) -> None:
-    photo, label_map = draw_person(64, 48, seed=0)
-    write_example(tmp_path, "a", photo, label_map)
-    palette = Image.fromarray(label_map).convert("P")
-    palette.putpalette(COLORS.tobytes())
-    palette.save(tmp_path / "gt_masks" / "a.png")
-    np.testing.assert_array_equal(load_examples(tmp_path, ["a"], tree)[0].label_map, label_map)
-
-
-def test_masks_whose_unused_colours_were_dropped_train_on_the_same_labels(tmp_path: Path, tree: Hierarchy) -> None:
-    photo, label_map = draw_person(64, 48, seed=0)
-    label_map[label_map == LOWER_ARM] = BACKGROUND
-    write_example(tmp_path, "a", photo, label_map)
-    indexed_image(label_map, tree).convert("RGB").quantize(8).save(tmp_path / "gt_masks" / "a.png")
-    with Image.open(tmp_path / "gt_masks" / "a.png") as saved:
-        assert (np.array(saved) != label_map).any()
-    np.testing.assert_array_equal(load_examples(tmp_path, ["a"], tree)[0].label_map, label_map)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
-def test_npy_masks_may_be_any_whole_numbers(dtype: type, tmp_path: Path, tree: Hierarchy) -> None:
-    _, label_map = draw_person(64, 48, seed=0)
-    np.save(tmp_path / "a.npy", label_map.astype(dtype))
-    read = read_label_map(tmp_path / "a", tree)
-    assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, label_map)
-
-
-def test_void_and_inner_nodes_are_labels_too(tmp_path: Path, tree: Hierarchy) -> None:
-    photo, label_map = draw_person(64, 48, seed=0)
-    label_map[:4] = VOID
-    label_map[4:8] = tree.labels[tree.index("body")]
-    write_example(tmp_path, "a", photo, label_map)
-    np.testing.assert_array_equal(load_examples(tmp_path, ["a"], tree)[0].label_map, label_map)
 
 
 @pytest.mark.parametrize("content", [b"b\na\nc\n", b"b\r\na\r\nc\r\n", b"b\na\nc", b"\xef\xbb\xbfb\r\na\r\n\r\nc"])
@@ -123,13 +85,6 @@ def replace_by_npy(folder: Path, name: str, array: np.ndarray) -> None:
     np.save(mask(folder, name).with_suffix(".npy"), array)
 
 
-def replace_by_npz(folder: Path, name: str) -> None:
-    mask(folder, name).unlink()
-    packed = io.BytesIO()
-    np.savez(packed, labels=np.zeros((96, 72), np.uint8))
-    mask(folder, name).with_suffix(".npy").write_bytes(packed.getvalue())
-
-
 def save_mask(folder: Path, name: str, array: np.ndarray) -> None:
     Image.fromarray(array).save(mask(folder, name))
 
@@ -145,19 +100,8 @@ FAULTS: dict[str, tuple[Callable[[Path, str], None], str]] = {
     "other_size": (lambda folder, name: save_mask(folder, name, ZEROS.T), "(72, 96)"),
     "unknown_label": (lambda folder, name: save_mask(folder, name, ZEROS + 77), "77"),
     "damaged_photo": (lambda folder, name: cut_in_half(photo(folder, name)), "damaged"),
-    "empty_photo": (lambda folder, name: photo(folder, name).write_bytes(b""), "empty"),
     "damaged_mask": (lambda folder, name: cut_in_half(mask(folder, name)), "damaged"),
-    "empty_mask": (lambda folder, name: mask(folder, name).write_bytes(b""), "damaged"),
-    "rgb_mask": (
-        lambda folder, name: save_mask(folder, name, np.full((96, 72, 3), (9, 8, 7), np.uint8)),
-        "the tree has not",
-    ),
-    "deep_mask": (lambda folder, name: save_mask(folder, name, ZEROS.astype(np.uint16) + 300), "outside 0 to 255"),
-    "float_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(np.float32)), "whole number"),
-    "flat_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.ravel()), "rows and columns"),
-    "large_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(int) + 300), "outside 0 to 255"),
     "object_npy": (lambda folder, name: replace_by_npy(folder, name, ZEROS.astype(object)), "not a label map"),
-    "packed_npy": (replace_by_npz, "damaged"),
 }
 
 
@@ -173,19 +117,12 @@ def faulty(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named_with_its_photo(name: str, faulty: Path, tree: Hierarchy) -> None:
-    with pytest.raises(DataError, match="1 of 1 examples") as caught:
-        load_examples(faulty, [name], tree)
-    assert f"\n{name}: " in str(caught.value)
-    assert FAULTS[name][1] in str(caught.value)
-
-
-def test_all_faults_are_named_at_once_and_sound_photos_are_not(faulty: Path, tree: Hierarchy) -> None:
+def test_all_faults_are_named_at_once_with_their_photos_and_sound_photos_are_not(faulty: Path, tree: Hierarchy) -> None:
     write_example(faulty, "sound", *draw_person(96, 72, seed=0))
     with pytest.raises(DataError, match=f"{len(FAULTS)} of {len(FAULTS) + 1} examples") as caught:
         load_examples(faulty, ["sound", *FAULTS], tree)
-    assert [line.split(":")[0] for line in str(caught.value).splitlines()[1:]] == list(FAULTS)
+    for line, (name, (_, reason)) in zip(str(caught.value).splitlines()[1:], FAULTS.items(), strict=True):
+        assert line.startswith(f"{name}: ") and reason in line
 
 
 def test_a_long_list_of_faults_is_counted_not_listed(tmp_path: Path, tree: Hierarchy) -> None:
@@ -194,29 +131,6 @@ def test_a_long_list_of_faults_is_counted_not_listed(tmp_path: Path, tree: Hiera
         load_examples(tmp_path, ids, tree)
     lines = str(caught.value).splitlines()
     assert lines[-1] == f"... and {50 - (len(lines) - 2)} more"
-
-
-class Intruder:
-    """An object whose unpickling leaves a file behind."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Callable[[Path], object], tuple[Path]]:
-        """Say how to unpickle this: by making the file."""
-        return Path.touch, (self.trace,)
-
-
-def test_a_mask_never_runs_code(tmp_path: Path, tree: Hierarchy) -> None:
-    write_example(tmp_path, "a", *draw_person(96, 72, seed=0))
-    trace = tmp_path / "trace"
-    labels = np.full((96, 72), Intruder(trace), dtype=object)
-    replace_by_npy(tmp_path, "a", labels)
-    with pytest.raises(DataError, match="a: "):
-        load_examples(tmp_path, ["a"], tree)
-    assert not trace.exists()
-    np.load(tmp_path / "gt_masks" / "a.npy", allow_pickle=True)  # the trap works
-    assert trace.exists()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

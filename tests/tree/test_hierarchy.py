@@ -22,54 +22,17 @@ NODES = ("body", "upper", "lower", "head", "torso", "upper_arm", "lower_arm", "u
 # The default tree
 
 
-def test_the_default_tree_has_the_seeds_nine_nodes_in_its_channel_order(tree: Hierarchy) -> None:
+def test_the_default_tree_is_that_of_the_published_checkpoints_and_of_the_data_set(tree: Hierarchy) -> None:
     assert tree.nodes == NODES
-    assert len(tree) == 9
-
-
-def test_the_default_tree_has_the_three_levels(tree: Hierarchy) -> None:
+    assert tree.parents == (-1, 0, 0, 1, 1, 1, 1, 2, 2)
     shown = {level: tuple(tree.nodes[node] for node in nodes) for level, nodes in tree.levels.items()}
     assert shown == {"body": NODES[:1], "upper-lower": NODES[1:3], "parts": NODES[3:]}
-    assert tree.level_names == ("body", "upper-lower", "parts")
-
-
-def test_the_default_tree_has_six_paths_from_body_to_a_part(tree: Hierarchy) -> None:
-    assert [tuple(tree.nodes[node] for node in path) for path in tree.paths] == [
-        ("body", "upper", "head"),
-        ("body", "upper", "torso"),
-        ("body", "upper", "upper_arm"),
-        ("body", "upper", "lower_arm"),
-        ("body", "lower", "upper_leg"),
-        ("body", "lower", "lower_leg"),
-    ]
-
-
-def test_the_default_tree_has_the_seeds_parents(tree: Hierarchy) -> None:
-    assert tree.parents == (-1, 0, 0, 1, 1, 1, 1, 2, 2)
-
-
-def test_the_default_labels_are_the_data_sets_numbers(tree: Hierarchy) -> None:
     numbers = {tree.nodes[leaf]: tree.labels[leaf] for leaf in tree.leaves}
     assert numbers == {"lower_arm": 1, "torso": 2, "lower_leg": 3, "head": 4, "upper_leg": 5, "upper_arm": 6}
     assert (tree.background, tree.void) == (0, 255)
-
-
-@pytest.mark.parametrize(
-    ("alias", "node"),
-    [
-        ("low_hand", "lower_arm"),
-        ("up_hand", "upper_arm"),
-        ("low_leg", "lower_leg"),
-        ("up_leg", "upper_leg"),
-        ("upper_body", "upper"),
-        ("lower_body", "lower"),
-    ],
-)
-def test_the_data_sets_names_are_aliases(tree: Hierarchy, alias: str, node: str) -> None:
-    assert tree.index(alias) == tree.index(node) == NODES.index(node)
-
-
-def test_the_default_colors_tell_all_nodes_apart(tree: Hierarchy) -> None:
+    aliases = {"low_hand": "lower_arm", "up_hand": "upper_arm", "low_leg": "lower_leg", "up_leg": "upper_leg"}
+    for alias, node in (aliases | {"upper_body": "upper", "lower_body": "lower"}).items():
+        assert tree.index(alias) == NODES.index(node)
     assert len(set(tree.colors)) == len(tree)
 
 
@@ -118,11 +81,6 @@ def test_free_numbers_follow_the_highest_label_and_then_fill_the_gaps() -> None:
 
 
 @given(hierarchies())
-def test_a_tree_survives_the_trip_through_a_dict(tree: Hierarchy) -> None:
-    assert Hierarchy.from_dict(tree.to_dict()) == tree
-
-
-@given(hierarchies())
 def test_a_tree_survives_the_trip_through_a_checkpoints_json(tree: Hierarchy) -> None:
     assert Hierarchy.from_dict(json.loads(json.dumps(tree.to_dict()))) == tree
 
@@ -144,13 +102,9 @@ def test_the_tables_of_relatives_are_those_of_plain_recursion(tree: Hierarchy) -
         assert tree.lineages[node] == tuple(reversed(node_and_above(tree, node)))
         assert tree.depths[node] == len(node_and_above(tree, node)) - 1
         assert set(tree.children[node]) == {child for child in range(len(tree)) if tree.parents[child] == node}
-
-
-@given(hierarchies())
-def test_a_path_ends_at_each_leaf(tree: Hierarchy) -> None:
     leaves = [node for node in range(len(tree)) if is_leaf(tree, node)]
     assert list(tree.leaves) == leaves
-    assert list(tree.paths) == [tuple(reversed(node_and_above(tree, leaf))) for leaf in leaves]
+    assert list(tree.paths) == [tree.lineages[leaf] for leaf in leaves]
 
 
 @given(hierarchies())
@@ -162,11 +116,6 @@ def test_a_level_shows_its_depth_and_the_leaves_above(tree: Hierarchy) -> None:
             if (own := len(node_and_above(tree, node)) - 1) == depth or (own < depth and is_leaf(tree, node))
         ]
         assert list(tree.levels[level]) == shown
-
-
-@given(hierarchies())
-def test_the_deepest_level_shows_exactly_the_leaves(tree: Hierarchy) -> None:
-    assert tree.levels[tree.level_names[-1]] == tree.leaves
 
 
 @given(hierarchies())
@@ -236,13 +185,6 @@ def test_what_is_known_of_a_pixel_is_that_of_a_loop_over_pixels(data: st.DataObj
             assert known[node, row, column] == expected
 
 
-def test_nothing_is_known_of_the_parts_of_a_pixel_labelled_upper(tree: Hierarchy) -> None:
-    upper = np.array([[tree.labels[tree.index("upper")]]], np.uint8)
-    known = tree.known_masks(upper)[:, 0, 0]
-    unknown = {node for node, says in zip(tree.nodes, known, strict=True) if not says}
-    assert unknown == {"head", "torso", "upper_arm", "lower_arm"}
-
-
 @given(st.data())
 def test_at_level_is_that_of_a_loop_over_pixels(data: st.DataObject) -> None:
     tree = data.draw(hierarchies())
@@ -254,38 +196,6 @@ def test_at_level_is_that_of_a_loop_over_pixels(data: st.DataObject) -> None:
         if len(down) > depth:
             expected[pixel] = tree.labels[down[depth]]
     assert np.array_equal(tree.at_level(label_map, tree.level_names[depth]), expected)
-
-
-@given(st.data())
-def test_at_level_twice_is_at_level_once(data: st.DataObject) -> None:
-    tree = data.draw(hierarchies())
-    label_map = data.draw(label_maps(tree))
-    level = data.draw(st.sampled_from(tree.level_names))
-    once = tree.at_level(label_map, level)
-    assert np.array_equal(tree.at_level(once, level), once)
-
-
-@given(st.data())
-def test_a_coarser_level_may_be_taken_from_a_finer_one(data: st.DataObject) -> None:
-    tree = data.draw(hierarchies())
-    label_map = data.draw(label_maps(tree))
-    coarse, fine = sorted(data.draw(st.tuples(*[st.integers(0, len(tree.level_names) - 1)] * 2)))
-    through_fine = tree.at_level(tree.at_level(label_map, tree.level_names[fine]), tree.level_names[coarse])
-    assert np.array_equal(through_fine, tree.at_level(label_map, tree.level_names[coarse]))
-
-
-@given(st.data())
-def test_the_deepest_level_changes_no_pixel(data: st.DataObject) -> None:
-    tree = data.draw(hierarchies())
-    label_map = data.draw(label_maps(tree))
-    assert np.array_equal(tree.at_level(label_map, tree.level_names[-1]), label_map)
-
-
-@given(hierarchies())
-def test_leaves_above_a_level_background_and_void_stay(tree: Hierarchy) -> None:
-    for level, shown in tree.levels.items():
-        stays = np.array([[tree.labels[node] for node in shown] + [tree.background, tree.void]], dtype=np.uint8)
-        assert np.array_equal(tree.at_level(stays, level), stays)
 
 
 def test_a_level_that_is_not_there_is_refused_with_the_levels_there_are(tree: Hierarchy) -> None:
@@ -333,22 +243,13 @@ LEFT = '{name: left, label: 1, color: "#c03028"}'
 RIGHT = "{name: right, label: 2}"
 
 
-def test_the_file_that_the_broken_ones_are_made_from_is_good(tmp_path: Path) -> None:
-    path = tmp_path / "good.yaml"
-    path.write_text(GOOD, encoding="utf-8")
-    tree = Hierarchy.from_yaml(path)
-    assert (tree.nodes, tree.labels) == (("thing", "left", "right"), (3, 1, 2))
-
-
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
         pytest.param(
             RIGHT, f"{RIGHT}\n  - {{name: left, label: 3}}", 7, "'left' stands .* one parent", id="two parents"
         ),
-        pytest.param(RIGHT, f"{RIGHT}\n  - {LEFT}", 7, "'left' stands .* one parent", id="two parents and one label"),
         pytest.param(RIGHT, f"&it {RIGHT}\n  - *it", 8, "'right' stands .* one parent", id="two parents by anchor"),
-        pytest.param("name: right", "name: left", 8, "'left' stands in the tree twice", id="siblings of one name"),
         pytest.param("label: 2", "label: 1", 8, "label 1 of 'right' .* for 'left'", id="label twice"),
         pytest.param("label: 2", "label: 0", 8, "label 0 of 'right' .* 'background'", id="label of background"),
         pytest.param("label: 2", "label: 255", 8, "label 255 of 'right' .* 'void'", id="label of void"),
@@ -356,48 +257,31 @@ def test_the_file_that_the_broken_ones_are_made_from_is_good(tmp_path: Path) -> 
         pytest.param("name: test", "title: test", 1, "unknown key 'title'.*name", id="unknown key of the file"),
         pytest.param("label: 2", "id: 2", 8, "unknown key 'id'.*label", id="unknown key of a node"),
         pytest.param(GOOD, "levels: [whole]", 1, "key 'tree' is missing", id="no tree"),
-        pytest.param("levels: [whole, part]\n", "", 1, "key 'levels' is missing", id="no levels"),
         pytest.param("name: left, ", "", 7, "key 'name' is missing", id="no name"),
         pytest.param("label: 2", "children: []", 8, "'children' must be .* leaf", id="no leaf"),
-        pytest.param("label: 2", "children: torso", 8, "'children' must be a list", id="children no list"),
         pytest.param(GOOD, "levels: []\ntree: []", 1, "'tree' must be .* leaf", id="no node"),
         pytest.param(", label: 2", "", 8, "leaf 'right' has no 'label'", id="leaf without a label"),
         pytest.param("label: 2", "label: 2, label: 3", 8, "key 'label' is given twice", id="key given twice"),
-        pytest.param("name: test", "levels: [a]", 2, "key 'levels' is given twice", id="file key given twice"),
         pytest.param("[whole, part]", "[whole]", 1, "'levels' names 1 .* tree is 2 deep", id="a level too few"),
         pytest.param("part]", "part, atom]", 1, "'levels' names 3 .* tree is 2 deep", id="a level too many"),
         pytest.param("[whole, part]", "[whole, whole]", 1, "'levels' names a level twice", id="level twice"),
         pytest.param("[whole, part]", "2", 1, "'levels' must be a list of names", id="levels no list"),
-        pytest.param("[whole, part]", "[1, 2]", 1, "'levels' must be a list of names", id="levels no names"),
         pytest.param("#c03028", "#c0302", 7, "'color' must look like", id="color too short"),
         pytest.param("#c03028", "#c0302g", 7, "'color' must look like .* not '#c0302g'", id="color not hexadecimal"),
-        pytest.param("#c03028", "#c0 028", 7, "'color' must look like", id="color with a gap"),
-        pytest.param("#c03028", "#c0 30 28", 7, "'color' must look like", id="color with spaces"),
-        pytest.param("#c03028", "c030281", 7, "'color' must look like", id="color without its sign"),
         pytest.param('"#c03028"', "[192, 48, 40]", 7, "'color' must look like", id="color as numbers"),
-        pytest.param("label: 2", "label: -1", 8, "'label' must be .* 0 to 255, not -1", id="label too low"),
         pytest.param("label: 2", "label: 256", 8, "'label' must be .* 0 to 255, not 256", id="label too high"),
         pytest.param("label: 2", "label: 1.5", 8, "'label' must be a whole number", id="label not whole"),
         pytest.param("label: 2", "label: yes", 8, "'label' must be a whole number .* True", id="label a truth value"),
-        pytest.param("label: 2", "label: two", 8, "'label' must be a whole number .* 'two'", id="label a word"),
-        pytest.param("label: 2", "label:", 8, "'label' must be a whole number .* None", id="label empty"),
-        pytest.param("name: test", "void: 256", 1, "'void' must be a whole number", id="void too high"),
         pytest.param("name: test", "background: none", 1, "'background' must be a whole", id="background a word"),
         pytest.param("[object]", "[left]", 4, "alias 'left' of 'thing' is already a name", id="alias is a name"),
-        pytest.param("[object]", "[thing]", 4, "alias 'thing' of 'thing' is already", id="alias is the own name"),
         pytest.param("label: 2", "label: 2, aliases: [object]", 8, "alias 'object' of 'right'", id="alias twice"),
         pytest.param("[object]", "object", 4, "'aliases' must be a list of names", id="aliases no list"),
-        pytest.param("[object]", "[1]", 4, "'aliases' must be a word, not 1", id="alias a number"),
         pytest.param(RIGHT, "right", 1, "a node must have keys .* found 'right'", id="node a word"),
         pytest.param("name: right", "name: 7", 8, "'name' must be a word, not 7", id="name a number"),
-        pytest.param("name: right", 'name: ""', 8, "'name' must be a word", id="name empty"),
         pytest.param("name: right", "name: no", 8, "'name' must be a word, not False", id="name a truth value"),
-        pytest.param("name: test", "name: 3", 1, "'name' must be a word, not 3", id="name of the file a number"),
         pytest.param("name: right", "7: right", 8, "a key must be a word", id="key a number"),
-        pytest.param("name: right", "[name]: right", 8, "a key must be a word", id="key a list"),
         # YAML takes these for a date and a number, and Python then cannot build them.
         pytest.param("name: right", "name: 2020-99-99", 8, "not valid YAML: .*month", id="impossible date"),
-        pytest.param("label: 2", "label: 0x_", 8, "not valid YAML: .*invalid literal", id="impossible number"),
         pytest.param(RIGHT, "{name: right", 9, "not valid YAML", id="bracket left open"),
         pytest.param("label: 2", "label: !!python/object:os.system x", 8, "not valid YAML", id="python object"),
         pytest.param(
@@ -405,9 +289,7 @@ def test_the_file_that_the_broken_ones_are_made_from_is_good(tmp_path: Path) -> 
         ),
         pytest.param(RIGHT, "*nobody", 8, "not valid YAML: .*undefined alias", id="anchor that is not there"),
         pytest.param(GOOD, "[" * 500, None, "nested too deeply", id="nested without end"),
-        pytest.param(GOOD, "- thing", None, "must hold the keys name, levels and tree", id="file a list"),
         pytest.param(GOOD, "only words", None, "must hold the keys name, levels and tree", id="file a word"),
-        pytest.param(GOOD, "", None, "must hold the keys name, levels and tree", id="file empty"),
     ],
 )
 def test_a_broken_file_is_told_what_to_mend(tmp_path: Path, old: str, new: str, line: int | None, message: str) -> None:

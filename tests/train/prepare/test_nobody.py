@@ -15,7 +15,7 @@ from hierseg.photo import open_photo
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
 from tests.data import write_ids
-from tests.prepared import command, files, write_photo
+from tests.prepared import files, write_photo
 from train.dataset import load_examples, read_ids
 from train.prepare.common import LONGEST_SIDE, PrepareError, read_list
 from train.prepare.nobody import prepare
@@ -103,13 +103,6 @@ def test_a_fault_is_told_and_the_rest_is_written(
     assert read_ids(out, "train") == ["a", "b", "rooms_my_kitchen"]
 
 
-def test_hidden_files_are_not_read(photos: Path, out: Path) -> None:
-    (photos / "._b.jpg").write_bytes(b"\0\5\x16\7")
-    (photos / ".git").mkdir()
-    (photos / ".git" / "config").touch()
-    assert prepare(photos, out, progress=False).complete
-
-
 def test_a_table_chooses_photos_and_names_them(photos: Path, out: Path, tmp_path: Path) -> None:
     table = tmp_path / "sources.tsv"
     table.write_bytes(
@@ -133,26 +126,6 @@ def test_a_folder_without_photos_is_refused(out: Path, tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match="holds no photo"):
         prepare(tmp_path / "nowhere", out, progress=False)
     assert not out.exists()
-
-
-def test_a_missing_list_is_refused(photos: Path, out: Path, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match=r"val\.txt cannot be read"):
-        prepare(photos, out, val_ids=tmp_path / "val.txt", progress=False)
-    assert not out.exists()
-
-
-def test_a_folder_with_files_is_refused_and_left_as_it_is(photos: Path) -> None:
-    before = files(photos)
-    with pytest.raises(PrepareError, match="not an empty folder"):
-        prepare(photos, photos, progress=False)
-    assert files(photos) == before
-
-
-def test_the_command_tells_the_report(photos: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command("nobody", "--photos", str(photos), "--out", str(out))
-    assert "photos on the train list: 3 (expected: 3)\nThe data set is complete." in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r"error: .*not an empty folder"):
-        command("nobody", "--photos", str(photos), "--out", str(out))
 
 
 def test_the_shipped_table_names_each_photo_of_the_shipped_lists_once() -> None:
