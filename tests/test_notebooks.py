@@ -57,7 +57,6 @@ def run(name: str, folder: Path, data: Path, parameters: str = "") -> Shown:
         "HIERSEG_DATA": str(data),
         "IPYTHONDIR": str(folder / "ipython"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "OMP_NUM_THREADS": "1",  # on arrays this small threads only wait for each other
     }
     client = NotebookClient(notebook, startup_timeout=HANGS, iopub_timeout=HANGS)
     client.execute(cwd=str(FOLDER), env=environment)

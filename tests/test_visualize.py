@@ -59,11 +59,6 @@ def test_overlay_refuses_other_sizes_and_opacities() -> None:
         overlay(photo, np.zeros((4, 5), np.uint8), TREE, 1.5)
 
 
-def test_every_node_has_a_colour_of_its_own() -> None:
-    assert len(set(TREE.colors)) == len(TREE)
-    assert (0, 0, 0) not in TREE.colors and (255, 255, 255) not in TREE.colors
-
-
 @given(MAPS)
 def test_indexed_png_gives_back_labels_and_colours(labels: np.ndarray) -> None:
     with Image.open(io.BytesIO(indexed_png(labels, TREE))) as image:

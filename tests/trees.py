@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,20 +53,6 @@ def tree_contents(draw: st.DrawFn, max_nodes: int = 12, max_depth: int = 4) -> d
 def hierarchies(max_nodes: int = 12, max_depth: int = 4) -> st.SearchStrategy[Hierarchy]:
     """Draw a tree."""
     return tree_contents(max_nodes, max_depth).map(Hierarchy.from_dict)
-
-
-@st.composite
-def shuffled_siblings(draw: st.DrawFn, tree: Hierarchy) -> Hierarchy:
-    """Draw the same tree with the children of every node, and the roots, in another order."""
-
-    def shuffle(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [
-            entry | ({"children": shuffle(entry["children"])} if "children" in entry else {})
-            for entry in draw(st.permutations(entries))
-        ]
-
-    content = tree.to_dict()
-    return Hierarchy.from_dict(content | {"tree": shuffle(content["tree"])})
 
 
 def label_maps(

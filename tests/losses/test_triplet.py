@@ -115,45 +115,6 @@ def test_pixels_are_drawn_of_every_label_but_void_and_none_twice(data: st.DataOb
         assert alone or not (anchors == others).any()
 
 
-def test_every_pixel_is_drawn_some_time_and_the_generator_alone_says_when(tree: Hierarchy) -> None:
-    labels = torch.zeros(1, 4, 4, dtype=torch.uint8)
-    torch.manual_seed(0)
-    draws = [draw(labels, tree, 3, generator(seed)).pixels.tolist() for seed in range(99)]
-    torch.manual_seed(1)
-    assert draws == [draw(labels, tree, 3, generator(seed)).pixels.tolist() for seed in range(99)]
-    assert {pixel for drawn in draws for pixel in drawn} == set(range(16))
-
-
-def test_embeddings_that_keep_the_margins_cost_nothing(tree: Hierarchy) -> None:
-    labels = torch.tensor([tree.labels[tree.index(name)] for name in ("torso", "head", "lower_leg")])
-    labels = labels.to(torch.uint8).repeat(2, 4, 1)
-
-    def loss(degrees: float) -> Tensor:
-        """Put torso and head so many degrees apart, and the lower leg opposite to both."""
-        half = math.radians(degrees / 2)
-        angles = torch.tensor([half, -half, math.pi])
-        features = torch.stack([angles.cos(), angles.sin()])[None, :, None].repeat(2, 1, 4, 1)
-        return tree_triplet(7 * features, labels, tree)  # whatever their length
-
-    assert float(loss(80)) == 0
-    assert float(loss(60)) > 0  # torso and head too near
-    assert float(loss(150)) > 0  # too far, as near to the lower leg as to each other
-
-
-def test_descending_the_gradient_lowers_the_loss(tree: Hierarchy) -> None:
-    labels = torch.randint(7, (2, 8, 8), generator=generator()).to(torch.uint8)
-    features = torch.randn(2, 16, 8, 8, generator=generator()).requires_grad_()
-    optimizer = torch.optim.Adam([features], 0.05)
-    losses = []
-    for step in range(60):
-        loss = tree_triplet(features, labels, tree, 200, generator(step))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.2 * losses[0]
-
-
 def test_void_takes_no_part(tree: Hierarchy) -> None:
     labels = torch.randint(7, (2, 6, 6), generator=generator()).to(torch.uint8)
     labels[:, :3] = tree.void
@@ -179,13 +140,6 @@ def test_a_batch_of_one_label_or_none_costs_nothing_with_a_gradient_of_zero(labe
     for tensor in (features, *head.parameters()):
         assert tensor.grad is not None
         assert tensor.grad.count_nonzero() == 0
-
-
-def test_features_of_zero_have_a_finite_gradient(tree: Hierarchy) -> None:
-    labels = torch.arange(8, dtype=torch.uint8).view(1, 2, 4) % 4
-    features = torch.zeros(1, 3, 2, 4, requires_grad=True)
-    (gradient,) = torch.autograd.grad(tree_triplet(features, labels, tree), features)
-    assert gradient.isfinite().all()
 
 
 def test_labels_of_another_resolution_are_refused(tree: Hierarchy) -> None:

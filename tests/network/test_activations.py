@@ -13,7 +13,7 @@ from torch import Tensor
 from hierseg.network.activations import ACTIVATIONS
 from hierseg.network.model import ModelError, ModelSpec
 from hierseg.tree import Hierarchy
-from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below, shuffled_siblings
+from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below
 
 every_activation = pytest.mark.parametrize("name", list(ACTIVATIONS))
 
@@ -67,29 +67,6 @@ def test_gradients_are_those_of_small_differences(name: str, case: tuple[Hierarc
     assert torch.autograd.gradcheck(lambda values: ACTIVATIONS[name](values, tree), pixel)
 
 
-@given(cases())
-def test_what_a_level_of_equally_deep_leaves_leaves_of_1_is_background(case: tuple[Hierarchy, Tensor]) -> None:
-    tree, logits = case
-    scores = ACTIVATIONS["level_softmax"](logits, tree)
-    for depth, members in enumerate(tree.levels.values()):
-        if all(tree.depths[node] == depth for node in members):
-            background = 1 / (1 + logits[:, list(members)].exp().sum(1))
-            torch.testing.assert_close(scores[:, list(members)].sum(1) + background, torch.ones_like(background))
-
-
-@given(cases())
-def test_a_parent_of_a_leaf_softmax_is_the_sum_of_its_children_and_roots_leave_the_rest_to_background(
-    case: tuple[Hierarchy, Tensor],
-) -> None:
-    tree, logits = case
-    scores = ACTIVATIONS["leaf_softmax"](logits, tree)
-    for node, children in enumerate(tree.children):
-        if children:
-            torch.testing.assert_close(scores[:, node], scores[:, list(children)].sum(1))
-    background = 1 / (1 + logits[:, list(tree.leaves)].exp().sum(1))
-    torch.testing.assert_close(scores[:, list(tree.roots)].sum(1), 1 - background)
-
-
 @given(case=cases(), dtype=st.sampled_from([torch.float32, torch.float64]))
 def test_scores_of_a_leaf_softmax_never_rise_on_the_way_down(
     case: tuple[Hierarchy, Tensor], dtype: torch.dtype
@@ -99,14 +76,6 @@ def test_scores_of_a_leaf_softmax_never_rise_on_the_way_down(
     for node, parent in enumerate(tree.parents):
         if parent >= 0:
             assert (scores[:, node] <= scores[:, parent]).all()
-
-
-@given(cases(), st.integers(0, 999))
-def test_a_leaf_softmax_does_not_look_at_inner_nodes(case: tuple[Hierarchy, Tensor], seed: int) -> None:
-    tree, logits = case
-    other = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed), dtype=logits.dtype)
-    other[:, list(tree.leaves)] = logits[:, list(tree.leaves)]
-    assert torch.equal(ACTIVATIONS["leaf_softmax"](other, tree), ACTIVATIONS["leaf_softmax"](logits, tree))
 
 
 @every_activation
@@ -119,15 +88,6 @@ def test_scores_lie_between_0_and_1_for_the_surest_logits_too(
         scores = ACTIVATIONS[name]((factor * logits).to(dtype), tree)
         assert scores.dtype == dtype
         assert ((scores >= 0) & (scores <= 1)).all()
-
-
-@every_activation
-@given(data=st.data())
-def test_the_order_of_siblings_changes_nothing(name: str, data: st.DataObject) -> None:
-    tree, logits = data.draw(cases())
-    shuffled = data.draw(shuffled_siblings(tree))
-    order = [tree.nodes.index(node) for node in shuffled.nodes]
-    torch.testing.assert_close(ACTIVATIONS[name](logits[:, order], shuffled), ACTIVATIONS[name](logits, tree)[:, order])
 
 
 def test_an_activation_that_there_is_not_is_refused_with_those_there_are() -> None:

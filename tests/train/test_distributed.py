@@ -97,7 +97,7 @@ def test_two_processes_train_as_one(tiny_spec: ModelSpec, tmp_path: Path) -> Non
         *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port)),
         *("--module", "train", "fit", str(file), "--data", str(data), "--run", str(tmp_path / "two")),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(launch, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
