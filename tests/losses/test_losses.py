@@ -35,7 +35,7 @@ REDUCTIONS = get_args(Reduction)
 
 EVERY_TREE = hierarchies()
 
-every_loss = pytest.mark.parametrize("name", LOSSES)
+every_loss = pytest.mark.parametrize("name", [*NODE_LOSSES, *SOFTMAX_LOSSES])
 every_node_loss = pytest.mark.parametrize("name", NODE_LOSSES)
 every_tree_loss = pytest.mark.parametrize("name", TREE_LOSSES)
 every_softmax_loss = pytest.mark.parametrize("name", SOFTMAX_LOSSES)
@@ -370,7 +370,8 @@ def test_half_precision_is_computed_in_float32_and_the_gradient_is_as_the_logits
 
 
 @pytest.mark.parametrize(
-    ("name", "unknown"), [*((name, "pixels") for name in LOSSES), *((name, "nodes") for name in NODE_LOSSES)]
+    ("name", "unknown"),
+    [*((name, "pixels") for name in [*NODE_LOSSES, *SOFTMAX_LOSSES]), *((name, "nodes") for name in NODE_LOSSES)],
 )
 @given(case=cases(consistent=True), reduction=st.sampled_from(["node", "level"]), seed=st.integers(0, 999))
 def test_what_is_not_known_changes_nothing(
