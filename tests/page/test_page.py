@@ -19,7 +19,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from hierseg.photo import open_photo
-from hierseg.predictor import Predictor
+from hierseg.predictor import Prediction, Predictor
 from hierseg.visualize import overlay
 from tests import HANGS, REPOSITORY
 from tests.page.driver import BEST, CARDS, SECOND, every_screen, ready, segment, send
@@ -35,12 +35,17 @@ def client(address: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
     return Client(address, verbose=False, download_files=downloads, httpx_kwargs={"timeout": HANGS})
 
 
-@pytest.mark.parametrize("checkpoint", ["bce", "ftm"])
-@pytest.mark.parametrize("level", ["body", "upper-lower", "parts"])
-def test_api_gives_what_the_library_gives(client: Client, checkpoint: str, level: str) -> None:
+@pytest.fixture(scope="module")
+def predictions() -> dict[str, Prediction]:
+    return {name: Predictor(name).predict(PHOTO) for name in CARDS}
+
+
+@pytest.mark.parametrize(("checkpoint", "level"), [("bce", "body"), ("ftm", "upper-lower"), ("bce", "parts")])
+def test_api_gives_what_the_library_gives(
+    client: Client, predictions: dict[str, Prediction], checkpoint: str, level: str
+) -> None:
     picture, mask, areas = client.predict(handle_file(str(PHOTO)), checkpoint, level, 0.5, api_name="/segment")
-    photo = open_photo(PHOTO)
-    prediction = Predictor(checkpoint).predict(photo)
+    photo, prediction = open_photo(PHOTO), predictions[checkpoint]
     labels = prediction.at_level(level)
     with Image.open(mask) as image:
         assert image.mode == "P"
@@ -77,9 +82,13 @@ def test_api_refuses_wrong_choices_with_a_sentence(client: Client, arguments: tu
     ids=str,
 )
 def test_api_compares_like_the_library(
-    client: Client, tmp_path: Path, named: dict[str, str], pair: tuple[str, str]
+    client: Client,
+    predictions: dict[str, Prediction],
+    tmp_path: Path,
+    named: dict[str, str],
+    pair: tuple[str, str],
 ) -> None:
-    one, other = (Predictor(name).predict(PHOTO) for name in pair)
+    one, other = (predictions[name] for name in pair)
     first, second = one.labels, other.labels
     np.save(tmp_path / "truth.npy", first)
     truth = handle_file(str(tmp_path / "truth.npy"))
