@@ -90,16 +90,6 @@ def consistent_targets(tree: Hierarchy, deepest: np.ndarray) -> np.ndarray:
     return targets
 
 
-def mended_downwards(tree: Hierarchy, logits: Tensor) -> Tensor:
-    """Lower each node's logit to the lowest one above it: what has no parent goes."""
-    return torch.stack([logits[:, node_and_above(tree, node)].amin(1) for node in range(len(tree))], 1)
-
-
-def mended_upwards(tree: Hierarchy, logits: Tensor) -> Tensor:
-    """Raise each node's logit to the highest one below it: what is there brings its parents."""
-    return torch.stack([logits[:, node_and_below(tree, node)].amax(1) for node in range(len(tree))], 1)
-
-
 # Brute-force twins: the formulas of the paper, pixel by pixel, with plain Python numbers.
 
 
@@ -232,68 +222,6 @@ def test_a_right_head_beats_an_unsure_one_beats_a_torso_beats_a_leg(
     losses = [LOSSES[name](logits, truth, tree, reduction=reduction).item() for logits in predictions]
     assert losses == sorted(losses)
     assert len(set(losses)) == len(losses)
-
-
-@every_tree_loss
-@given(case=cases())
-def test_mending_a_prediction_never_costs_more_and_a_break_always_costs(name: str, case: Case) -> None:
-    raw = loss_of(name, case, "none", valid=None)
-    downwards = loss_of(name, case, "none", valid=None, logits=mended_downwards(case.tree, case.logits))
-    upwards = loss_of(name, case, "none", valid=None, logits=mended_upwards(case.tree, case.logits))
-    assert (downwards <= raw + 1e-12).all()
-    assert (upwards <= raw + 1e-12).all()
-    for node, parent in enumerate(case.tree.parents):
-        if parent >= 0:
-            broken = case.logits[:, node] > case.logits[:, parent]
-            cheaper = torch.where(case.targets[:, node], upwards[:, node], downwards[:, node])
-            assert (cheaper < raw[:, node])[broken].all()
-
-
-# The predecessor's faults: an assignment in a loop over children, so that only the last one counted
-
-
-def relatives(tree: Hierarchy, positive: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return a batch with one image for each node and each relative that is to be charged for it.
-
-    Everything is predicted right but that relative: an ancestor that scores low, or a descendant that scores high.
-
-    Returns:
-        Logits and targets, (pairs, N, 1, 1), and the indices of node and relative, (pairs,).
-    """
-    pairs = [
-        (node, relative)
-        for node in range(len(tree))
-        for relative in (node_and_above if positive else node_and_below)(tree, node)
-    ]
-    node, relative = torch.tensor(pairs).unbind(1)
-    targets = torch.zeros(len(pairs), len(tree), 1, 1, dtype=torch.bool)
-    if positive:
-        for image, (below, _) in enumerate(pairs):
-            targets[image, node_and_above(tree, below)] = True
-    logits = torch.where(targets, 5.0, -5.0)
-    logits[torch.arange(len(pairs)), relative] = -3.0 if positive else 3.0
-    return logits, targets, node, relative
-
-
-@every_tree_loss
-@pytest.mark.parametrize("positive", [True, False], ids=["above a positive node", "below a negative node"])
-@given(tree=hierarchies())
-def test_every_relative_that_breaks_a_node_is_charged_and_it_alone_learns(
-    name: str, positive: bool, tree: Hierarchy
-) -> None:
-    logits, targets, node, relative = relatives(tree, positive)
-    logits.requires_grad_()
-    images = torch.arange(len(node))
-    terms = LOSSES[name](logits, targets, tree, reduction="none")[images, node, 0, 0]
-    score = torch.sigmoid(torch.tensor(3.0))
-    torch.testing.assert_close(
-        terms, (score**2 if name == "focal_tree_min" else 1) * -(1 - score).log().expand_as(terms)
-    )
-    (gradient,) = torch.autograd.grad(terms.sum(), logits)
-    reached = torch.zeros_like(targets)
-    reached[images, relative] = True
-    assert torch.equal(gradient != 0, reached)
-    assert ((gradient < 0) if positive else (gradient > 0)).sum() == len(node)
 
 
 @every_tree_loss
