@@ -11,7 +11,7 @@ from hierseg.network import checkpoint
 from train.arguments import add_data, at_least_1, run, share
 from train.prepare.cli import add_sources
 from train.recipe import Recipe
-from train.report import ReportError, fill
+from train.report import ReportError, fill, tables
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -128,7 +128,8 @@ def _fill(options: argparse.Namespace) -> None:
         texts = {path: path.read_text(encoding="utf-8") for path in options.texts}
     except (OSError, ValueError) as error:
         raise ReportError(f"A text or its figures cannot be read: {error}") from error
-    filled = {path: fill(text, figures) for path, text in texts.items()}  # all or none
+    found = tables(figures)
+    filled = {path: fill(text, found) for path, text in texts.items()}  # all or none
     for path, text in filled.items():
         checkpoint.write_atomically(path, text.encode())
 

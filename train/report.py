@@ -1,11 +1,12 @@
-"""Tables of figures for Markdown texts: `python -m train report README.md`, so that no figure there is typed by hand.
+"""Figures for Markdown texts: `python -m train report README.md`, so that none there is typed by hand.
 
-A mark is a line `<!-- report: NAME -->`; what stands between it and the next `<!-- end -->` is replaced by the table of
-that name, made from what `train evaluate --json` wrote.
+What stands between a mark `<!-- report: NAME -->` and the next `<!-- end -->` is replaced by what has that name: a
+table where the mark is a line of its own, a figure where it stands in a line.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,44 +15,57 @@ from hierseg.errors import UserError
 
 Figures = Mapping[str, Mapping[str, Any]]  # of each checkpoint, by its name
 
-_SECTION = re.compile(r"(<!-- report: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_SECTION = re.compile(r"(<!-- report: ([^\n]+?) -->(\n?)).*?(<!-- end -->)", re.DOTALL)
 
 
 class ReportError(UserError):
     """A text or its figures cannot be brought together. The message says why."""
 
 
-def fill(text: str, figures: Figures) -> str:
-    """Set tables into a text.
+def fill(text: str, figures: Mapping[str, str]) -> str:
+    """Set figures and tables into a text.
 
     Args:
-        text: Markdown with marks; the names are the keys of `TABLES`.
-        figures: Summaries of `metrics.Evaluation` by checkpoint, all of the same tree.
+        text: Markdown with marks.
+        figures: What stands where, by name.
 
     Returns:
         The text with what stands between marks made anew.
 
     Raises:
-        ReportError: There is no mark, one names no table or is not ended, or a figure is missing.
+        ReportError: There is no mark, or one names nothing that is there or is not ended.
     """
     if "<!-- report: " not in text:
-        raise ReportError("There is no line <!-- report: NAME --> to put a table after.")
+        raise ReportError("There is no mark <!-- report: NAME --> to put a figure after.")
 
     def section(match: re.Match[str]) -> str:
-        start, name, end = match.groups()
-        if name not in TABLES:
-            raise ReportError(f"There is no table {name!r}; there are {', '.join(TABLES)}.")
+        start, name, new_line, end = match.groups()
         if "<!-- report: " in match[0][len(start) :]:
-            raise ReportError(f"The mark of the table {name!r} has no <!-- end -->.")
-        try:
-            return f"{start}{TABLES[name](figures)}\n{end}"
-        except KeyError as error:
-            raise ReportError(f"The figures lack {error}; evaluate the checkpoints anew.") from error
+            raise ReportError(f"The mark {name!r} has no <!-- end -->.")
+        if name not in figures:
+            near = difflib.get_close_matches(name, figures, cutoff=0)
+            raise ReportError(f"There is no figure {name!r}; the nearest are {', '.join(map(repr, near))}.")
+        return f"{start}{figures[name]}{new_line}{end}"
 
     filled, count = _SECTION.subn(section, text)
     if count != text.count("<!-- report: "):
         raise ReportError("A mark has no <!-- end -->.")
     return filled
+
+
+def tables(figures: Figures) -> dict[str, str]:
+    """Return every table by its name.
+
+    Args:
+        figures: Summaries of `metrics.Evaluation` by checkpoint, all of the same tree.
+
+    Raises:
+        ReportError: A figure is missing.
+    """
+    try:
+        return {name: table(figures) for name, table in TABLES.items()}
+    except KeyError as error:
+        raise ReportError(f"The figures lack {error}; evaluate the checkpoints anew.") from error
 
 
 def levels(figures: Figures) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "studies" / "losses" / "report"
+
+_MARKS = re.compile(r"<!--.*?-->")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Report:
 
 
 def read(folder: Path = FOLDER) -> Report | None:
-    """Read the report that `python -m studies.losses report` wrote.
+    """Read the report whose figures `python -m studies.losses report` set.
 
     Args:
         folder: Where.
@@ -33,13 +34,14 @@ def read(folder: Path = FOLDER) -> Report | None:
     Returns:
         The report, or None where it is not, as in an installation without the repository.
     """
-    text, answer = folder / "losses.md", folder / "losses.json"
-    if not text.is_file() or not answer.is_file():
+    if not (folder / "losses.md").is_file():
         return None
-    plots = re.sub(r"\(([\w-]+\.svg)\)", lambda match: f"({_data_url(folder / match[1])})", text.read_text("utf-8"))
-    quote = json.loads(answer.read_text("utf-8"))["quote"]
+    marked = (folder / "losses.md").read_text("utf-8")
+    _, _, quoted = marked.partition("<!-- quote -->")
+    quote = _MARKS.sub("", quoted.partition("<!-- unquote -->")[0])
+    text = re.sub(r"\(([\w-]+\.svg)\)", lambda match: f"({_data_url(folder / match[1])})", _MARKS.sub("", marked))
     # Links to other files of the repository lead nowhere here; their words stay.
-    return Report(quote, re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", plots))
+    return Report(" ".join(quote.split()), re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", text))
 
 
 def _data_url(plot: Path) -> str:

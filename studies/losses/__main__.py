@@ -12,6 +12,7 @@ from train.recipe import Recipe
 
 _HERE = Path("studies/losses")
 _RESULTS = _HERE / "results"
+_PROTOCOL = Path("studies/predecessor/protocol.json")  # of python -m studies.predecessor evaluate --json
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,16 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--out", type=Path, default=_RESULTS, help="results (default: %(default)s)")
     grid.set_defaults(run=_sweep)
 
-    report = commands.add_parser("report", help="write losses.md, its plots and its main finding")
+    report = commands.add_parser("report", help="set the figures of losses.md anew and draw its plot")
     report.add_argument("--results", type=Path, default=_RESULTS, help="of sweep (default: %(default)s)")
-    report.add_argument("--out", type=Path, default=_HERE / "report", help="the folder (default: %(default)s)")
-    report.add_argument(
-        "--protocol",
-        type=Path,
-        default=Path("studies/predecessor/protocol.json"),
-        help="of python -m studies.predecessor evaluate --json; without the file there is no such table "
-        "(default: %(default)s)",
-    )
+    report.add_argument("--folder", type=Path, default=_HERE / "report", help="of losses.md (default: %(default)s)")
     report.set_defaults(run=_report)
     return parser
 
@@ -61,7 +55,7 @@ def _sweep(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from studies.losses.report import write  # heavy: only when it is asked for
 
-    write(options.results, options.out, options.protocol)
+    write(options.results, options.folder, _PROTOCOL)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures of the loss comparison from counts of each photo, and how sure they are.
+"""Figures of the loss comparison from counts of each photo, and intervals of the differences between its rows.
 
 A table is what `hierseg.metrics.PhotoCounts` keeps of one run. Every figure is a ratio of sums over photos, or a mean
 over photos, so one function gives it for the photos as they are and for any drawing of them, as weights.
@@ -27,6 +27,9 @@ Values = npt.NDArray[np.float64]
 _SMOOTHING = 1e-8  # the predecessor's, see `hierseg.metrics.SeedIoU`
 
 
+Contrast = Mapping[str, float]  # weights of rows, which sum to 0
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate and the interval around it; nan bounds where there is nothing to tell them from."""
@@ -34,6 +37,11 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says of the true value: "higher" or "lower" than 0, or "open"."""
+        return "higher" if self.low > 0 else "lower" if self.high < 0 else "open"
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -81,7 +89,9 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
         - full_path_accuracy: share of pixels whose nodes are all right;
         - tree_distance: of the other pixels, how many nodes are wrongly on or off. Where nothing breaks the tree, that
           is the number of edges between the deepest node called and the true one, with background above the roots (the
-          tree distance of Dekel, Keshet and Singer, ICML 2004).
+          tree distance of Dekel, Keshet and Singer, ICML 2004);
+        - tree_cost: the same over all pixels, right ones at no cost: the mean cost of Sainte Fare Garnot and Landrieu
+          (2021, arXiv 2007.03047) where a mistake costs its path in the tree.
     """
     photos = len(table["pixels"])
     weights = np.ones((1, photos)) if weights is None else weights
@@ -122,28 +132,15 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
                 found[f"{decoding}/boundary_iou/{level}"] = _mean_of_present(near[:, list(nodes)])
         right = totals[f"{decoding}/right"]
         found[f"{decoding}/full_path_accuracy"] = _ratio(right, pixels)
-        found[f"{decoding}/tree_distance"] = _ratio((totals[wrong] + totals[missed])[:, :-1].sum(1), pixels - right)
+        edges = (totals[wrong] + totals[missed])[:, :-1].sum(1)
+        found[f"{decoding}/tree_distance"] = _ratio(edges, pixels - right)
+        found[f"{decoding}/tree_cost"] = _ratio(edges, pixels)
     return found
 
 
 def decodings(table: Table) -> list[str]:
     """Return the names of the decodings of a table."""
     return [key.partition("/")[0] for key in table if key.endswith("/right")]
-
-
-def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Return the mean over seeds with Student's t interval.
-
-    Args:
-        values: A figure of the run of each seed.
-        confidence: How often such an interval holds the true mean, where runs scatter normally.
-    """
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(mean, float("nan"), float("nan"))
-    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    reach = float(scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
-    return Interval(mean, mean - reach, mean + reach)
 
 
 def drawings(photos: int, resamples: int = 2000, seed: int = 0) -> Values:
@@ -156,16 +153,81 @@ def drawings(photos: int, resamples: int = 2000, seed: int = 0) -> Values:
     return np.concatenate([np.ones((1, photos)), drawn])
 
 
-def over_drawings(values: Values, confidence: float = 0.95) -> Interval:
-    """Return the first of some values, with the percentiles of the others around it; those that are nan are left out.
+class TwoWay:
+    """A figure of all runs as the sum of its row's mean, what the seed adds to every row alike, and noise.
 
-    Args:
-        values: A figure, or a difference of two, under each row of `drawings`.
-        confidence: Share of the drawings inside the interval.
+    Noise is taken to be normal, with one variance for the whole grid, which all runs together tell (Scheffe, The
+    Analysis of Variance, 1959). A contrast gives rows weights that sum to 0: {"focal": 1, "bce": -1} is a difference.
     """
-    others = values[1:][~np.isnan(values[1:])]
-    low, high = np.quantile(others, (0.5 - confidence / 2, 0.5 + confidence / 2)) if len(others) else (np.nan, np.nan)
-    return Interval(float(values[0]), float(low), float(high))
+
+    def __init__(self, runs: Sequence[tuple[str, int]], values: Values) -> None:
+        """Fit by least squares, so that a row may lack seeds that others have.
+
+        Args:
+            runs: Row and seed of each of the G runs.
+            values: Their figures, shape (G, R): as the photos are, then under each of R - 1 drawings of them.
+        """
+        self.rows = list(dict.fromkeys(row for row, _ in runs))
+        self._seeds = list(dict.fromkeys(seed for _, seed in runs))
+        self._at = {run: number for number, run in enumerate(runs)}
+        self._values = values
+        design = np.array(
+            [[row == r for r in self.rows] + [seed == s for s in self._seeds] for row, seed in runs], float
+        )
+        self._inverse = np.linalg.pinv(design.T @ design)
+        self._coefficients = self._inverse @ design.T @ values
+        self.degrees = len(runs) - int(np.linalg.matrix_rank(design))
+        noise = (values - design @ self._coefficients)[:, 0]
+        self.variance = float(noise @ noise) / self.degrees if self.degrees else np.nan
+
+    def planned(self, contrast: Contrast, family: int, confidence: float = 0.95) -> Interval:
+        """Return a contrast with Student's interval by the pooled variance, widened after Bonferroni.
+
+        Args:
+            contrast: Of the rows.
+            family: How many such intervals are to hold together.
+            confidence: How often they do.
+        """
+        reach = scipy.stats.t.ppf(1 - (1 - confidence) / (2 * family), self.degrees)
+        return self._interval(contrast, float(reach))
+
+    def pairwise(self, contrast: Contrast, family: int, confidence: float = 0.95) -> Interval:
+        """Return the difference of two rows with the interval of Tukey (1953) and Kramer (1956) over all pairs of rows.
+
+        Args:
+            contrast: 1 for a row, -1 for another.
+            family: How many figures are to hold together with all their pairs; after Bonferroni.
+            confidence: How often they do.
+        """
+        level = 1 - (1 - confidence) / family
+        reach = scipy.stats.studentized_range.ppf(level, len(self.rows), self.degrees) if self.degrees else np.nan
+        return self._interval(contrast, float(reach) / 2**0.5)
+
+    def unpooled(self, contrast: Contrast, confidence: float = 0.95) -> Interval:
+        """Return a contrast with Student's interval over its values in each seed, without the other rows."""
+        complete = [seed for seed in self._seeds if all((row, seed) in self._at for row in contrast)]
+        values = [
+            sum(weight * self._values[self._at[row, seed], 0] for row, weight in contrast.items()) for seed in complete
+        ]
+        if len(values) < 2:
+            return Interval(float(np.mean(values)) if values else np.nan, np.nan, np.nan)
+        low, high = scipy.stats.ttest_1samp(values, 0).confidence_interval(confidence)
+        return Interval(float(np.mean(values)), float(low), float(high))
+
+    def photos(self, contrast: Contrast, confidence: float = 0.95) -> Interval:
+        """Return a contrast with its percentiles under the drawings of photos; the runs stay as they are."""
+        values = self._weights(contrast) @ self._coefficients
+        low, high = np.quantile(values[1:], (0.5 - confidence / 2, 0.5 + confidence / 2))
+        return Interval(float(values[0]), float(low), float(high))
+
+    def _weights(self, contrast: Contrast) -> Values:
+        return np.array([contrast.get(row, 0.0) for row in self.rows] + [0.0] * len(self._seeds))
+
+    def _interval(self, contrast: Contrast, reach: float) -> Interval:
+        weights = self._weights(contrast)
+        estimate = float(weights @ self._coefficients[:, 0])
+        error = float(np.sqrt(self.variance * (weights @ self._inverse @ weights)))
+        return Interval(estimate, estimate - reach * error, estimate + reach * error)
 
 
 def _sums(counts: Table, weights: Values) -> dict[str, Values]:
