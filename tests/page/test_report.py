@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,11 @@ from tests import HANGS
 from tests.page.driver import ready
 from tests.server import running_page, small_page
 
-QUOTE = "One loss has 1 point more than the other, & <that> is shown."
+QUOTE = "One loss has +1.2 points more than the other, & <that> is shown."
 TEXT = """# Which loss?
 
-As in [the recipe](../grid.yaml). | a | b |
+As in [the recipe](../grid.yaml). In short: <!-- quote -->One loss has
+<!-- report: one-other higher -->+1.2<!-- end --> points more than the other, & <that> is shown.<!-- unquote -->
 
 ![Points](losses-points.svg)
 """
@@ -30,7 +30,6 @@ def written(folder: Path) -> Path:
     """Write a report and return its folder."""
     folder.mkdir(parents=True)
     (folder / "losses.md").write_text(TEXT)
-    (folder / "losses.json").write_text(json.dumps({"quote": QUOTE}))
     (folder / "losses-points.svg").write_text(PLOT)
     return folder
 
@@ -38,16 +37,20 @@ def written(folder: Path) -> Path:
 def test_the_text_needs_no_other_file(tmp_path: Path) -> None:
     found = report.read(written(tmp_path / "report"))
     assert found is not None and found.quote == QUOTE
+    assert "<!--" not in found.text
     (url,) = re.findall(r"\]\(([^)]*)\)", found.text)
     assert base64.b64decode(url.removeprefix("data:image/svg+xml;base64,")).decode() == PLOT
     assert "As in the recipe." in found.text
 
 
-@pytest.mark.parametrize("missing", ["losses.md", "losses.json"])
-def test_without_a_report_there_is_none(tmp_path: Path, missing: str) -> None:
-    folder = written(tmp_path / "report")
-    (folder / missing).unlink()
-    assert report.read(folder) is None
+def test_without_a_report_there_is_none(tmp_path: Path) -> None:
+    assert report.read(tmp_path) is None
+
+
+def test_the_quote_of_our_report_names_the_two_losses_and_has_an_interval() -> None:
+    found = report.read()
+    assert found is not None
+    assert re.search(r"Focal-Tree-Min has .* than BCE \(\S+ \[\S+, \S+\] points", found.quote)
 
 
 @pytest.fixture(scope="module")

@@ -72,8 +72,7 @@ def address(names: list[str], tiny: dict[str, Path], tmp_path_factory: pytest.Te
     folder = page_of(tmp_path_factory.mktemp("site"), {name: tiny[name] for name in names})
     report = folder / "studies" / "losses" / "report"
     report.mkdir(parents=True)
-    (report / "losses.md").write_text("# The losses")
-    (report / "losses.json").write_text('{"quote": "Focal-Tree-Min has less than BCE."}')
+    (report / "losses.md").write_text("In short: <!-- quote -->Focal-Tree-Min has less than BCE.<!-- unquote -->")
     with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
         yield url
 

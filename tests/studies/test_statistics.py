@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierseg.metrics import Evaluation, PhotoCounts, SeedIoU
 from hierseg.tree import Hierarchy
-from studies.losses.report import Comparison, Difference, Run
-from studies.losses.statistics import Interval, drawings, figures, over_seeds, read_table, write_table
+from studies.losses.statistics import Interval, TwoWay, drawings, figures, read_table, write_table
 from tests.trees import hierarchies, label_maps, node_and_above, nodes_of_label, score_maps
 
 Photo = tuple[np.ndarray, np.ndarray, np.ndarray]  # node scores, decoded labels, true labels
@@ -105,6 +104,7 @@ def test_accuracy_and_distance_are_those_of_walks_along_the_tree(data: st.DataOb
     accuracy = 1 - len(mistakes) / len(distances) if distances else np.nan
     assert found["path/full_path_accuracy"] == pytest.approx(accuracy, nan_ok=True)
     assert found["path/tree_distance"] == pytest.approx(np.mean(mistakes) if mistakes else np.nan, nan_ok=True)
+    assert found["path/tree_cost"] == pytest.approx(np.mean(distances) if distances else np.nan, nan_ok=True)
 
 
 @given(st.data())
@@ -189,114 +189,90 @@ def test_a_table_never_unpickles(tmp_path: Path) -> None:
 
 # Intervals
 
-
-def test_the_interval_over_seeds_is_students() -> None:
-    # Of 2, 4 and 6: mean 4, standard deviation 2, and 4.302653 from every table of Student's t for two degrees.
-    found = over_seeds([2.0, 4.0, 6.0])
-    assert (found.low, found.estimate, found.high) == pytest.approx(
-        (4 - 4.302653 * 2 / 3**0.5, 4, 4 + 4.302653 * 2 / 3**0.5)
-    )
-    assert over_seeds([1.0, 1.0]) == Interval(1.0, 1.0, 1.0)
+RUNS = [(row, seed) for row in ("first", "second", "third") for seed in range(4)]
+DIFFERENCE = {"first": 1.0, "second": -1.0}
 
 
-def test_one_seed_has_no_interval() -> None:
-    found = over_seeds([0.5])
-    assert found.estimate == 0.5 and np.isnan([found.low, found.high]).all()
-
-
-def test_students_interval_holds_the_mean_as_often_as_it_says() -> None:
+def drawn(runs: list[tuple[str, int]]) -> np.ndarray:
+    """Figures of runs, to which rows, seeds and chance contribute."""
     random = np.random.default_rng(0)
-    for confidence in (0.5, 0.95):
-        intervals = [over_seeds(random.normal(7, 3, 3).tolist(), confidence) for _ in range(2000)]
-        assert np.mean([each.low <= 7 <= each.high for each in intervals]) == pytest.approx(confidence, abs=0.03)
+    return np.array([[len(row) + seed + random.normal()] for row, seed in runs])
 
 
-def runs_of(tree: Hierarchy, seeds: range, right: float, photos: int = 40) -> list[dict[str, np.ndarray]]:
-    """Tables of runs on the same drawn photos; about that share of pixels is right."""
+def bounds(interval: Interval) -> tuple[float, float, float]:
+    return interval.estimate, interval.low, interval.high
+
+
+def test_the_variance_is_that_of_the_textbooks_two_way_table() -> None:
+    values = drawn(RUNS)
+    table = values.reshape(3, 4)
+    noise = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    found = TwoWay(RUNS, values)
+    assert (found.degrees, found.variance) == (6, pytest.approx((noise**2).sum() / 6))
+
+
+def test_two_rows_have_the_interval_of_a_paired_t_test() -> None:
+    runs, values = RUNS[:8], drawn(RUNS[:8])
+    expected = scipy.stats.ttest_rel(values[:4, 0], values[4:, 0]).confidence_interval()
+    model = TwoWay(runs, values)
+    mean = (values[:4] - values[4:]).mean()
+    for interval in (model.planned(DIFFERENCE, 1), model.pairwise(DIFFERENCE, 1), model.unpooled(DIFFERENCE)):
+        assert bounds(interval) == pytest.approx((mean, *expected))
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (2, 5, 3)])
+def test_without_seeds_pairs_have_the_intervals_of_scipys_tukey_test(sizes: tuple[int, ...]) -> None:
+    rows = [np.random.default_rng(size).normal(0, 1, size) for size in sizes]
+    runs = [(name, 0) for name, size in zip(("first", "second", "third"), sizes, strict=True) for _ in range(size)]
+    found = TwoWay(runs, np.concatenate(rows)[:, None]).pairwise(DIFFERENCE, 1, 0.9)
+    expected = scipy.stats.tukey_hsd(*rows).confidence_interval(0.9)
+    assert (found.low, found.high) == pytest.approx((expected.low[0, 1], expected.high[0, 1]), rel=1e-4)
+
+
+def test_an_interval_of_a_family_is_one_of_higher_confidence() -> None:
+    model = TwoWay(RUNS, drawn(RUNS))
+    for of in (model.planned, model.pairwise):
+        assert bounds(of(DIFFERENCE, 5)) == pytest.approx(bounds(of(DIFFERENCE, 1, 0.99)))
+
+
+def test_a_row_that_lacks_a_seed_is_compared_in_those_it_has() -> None:
+    runs = [run for run in RUNS if run != ("first", 3)]
+    values = np.array([[10.0 * len(row) + 100 * seed] for row, seed in runs])  # no chance at all
+    model = TwoWay(runs, values)
+    assert bounds(model.pairwise(DIFFERENCE, 1)) == pytest.approx((-10, -10, -10), abs=1e-6)
+    assert model.unpooled(DIFFERENCE).estimate == pytest.approx(-10)
+
+
+def test_one_seed_shows_nothing() -> None:
+    model = TwoWay([("first", 0), ("second", 0)], np.array([[1.0], [0.0]]))
+    for interval in (model.planned(DIFFERENCE, 1), model.pairwise(DIFFERENCE, 1), model.unpooled(DIFFERENCE)):
+        assert interval.estimate == pytest.approx(1) and interval.verdict == "open"
+
+
+def test_a_verdict_is_where_the_interval_lies() -> None:
+    verdicts = [Interval(low + 1, low, low + 2).verdict for low in (-3, -2, -1, 0, 1)]
+    assert verdicts == ["lower", "open", "open", "open", "higher"]
+
+
+def test_the_interval_over_photos_is_that_of_a_loop_over_drawings(tree: Hierarchy) -> None:
     random = np.random.default_rng(0)
-    truths = [random.choice([tree.background, *tree.labels], (6, 6)).astype(np.uint8) for _ in range(photos)]
-    tables = []
-    for seed in seeds:
-        random = np.random.default_rng(seed + 1)
-        decoded = [
-            np.where(random.random(truth.shape) < right, truth, random.permuted(truth)).astype(np.uint8)
-            for truth in truths
-        ]
-        tables.append(
-            table_of(
-                tree,
-                [
-                    (tree.node_masks(labels).astype(np.float32), labels, truth)
-                    for labels, truth in zip(decoded, truths, strict=True)
-                ],
-            )
-        )
-    return tables
+    truths = [random.choice([tree.background, *tree.labels], (6, 6)).astype(np.uint8) for _ in range(40)]
 
+    def table(right: float) -> dict[str, np.ndarray]:
+        decoded = [np.where(random.random((6, 6)) < right, each, random.permuted(each)) for each in truths]
+        photos = zip(decoded, truths, strict=True)
+        return table_of(tree, [(tree.node_masks(each).astype(np.float32), each, truth) for each, truth in photos])
 
-def compared(tree: Hierarchy, *losses: list[dict[str, np.ndarray]], resamples: int) -> Callable[[str], Difference]:
-    """Return what a figure of two losses differs by, each of some runs with the same seeds."""
-    weights = drawings(len(losses[0][0]["truth"]), resamples)
-    rows = {
-        row: {seed: Run({}, table, figures(table, tree, weights)) for seed, table in enumerate(tables)}
-        for row, tables in zip(("first", "second"), losses, strict=True)
-    }
-
-    def difference(key: str) -> Difference:
-        found = Comparison(tree, rows).difference("first", "second", key)
-        assert found
-        return found
-
-    return difference
-
-
-def test_a_bootstrap_is_that_of_a_loop_over_drawings(tree: Hierarchy) -> None:
-    first, second = runs_of(tree, range(2), 0.8), runs_of(tree, range(2, 4), 0.7)
-    found = compared(tree, first, second, resamples=50)
+    runs = {("first", 0): table(0.8), ("first", 1): table(0.8), ("second", 0): table(0.7), ("second", 1): table(0.7)}
     times = np.random.default_rng(0).multinomial(40, [1 / 40] * 40, 50)
+    draws = [list(range(40)), *(np.repeat(range(40), each).tolist() for each in times)]
 
-    def mean(tables: list[dict[str, np.ndarray]], drawn: list[int], key: str) -> float:
-        values = []
-        for table in tables:
-            redrawn = {name: np.concatenate([values[[photo]] for photo in drawn]) for name, values in table.items()}
-            values.append(plain(figures(redrawn, tree))[key])
-        return sum(values) / len(values)
+    def mean(row: str, draw: list[int], key: str) -> float:
+        redrawn = [{name: values[draw] for name, values in runs[row, seed].items()} for seed in (0, 1)]
+        return sum(plain(figures(each, tree))[key] for each in redrawn) / 2
 
-    for key in ("path/iou/parts", "seed/photo_iou/body", "path/tree_distance"):
-        draws = [np.repeat(range(40), row).tolist() for row in [np.ones(40, int), *times]]
-        estimate, *others = (mean(first, drawn, key) - mean(second, drawn, key) for drawn in draws)
-        expected = (estimate, *np.quantile(others, [0.025, 0.975]))
-        interval = found(key).photos
-        assert (interval.estimate, interval.low, interval.high) == pytest.approx(expected)
-
-
-def test_a_loss_does_not_differ_from_itself_and_a_better_one_does(tree: Hierarchy) -> None:
-    runs, better = runs_of(tree, range(3), 0.6), runs_of(tree, range(3), 0.9)
-    of_itself = compared(tree, runs, runs, resamples=20)
-    for key in figures(runs[0], tree):
-        interval = of_itself(key).photos
-        assert interval == Interval(0.0, 0.0, 0.0) or np.isnan(interval.estimate), key
-    found = compared(tree, better, runs, resamples=200)("path/iou/parts")
-    assert 0.1 < found.photos.low < found.photos.estimate < found.photos.high
-    assert 0.1 < found.seeds.low < found.seeds.estimate < found.seeds.high
-
-
-def test_drawing_the_same_photos_for_both_makes_the_interval_of_a_difference_narrow(tree: Hierarchy) -> None:
-    # The losses differ on all photos alike, the photos among themselves much more.
-    random = np.random.default_rng(0)
-    first: list[Photo] = []
-    second: list[Photo] = []
-    for photo in range(60):
-        truth = random.choice([tree.background, tree.labels[-1]], (8, 8)).astype(np.uint8)
-        bad = np.where(random.random((8, 8)) < photo / 100, tree.background, truth).astype(np.uint8)
-        worse = bad.copy()
-        worse[0] = tree.background
-        for photos, labels in ((first, bad), (second, worse)):
-            photos.append((tree.node_masks(labels).astype(np.float32), labels, truth))
-    tables = table_of(tree, first), table_of(tree, second)
-    key = "path/iou/body"
-    paired = compared(tree, [tables[0]], [tables[1]], resamples=2000)(key).photos
-    weights = np.random.default_rng(1).multinomial(60, [1 / 60] * 60, (2, 2000)).astype(float)
-    apart = figures(tables[0], tree, weights[0])[key] - figures(tables[1], tree, weights[1])[key]
-    low, high = np.quantile(apart, [0.025, 0.975])
-    assert paired.high - paired.low < 0.5 * (high - low)
+    for key in ("path/iou/parts", "path/tree_distance"):
+        values = [figures(each, tree, drawings(40, 50))[key] for each in runs.values()]
+        estimate, *others = (mean("first", each, key) - mean("second", each, key) for each in draws)
+        found = TwoWay(list(runs), np.stack(values)).photos(DIFFERENCE)
+        assert bounds(found) == pytest.approx((estimate, *np.quantile(others, [0.025, 0.975])))

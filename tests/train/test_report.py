@@ -13,7 +13,7 @@ from hierseg.metrics import Evaluation
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
 from train.__main__ import main
-from train.report import TABLES, ReportError, fill
+from train.report import TABLES, ReportError, fill, tables
 
 MARKS = "".join(f"before {name}\n<!-- report: {name} -->\nold\n<!-- end -->\n" for name in TABLES)
 
@@ -42,7 +42,7 @@ def cells(text: str, table: str) -> dict[str, list[str]]:
 
 
 def test_every_figure_stands_in_its_row_and_column(figures: dict[str, Any], tree: Hierarchy) -> None:
-    text = fill(MARKS, figures)
+    text = fill(MARKS, tables(figures))
     levels, nodes, sizes = (cells(text, name) for name in ("levels", "nodes", "sizes"))
     for column, name in enumerate(("first", "second")):
         summary = figures[name]
@@ -63,25 +63,31 @@ def test_every_figure_stands_in_its_row_and_column(figures: dict[str, Any], tree
 
 
 def test_only_what_stands_between_marks_changes_and_a_second_time_nothing(figures: dict[str, Any]) -> None:
-    text = fill(MARKS, figures)
+    text = fill(MARKS, tables(figures))
     assert "old" not in text
     for name in TABLES:
         assert f"before {name}\n<!-- report: {name} -->\n" in text
-    assert fill(text, figures) == text
+    assert fill(text, tables(figures)) == text
+
+
+def test_a_mark_in_a_line_takes_a_figure_and_one_on_its_own_line_a_table() -> None:
+    text = "It is <!-- report: a b -->old<!-- end -->.\n<!-- report: c -->\n<!-- end -->\n"
+    filled = "It is <!-- report: a b -->1.5<!-- end -->.\n<!-- report: c -->\n| x |\n<!-- end -->\n"
+    assert fill(text, {"a b": "1.5", "c": "| x |"}) == fill(filled, {"a b": "1.5", "c": "| x |"}) == filled
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("no mark", "There is no line"),
+        ("no mark", "There is no mark"),
         ("<!-- report: levels -->\n", "has no <!-- end -->"),
         ("<!-- report: levels -->\n<!-- report: nodes -->\n<!-- end -->", "has no <!-- end -->"),
-        ("<!-- report: colours -->\n<!-- end -->", "no table 'colours'"),
+        ("<!-- report: level -->\n<!-- end -->", "no figure 'level'; the nearest are 'levels'"),
     ],
 )
-def test_wrong_marks_are_refused(text: str, said: str, figures: dict[str, Any]) -> None:
+def test_wrong_marks_are_refused(text: str, said: str) -> None:
     with pytest.raises(ReportError, match=said):
-        fill(text, figures)
+        fill(text, {"levels": "", "nodes": ""})
 
 
 def test_the_command_changes_all_texts_or_none(
@@ -92,9 +98,9 @@ def test_the_command_changes_all_texts_or_none(
     bad.write_text("no mark", encoding="utf-8")
     file.write_text(json.dumps(figures), encoding="utf-8")
     assert main(["report", str(good), str(bad), "--figures", str(file)]) == 1
-    assert good.read_text(encoding="utf-8") == MARKS and capsys.readouterr().err.startswith("error: There is no line")
+    assert good.read_text(encoding="utf-8") == MARKS and capsys.readouterr().err.startswith("error: There is no mark")
     assert main(["report", str(good), "--figures", str(file)]) == 0
-    assert good.read_text(encoding="utf-8") == fill(MARKS, figures)
+    assert good.read_text(encoding="utf-8") == fill(MARKS, tables(figures))
     file.write_text(json.dumps({"first": {}}), encoding="utf-8")
     assert main(["report", str(good), "--figures", str(file)]) == 1
     assert main(["report", str(good), "--figures", str(tmp_path / "none.json")]) == 1
@@ -104,4 +110,4 @@ def test_the_command_changes_all_texts_or_none(
 def test_committed_tables_are_those_of_the_committed_figures(name: str) -> None:
     figures = json.loads((REPOSITORY / "checkpoints" / "evaluation.json").read_text(encoding="utf-8"))
     text = (REPOSITORY / name).read_text(encoding="utf-8")
-    assert fill(text, figures) == text
+    assert fill(text, tables(figures)) == text
