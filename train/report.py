@@ -6,6 +6,7 @@ table where the mark is a line of its own, a figure where it stands in a line.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,7 +45,10 @@ def fill(text: str, figures: Mapping[str, str]) -> str:
             raise ReportError(f"The mark {name!r} has no <!-- end -->.")
         if name not in figures:
             near = difflib.get_close_matches(name, figures, cutoff=0)
-            raise ReportError(f"There is no figure {name!r}; the nearest are {', '.join(map(repr, near))}.")
+            raise ReportError(
+                f"There is no figure {name!r}, or what it is made from was not measured; the nearest are "
+                f"{', '.join(map(repr, near))}."
+            )
         return f"{start}{figures[name]}{new_line}{end}"
 
     filled, count = _SECTION.subn(section, text)
@@ -54,18 +58,16 @@ def fill(text: str, figures: Mapping[str, str]) -> str:
 
 
 def tables(figures: Figures) -> dict[str, str]:
-    """Return every table by its name.
+    """Return every table by its name, without those whose figures were not measured.
 
     Args:
         figures: Summaries of `metrics.Evaluation` by checkpoint, all of the same tree.
-
-    Raises:
-        ReportError: A figure is missing.
     """
-    try:
-        return {name: table(figures) for name, table in TABLES.items()}
-    except KeyError as error:
-        raise ReportError(f"The figures lack {error}; evaluate the checkpoints anew.") from error
+    found = {}
+    for name, table in TABLES.items():
+        with contextlib.suppress(KeyError):
+            found[name] = table(figures)
+    return found
 
 
 def levels(figures: Figures) -> str:
