@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from hierseg.calibration import Calibration, logits
 from hierseg.decoding import Scores
-from hierseg.metrics import DatasetIoU
+from hierseg.metrics import count, iou, level_means, stack, total
 from hierseg.network.checkpoint import Card, with_calibration, with_threshold
 from hierseg.network.engines import TorchNetwork
 from hierseg.predictor import segment
@@ -46,18 +46,19 @@ def calibrate(
         The card with the threshold of the highest data-set IoU, mean over levels, and with the calibration of each
         node's scores where the threshold lets the node be shown.
     """
-    tree = card.hierarchy
-    meters = {threshold: DatasetIoU(tree) for threshold in thresholds}
+    tree, photos = card.hierarchy, []
     tallies = {threshold: Tally(tree) for threshold in thresholds}
     network = TorchNetwork(model.eval(), card.spec, hierarchy=tree)
     for example in tqdm(examples, unit="photo", disable=not progress):
         prediction = segment(network, card, example.photo)
         bins = binned(prediction.scores)
-        for threshold, meter in meters.items():
-            labels = prediction.decoded(threshold).labels
-            meter.add(labels, example.label_map)
-            tallies[threshold].add(bins, labels, example.label_map)
-    chosen = max(meters, key=lambda threshold: float(np.mean(list(meters[threshold].levels(False).values()))))
+        decoded = {str(threshold): prediction.decoded(threshold).labels for threshold in thresholds}
+        photos.append(count(decoded, example.label_map, tree))
+        for threshold, tally in tallies.items():
+            tally.add(bins, decoded[str(threshold)], example.label_map)
+    sums = total(stack(photos))
+    means = {threshold: np.mean([*level_means(iou(sums, str(threshold)), tree).values()]) for threshold in thresholds}
+    chosen = max(means, key=lambda threshold: float(means[threshold]))
     return with_calibration(with_threshold(card, chosen), tallies[chosen].fit())
 
 

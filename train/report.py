@@ -75,7 +75,7 @@ def levels(figures: Figures) -> str:
     kinds = {
         "data-set IoU": lambda summary: summary["dataset_iou"]["levels"],
         "with background": lambda summary: summary["dataset_iou"]["levels_with_background"],
-        "predecessor's IoU": lambda summary: summary["seed_iou"]["levels"],
+        "predecessor's IoU": lambda summary: summary["predecessor_iou"]["levels"],
     }
     return _table("level", figures, kinds)
 
@@ -87,7 +87,7 @@ def nodes(figures: Figures) -> str:
             **summary["dataset_iou"]["nodes"],
             "background": summary["dataset_iou"]["background"],
         },
-        "predecessor's IoU": lambda summary: summary["seed_iou"]["nodes"],
+        "predecessor's IoU": lambda summary: summary["predecessor_iou"]["nodes"],
     }
     return _table("node", figures, kinds)
 
@@ -126,12 +126,9 @@ def calibration(figures: Figures) -> str:
 
 
 def tree(figures: Figures) -> str:
-    """Return a row for each checkpoint: the share of pixels that break the tree, before and after decoding."""
-    rows = [
-        [name, *(percent(summary["violations"][kind]) for kind in ("raw", "decoded"))]
-        for name, summary in figures.items()
-    ]
-    return markdown(["checkpoint", "raw scores rounded at 0.5", "decoded"], rows)
+    """Return a row for each checkpoint: the share of pixels whose raw scores break the tree."""
+    rows = [[name, percent(summary["violations"])] for name, summary in figures.items()]
+    return markdown(["checkpoint", "raw scores rounded at 0.5"], rows)
 
 
 def nobody(figures: Figures) -> str:

@@ -125,5 +125,5 @@ def log_epoch(run: Path, epoch: int, losses: list[float], summary: dict[str, Any
     found = summary["dataset_iou"]["levels"]
     levels = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found.items())
     nobody = f"  somebody {summary['nobody']['somebody']:.3f}" if "nobody" in summary else ""
-    raw = f"raw {summary['violations']['raw']:.5f}"
+    raw = f"raw {summary['violations']:.5f}"
     tqdm.write(f"epoch {epoch}  loss {line['loss']:.4f}  IoU {levels}  {raw}{nobody}")

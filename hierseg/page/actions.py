@@ -21,7 +21,7 @@ from PIL import Image
 from hierseg import __version__
 from hierseg.comparison import differences
 from hierseg.errors import UserError
-from hierseg.metrics import DatasetIoU
+from hierseg.metrics import count, iou, level_means
 from hierseg.page import payload
 from hierseg.page.blocks import FAILED
 from hierseg.page.gpu import on_gpu
@@ -274,14 +274,12 @@ class Actions:
 
     def _agreement(self, prediction: Prediction, truth: UInt8Map) -> dict[str, Any]:
         """Return the photo's intersection over union, None for what is in neither."""
-        measured = DatasetIoU(self.tree)
-        measured.add(prediction.labels, truth)
-        named = dict(zip(self.tree.nodes, measured.nodes().tolist(), strict=True))
-        levels = measured.levels(with_background=False)
+        ious = iou(count({"path": prediction.labels}, truth, self.tree), "path")
+        kinds = {"levels": level_means(ious, self.tree), "nodes": dict(zip(self.tree.nodes, ious, strict=False))}
         return {
             "iou": {
-                kind: {name: None if np.isnan(value) else value for name, value in values.items()}
-                for kind, values in (("levels", levels), ("nodes", named))
+                kind: {name: None if np.isnan(value) else float(value) for name, value in values.items()}
+                for kind, values in kinds.items()
             }
         }
 

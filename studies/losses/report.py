@@ -17,11 +17,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from hierseg.metrics import Values
 from hierseg.network import checkpoint
 from hierseg.tree import Hierarchy
 from studies.losses import plots
 from studies.losses.rows import PREDECESSOR, ROWS, TITLES
-from studies.losses.statistics import Contrast, Interval, Table, TwoWay, Values, drawings, figures, read_table
+from studies.losses.statistics import Contrast, Interval, Table, TwoWay, drawings, figures, read_table
 from train.report import ReportError, fill, markdown, percent, short
 
 # Two losses with the tree and two with focus, crossed: the effects of a 2 x 2 factorial.

@@ -1,7 +1,7 @@
 """Figures of the loss comparison from counts of each photo, and intervals of the differences between its rows.
 
-A table is what `hierseg.metrics.PhotoCounts` keeps of one run. Every figure is a ratio of sums over photos, or a mean
-over photos, so one function gives it for the photos as they are and for any drawing of them, as weights.
+A table has the counts of each photo of one run, see `sweep.counts_of`. Every figure is a ratio of sums over photos, or
+a mean over photos, so one function gives it for the photos as they are and for any drawing of them, as weights.
 """
 
 from __future__ import annotations
@@ -18,16 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from hierseg.metrics import PERSON_SIZES
+from hierseg.metrics import Values, boundary_iou, iou, level_means, person_sizes, predecessor_iou, ratio
 from hierseg.network import checkpoint
 from hierseg.tree import Hierarchy
 
 Table = Mapping[str, npt.NDArray[Any]]
-Values = npt.NDArray[np.float64]
-
-_SMOOTHING = 1e-8  # the predecessor's, see `hierseg.metrics.SeedIoU`
-
-
 Contrast = Mapping[str, float]  # weights of rows, which sum to 0
 
 
@@ -83,10 +78,10 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
 
         Of each DECODING:
 
-        - node_iou/NODE and iou/LEVEL: data-set IoU, see `hierseg.metrics.DatasetIoU`;
+        - node_iou/NODE and iou/LEVEL: data-set IoU, see `hierseg.metrics.iou`;
           iou_with_background/LEVEL; iou/LEVEL/SIZE of the photos of one class of person size;
-        - photo_iou/LEVEL: the predecessor's, see `hierseg.metrics.SeedIoU`;
-        - boundary_iou/LEVEL: data-set IoU near boundaries (Cheng et al., CVPR 2021), but for "seed";
+        - photo_iou/LEVEL: the predecessor's, see `hierseg.metrics.predecessor_iou`;
+        - boundary_iou/LEVEL: data-set IoU near boundaries (Cheng et al., CVPR 2021), but for "predecessor";
         - full_path_accuracy: share of pixels whose nodes are all right;
         - tree_distance: of the other pixels, how many nodes are wrongly on or off. Where nothing breaks the tree, that
           is the number of edges between the deepest node called and the true one, with background above the roots (the
@@ -101,47 +96,37 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
     totals = _sums(counts, weights)
     pixels = totals["truth"][:, [*hierarchy.roots, -1]].sum(1)  # that are not void
     found = {
-        "violations": _ratio(totals["broken"][:, 0], totals["pixels"]),
-        "broken_edges": _ratio(totals["broken"][:, 1], totals["broken"][:, 0]),
+        "violations": ratio(totals["broken"][:, 0], totals["pixels"]),
+        "broken_edges": ratio(totals["broken"][:, 1], totals["broken"][:, 0]),
     }
     for number, level in enumerate(hierarchy.levels):
-        found[f"brier/{level}"] = _ratio(totals["squared_error"][:, number], pixels)
+        found[f"brier/{level}"] = ratio(totals["squared_error"][:, number], pixels)
     sizes = {
         name: _sums({key: values[members] for key, values in counts.items()}, weights[:, members])
         for name, members in person_sizes(counts, hierarchy).items()
     }
-    for decoding in decodings(table):
-        wrong, missed = (f"{decoding}/false_{kind}" for kind in ("positives", "negatives"))
-        ious = _iou(totals["truth"], totals[wrong], totals[missed])
-        for node, name in enumerate(hierarchy.nodes):
+    for decoding in (key.removesuffix("/right") for key in table if key.endswith("/right")):
+        ious = iou(totals, decoding)
+        for node, name in enumerate((*hierarchy.nodes, "background")):
             found[f"{decoding}/node_iou/{name}"] = ious[:, node]
-        found[f"{decoding}/node_iou/background"] = ious[:, -1]
-        of_photos = _iou(counts["truth"], counts[wrong], counts[missed], _SMOOTHING)
-        per_photo = weights @ of_photos / weights.sum(1, keepdims=True)
-        of_size = {size: _iou(sums["truth"], sums[wrong], sums[missed]) for size, sums in sizes.items()}
-        for level, nodes in hierarchy.levels.items():
-            members = list(nodes)
-            found[f"{decoding}/iou/{level}"] = _mean_of_present(ious[:, members])
-            found[f"{decoding}/iou_with_background/{level}"] = _mean_of_present(ious[:, [*members, -1]])
-            for size, values in of_size.items():
-                found[f"{decoding}/iou/{level}/{size}"] = _mean_of_present(values[:, members])
-            found[f"{decoding}/photo_iou/{level}"] = per_photo[:, members].mean(1)
-        beside, short = (f"{decoding}/boundary_false_{kind}" for kind in ("positives", "negatives"))
-        if beside in table:
-            near = _iou(totals["boundary"], totals[beside], totals[short])
-            for level, nodes in hierarchy.levels.items():
-                found[f"{decoding}/boundary_iou/{level}"] = _mean_of_present(near[:, list(nodes)])
+        of_photos = weights @ predecessor_iou(counts, decoding) / weights.sum(1, keepdims=True)
+        of_levels = {
+            "iou/{}": level_means(ious, hierarchy),
+            **{f"iou/{{}}/{size}": level_means(iou(sums, decoding), hierarchy) for size, sums in sizes.items()},
+            "iou_with_background/{}": level_means(ious, hierarchy, with_background=True),
+            "photo_iou/{}": level_means(of_photos, hierarchy),
+        }
+        if f"{decoding}/boundary_false_positives" in table:
+            of_levels["boundary_iou/{}"] = level_means(boundary_iou(totals, decoding), hierarchy)
+        for key, levels in of_levels.items():
+            found |= {f"{decoding}/{key.format(level)}": values for level, values in levels.items()}
         right = totals[f"{decoding}/right"]
-        found[f"{decoding}/full_path_accuracy"] = _ratio(right, pixels)
-        edges = (totals[wrong] + totals[missed])[:, :-1].sum(1)
-        found[f"{decoding}/tree_distance"] = _ratio(edges, pixels - right)
-        found[f"{decoding}/tree_cost"] = _ratio(edges, pixels)
+        found[f"{decoding}/full_path_accuracy"] = ratio(right, pixels)
+        mistakes = totals[f"{decoding}/false_positives"] + totals[f"{decoding}/false_negatives"]
+        edges = mistakes[:, :-1].sum(1)
+        found[f"{decoding}/tree_distance"] = ratio(edges, pixels - right)
+        found[f"{decoding}/tree_cost"] = ratio(edges, pixels)
     return found
-
-
-def decodings(table: Table) -> list[str]:
-    """Return the names of the decodings of a table."""
-    return [key.partition("/")[0] for key in table if key.endswith("/right")]
 
 
 def drawings(photos: int, resamples: int = 2000, seed: int = 0) -> Values:
@@ -242,26 +227,3 @@ def _sums(counts: Table, weights: Values) -> dict[str, Values]:
     widths = [1 if values.ndim == 1 else values.shape[1] for values in counts.values()]
     parts = np.split(weights @ np.column_stack(list(counts.values())), np.cumsum(widths)[:-1], axis=1)
     return {key: part.reshape(len(weights), *counts[key].shape[1:]) for key, part in zip(counts, parts, strict=True)}
-
-
-def person_sizes(table: Table, hierarchy: Hierarchy) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return for each class of person size which photos are of it."""
-    shares = table["truth"][:, list(hierarchy.roots)].sum(1) / table["pixels"]
-    classes = np.searchsorted(list(PERSON_SIZES.values()), shares, side="right") - 1
-    return {name: classes == number for number, name in enumerate(PERSON_SIZES)}
-
-
-def _iou(truth: Values, wrong: Values, missed: Values, smoothing: float = 0.0) -> Values:
-    """Return intersection over union from true pixels, false positives and false negatives."""
-    return _ratio(truth - missed + smoothing, truth + wrong + smoothing)
-
-
-def _ratio(part: Values, whole: Values) -> Values:
-    """Divide; nan where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
-
-
-def _mean_of_present(values: Values) -> Values:
-    """Return the mean over the last axis of what is not nan; nan where there is nothing else."""
-    present = ~np.isnan(values)
-    return _ratio(np.where(present, values, 0).sum(-1), present.sum(-1).astype(np.float64))

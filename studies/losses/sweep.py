@@ -20,15 +20,16 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
-from hierseg.decoding import Scores, best_paths
+from hierseg import metrics
+from hierseg.decoding import Scores, best_paths, decode_rounding
 from hierseg.errors import UserError
 from hierseg.losses import ACTIVATION_OF
-from hierseg.metrics import Calibration, PhotoCounts
+from hierseg.metrics import Counts, Values
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card
 from hierseg.network.engines import TorchNetwork
 from hierseg.predictor import segment
-from hierseg.tree import BoolMask, Hierarchy
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 from studies.losses.rows import ROWS
 from studies.losses.statistics import figures, write_table
 from train.dataset import Example, load_examples, read_ids, split_hash
@@ -84,9 +85,9 @@ def sweep(recipe: Recipe, rows: Sequence[str], seeds: Sequence[int], data: Path,
             continue
         model, card = checkpoint.load(runs / name / "last.safetensors")
         thresholds = choose_thresholds(model, card, for_threshold)
-        counts, calibration = measure(model, card, validation, thresholds)
-        result = {**headers[name], "thresholds": thresholds, **summary(counts.arrays(), calibration, tree)}
-        write_table(out / f"{name}.npz", counts.arrays())
+        table, bins = measure(model, card, validation, thresholds)
+        result = {**headers[name], "thresholds": thresholds, **summary(table, bins, tree)}
+        write_table(out / f"{name}.npz", table)
         # Last, as it says that the run is done.
         checkpoint.write_atomically(out / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
     if failed:
@@ -101,31 +102,29 @@ def plan(recipe: Recipe, row: str, seed: int) -> Recipe:
     )
 
 
-def summary(table: Mapping[str, Any], calibration: Calibration, tree: Hierarchy) -> dict[str, Any]:
+def summary(table: Counts, bins: Values, tree: Hierarchy) -> dict[str, Any]:
     """Return the figures of a run as plain values, ready for JSON: None where there was nothing to measure.
 
     Args:
         table: Counts of each photo.
-        calibration: Of the decoding "path".
+        bins: Pixels by confidence, of the decoding "path", see `hierseg.metrics.count_confidence`.
         tree: The tree.
 
     Returns:
         `figures`: see `statistics.figures`; `calibration_error` by level, over all pixels and those called person, and
         `reliability`: for each level and each bin of confidence pixels, mean confidence and share of right pixels.
     """
-    errors = {
-        kind: calibration.levels(person_only) for kind, person_only in (("all_pixels", False), ("person_pixels", True))
-    }
     reliability = {}
-    for level, bins in zip(tree.levels, calibration.bins.sum(axis=1), strict=True):
+    for level, of_level in zip(tree.levels, bins.sum(axis=1), strict=True):
         reliability[level] = [
             [int(pixels), _rounded(confidence / pixels), _rounded(right / pixels)] if pixels else [0, None, None]
-            for pixels, confidence, right in bins.tolist()
+            for pixels, confidence, right in of_level.tolist()
         ]
     return {
         "figures": {key: _rounded(float(value[0])) for key, value in figures(table, tree).items()},
         "calibration_error": {
-            kind: {level: _rounded(value) for level, value in levels.items()} for kind, levels in errors.items()
+            kind: {level: _rounded(value) for level, value in levels.items()}
+            for kind, levels in metrics.calibration_error(bins, tree).items()
         },
         "reliability": reliability,
     }
@@ -133,7 +132,7 @@ def summary(table: Mapping[str, Any], calibration: Calibration, tree: Hierarchy)
 
 def measure(
     model: nn.Module, card: Card, examples: Iterable[Example], thresholds: Mapping[str, float]
-) -> tuple[PhotoCounts, Calibration]:
+) -> tuple[Counts, Values]:
     """Run a network once on each photo and count what every decoding makes of it, at the photo's own resolution.
 
     Args:
@@ -143,19 +142,48 @@ def measure(
         thresholds: Of each decoding.
 
     Returns:
-        Counts of each photo; and the calibration of the decoding "path", whose thresholded masks are one path a pixel.
+        A table, see `statistics.figures`; and pixels by confidence, see `metrics.count_confidence`, of the decoding
+        "path", whose thresholded masks are one path a pixel.
     """
     network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
-    counts, calibration = PhotoCounts(card.hierarchy), Calibration(card.hierarchy)
+    tree, photos, bins = card.hierarchy, [], []
     for example in tqdm(examples, unit="photo", mininterval=5):
         scores = segment(network, card, example.photo, flip=False, second_look=False).scores
-        masks = {name: DECODINGS[name](scores, card.hierarchy) > threshold for name, threshold in thresholds.items()}
-        counts.add(scores, masks, example.label_map)
-        labels = np.full(example.label_map.shape, card.hierarchy.background, np.uint8)
-        for label, mask in zip(card.hierarchy.labels, masks["path"], strict=True):  # the deepest node comes last
+        masks = {name: DECODINGS[name](scores, tree) > threshold for name, threshold in thresholds.items()}
+        photos.append(counts_of(scores, masks, example.label_map, tree))
+        labels = np.full(example.label_map.shape, tree.background, np.uint8)
+        for label, mask in zip(tree.labels, masks["path"], strict=True):  # the deepest node comes last
             labels[mask] = label
-        calibration.add(scores, labels, example.label_map)
-    return counts, calibration
+        bins.append(metrics.count_confidence(scores, labels, example.label_map, tree))
+    return metrics.stack(photos), np.sum(bins, axis=0)
+
+
+def counts_of(scores: Scores, masks: Mapping[str, BoolMask], truth: UInt8Map, tree: Hierarchy) -> Counts:
+    """Count all that the figures need of one photo.
+
+    Args:
+        scores: Node scores, float32 (N, H, W).
+        masks: What each decoding, by its name, made of them: one mask a node, bool (N, H, W).
+        truth: Labels, uint8 (H, W); may hold void.
+        tree: The tree.
+
+    Returns:
+        The counts of `hierseg.metrics`, also of the scores rounded at 0.5, as the decoding "predecessor"; of each
+        decoding `right`, uint32: pixels whose nodes are all right; and `squared_error`, float32 (L,): of a score to 0
+        or 1, mean over the level's nodes (Brier, 1950), summed over pixels.
+    """
+    target, known = np.ascontiguousarray(tree.node_masks(truth)), np.ascontiguousarray(tree.known_masks(truth))
+    rounded, valid = decode_rounding(scores, tree), tree.valid_mask(truth)
+    decoded = {"predecessor": rounded, **masks}
+    right = {name: np.count_nonzero(valid & ~((each ^ target) & known).any(axis=0)) for name, each in decoded.items()}
+    differences = zip(scores - target, known, strict=True)
+    errors = np.array([(difference[counted] ** 2).sum() for difference, counted in differences], np.float64)
+    return {
+        **metrics.count(decoded, truth, tree, boundaries=masks),
+        **{f"{name}/right": np.array(pixels, np.uint32) for name, pixels in right.items()},
+        "broken": metrics.count_broken(rounded, tree),
+        "squared_error": np.array([errors[list(nodes)].mean() for nodes in tree.levels.values()], np.float32),
+    }
 
 
 def choose_thresholds(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[str, float]:
@@ -170,38 +198,18 @@ def choose_thresholds(model: nn.Module, card: Card, examples: Iterable[Example])
         The thresholds; 0.5 for the decodings that have no choice.
     """
     network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
-    meters = {(name, threshold): NodeIoU(card.hierarchy) for name in CHOSEN for threshold in THRESHOLDS}
+    tree, photos = card.hierarchy, []
     for example in tqdm(examples, unit="photo", mininterval=5):
         scores = segment(network, card, example.photo, flip=False, second_look=False).scores
-        strengths = {name: DECODINGS[name](scores, card.hierarchy) for name in CHOSEN}
-        target = np.ascontiguousarray(card.hierarchy.node_masks(example.label_map))
-        counted = card.hierarchy.valid_mask(example.label_map)
-        for (name, threshold), meter in meters.items():
-            meter.add((strengths[name] > threshold) & counted, target)
+        strengths = {name: DECODINGS[name](scores, tree) for name in CHOSEN}
+        masks = {f"{name} {least}": strengths[name] > least for name in CHOSEN for least in THRESHOLDS}
+        photos.append(metrics.count(masks, example.label_map, tree))
+    sums = metrics.total(metrics.stack(photos))
+    means = {key: np.mean([*metrics.level_means(metrics.iou(sums, key), tree).values()]) for key in masks}
     return {
-        name: max(THRESHOLDS, key=lambda threshold: meters[name, threshold].mean()) if name in CHOSEN else 0.5
+        name: max(THRESHOLDS, key=lambda least: means[f"{name} {least}"]) if name in CHOSEN else 0.5
         for name in DECODINGS
     }
-
-
-class NodeIoU:
-    """Data-set IoU of masks that may break the tree, and no more."""
-
-    def __init__(self, hierarchy: Hierarchy) -> None:
-        """Start with no photo."""
-        self.hierarchy = hierarchy
-        self._both = np.zeros(len(hierarchy))
-        self._either = np.zeros(len(hierarchy))
-
-    def add(self, masks: BoolMask, target: BoolMask) -> None:
-        """Add one photo: masks and true masks, without void, bool (N, H, W)."""
-        self._both += np.count_nonzero(masks & target, (1, 2))
-        self._either += np.count_nonzero(masks | target, (1, 2))
-
-    def mean(self) -> float:
-        """Return the mean over levels of the mean over their nodes; one that is nowhere has 0."""
-        ious = self._both / np.maximum(self._either, 1)
-        return float(np.mean([ious[list(nodes)].mean() for nodes in self.hierarchy.levels.values()]))
 
 
 def node_strengths(scores: Scores, hierarchy: Hierarchy) -> Scores:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from hierseg.decoding import best_paths, decode_rounding
-from hierseg.metrics import SeedIoU
+from hierseg.metrics import count, level_means, predecessor_iou, stack
 from hierseg.network.checkpoint import Card
 from hierseg.network.engines import TorchNetwork
 from hierseg.photo import Photo
@@ -32,7 +32,7 @@ def measure(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[s
     """Measure a network as the predecessor measured its own.
 
     The network sees the square once. Of each pixel the scores on its best path stay and are rounded at 0.5, all others
-    are 0; see `SeedIoU` for the rest.
+    are 0; see `metrics.predecessor_iou` for the rest.
 
     Args:
         model: The network.
@@ -42,18 +42,18 @@ def measure(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[s
     Returns:
         `photos`, and the mean IoU of `levels` and `nodes` by name.
     """
-    tree, meter, photos = card.hierarchy, SeedIoU(card.hierarchy), 0
+    tree, photos = card.hierarchy, []
     network = TorchNetwork(model.eval(), card.spec, hierarchy=tree)
     for example in tqdm(examples, unit="photo", mininterval=5):
         photo, label_map = square(example.photo, example.label_map)
         (scores,) = network(photo[None])
         on_path = np.moveaxis(tree.ancestors[best_paths(scores, tree).leaves], -1, 0)
-        meter.add(decode_rounding(scores, tree) & on_path, label_map)
-        photos += 1
+        photos.append(count({"predecessor": decode_rounding(scores, tree) & on_path}, label_map, tree))
+    ious = predecessor_iou(stack(photos), "predecessor").mean(axis=0)
     return {
-        "photos": photos,
-        "levels": meter.levels(),
-        "nodes": dict(zip(tree.nodes, meter.nodes().tolist(), strict=True)),
+        "photos": len(photos),
+        "levels": {level: float(value) for level, value in level_means(ious, tree).items()},
+        "nodes": dict(zip(tree.nodes, ious.tolist(), strict=False)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Figures of tables against the streaming measures, and intervals against plain loops and textbook numbers."""
+"""Figures of tables against those of an evaluation, and intervals against plain loops and textbook numbers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierseg.metrics import Evaluation, PhotoCounts, SeedIoU
+from hierseg.metrics import Evaluation, stack
 from hierseg.tree import Hierarchy
 from studies.losses.statistics import Interval, TwoWay, drawings, figures, read_table, write_table
+from studies.losses.sweep import counts_of
 from tests.trees import hierarchies, label_maps, node_and_above, nodes_of_label, score_maps
 
 Photo = tuple[np.ndarray, np.ndarray, np.ndarray]  # node scores, decoded labels, true labels
@@ -37,10 +38,9 @@ def photos_of(draw: st.DrawFn, tree: Hierarchy, least: int = 1) -> list[Photo]:
 
 
 def table_of(tree: Hierarchy, photos: list[Photo]) -> dict[str, np.ndarray]:
-    counts = PhotoCounts(tree)
-    for scores, labels, truth in photos:
-        counts.add(scores, {"path": tree.node_masks(labels)}, truth)
-    return counts.arrays()
+    return stack(
+        [counts_of(scores, {"path": tree.node_masks(labels)}, truth, tree) for scores, labels, truth in photos]
+    )
 
 
 def plain(found: dict[str, np.ndarray]) -> dict[str, float]:
@@ -53,28 +53,27 @@ def same(first: dict[str, float], second: dict[str, float]) -> bool:
 
 
 @given(st.data())
-def test_figures_are_those_of_the_streaming_measures(data: st.DataObject) -> None:
+def test_figures_are_those_of_an_evaluation(data: st.DataObject) -> None:
     tree = data.draw(hierarchies())
     photos = data.draw(photos_of(tree))
     found = plain(figures(table_of(tree, photos), tree))
-    evaluation, of_path = Evaluation(tree), SeedIoU(tree)
+    evaluation = Evaluation(tree)
     for scores, labels, truth in photos:
         evaluation.add(scores, labels, truth)
-        of_path.add(tree.node_masks(labels), truth)
     summary = evaluation.summary()
 
     def expect(key: str, value: float | None) -> None:
         assert found[key] == pytest.approx(np.nan if value is None else value, nan_ok=True), key
 
-    expect("violations", summary["violations"]["raw"])
+    expect("violations", summary["violations"])
     for name, value in summary["dataset_iou"]["nodes"].items():
         expect(f"path/node_iou/{name}", value)
     expect("path/node_iou/background", summary["dataset_iou"]["background"])
     for level in tree.levels:
         expect(f"path/iou/{level}", summary["dataset_iou"]["levels"][level])
         expect(f"path/iou_with_background/{level}", summary["dataset_iou"]["levels_with_background"][level])
-        expect(f"seed/photo_iou/{level}", summary["seed_iou"]["levels"][level])
-        expect(f"path/photo_iou/{level}", of_path.levels()[level])
+        expect(f"predecessor/photo_iou/{level}", summary["predecessor_iou"]["levels"][level])
+        expect(f"path/boundary_iou/{level}", summary["boundary_iou"][level])
         for size, part in summary["by_person_size"].items():
             expect(f"path/iou/{level}/{size}", part["levels"][level])
 
@@ -108,7 +107,7 @@ def test_accuracy_and_distance_are_those_of_walks_along_the_tree(data: st.DataOb
 
 
 @given(st.data())
-def test_brier_and_broken_edges_are_those_of_loops_over_pixels(data: st.DataObject) -> None:
+def test_figures_of_the_scores_themselves_are_those_of_loops_over_pixels(data: st.DataObject) -> None:
     tree = data.draw(hierarchies())
     photos = data.draw(photos_of(tree))
     found = plain(figures(table_of(tree, photos), tree))
@@ -122,6 +121,14 @@ def test_brier_and_broken_edges_are_those_of_loops_over_pixels(data: st.DataObje
         ]
         expected = sum(errors) / len(errors) if errors else np.nan
         assert found[f"brier/{level}"] == pytest.approx(expected, nan_ok=True, rel=1e-4)
+    right = [
+        all((scores[(node, *at)] > 0.5) == (node in nodes_of_label(tree, truth[at])) for node in range(len(tree)))
+        for scores, _, truth in photos
+        for at in np.ndindex(truth.shape)
+        if truth[at] != tree.void
+    ]
+    accuracy = np.mean(right) if right else np.nan
+    assert found["predecessor/full_path_accuracy"] == pytest.approx(accuracy, nan_ok=True)
     broken = [
         sum(
             parent >= 0 and scores[(node, *at)] > 0.5 >= scores[(parent, *at)]

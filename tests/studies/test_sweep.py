@@ -25,6 +25,7 @@ import studies.losses.sweep
 from hierseg.decoding import decode
 from hierseg.losses import ACTIVATION_OF
 from hierseg.losses import LOSSES as ALL_LOSSES
+from hierseg.metrics import calibration_error
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card
 from hierseg.network.engines import TorchNetwork
@@ -167,9 +168,9 @@ def test_what_is_measured_is_the_last_epoch_with_thresholds_of_training_photos(
         training, validation = (load_examples(data, read_ids(data, split), tree) for split in ("train", "val"))
         thresholds = read(grid, name)["thresholds"]
         assert thresholds == choose_thresholds(model, card, training)
-        counts, _ = measure(model, card, validation, thresholds)
+        table, _ = measure(model, card, validation, thresholds)
         found = read_table(grid / "out" / f"{name}.npz")
-        for key, values in counts.arrays().items():
+        for key, values in table.items():
             np.testing.assert_array_equal(found[key], values)
 
 
@@ -339,26 +340,26 @@ def test_a_measured_network_has_the_figures_that_evaluate_gives_it(
 ) -> None:
     model, card = network
     thresholds = {"nodes": 0.4, "path": 0.35, "flat": 0.5}
-    counts, calibration = measure(model, card, examples, thresholds)
-    found = {key: values[0] for key, values in figures(counts.arrays(), tree).items()}
+    table, bins = measure(model, card, examples, thresholds)
+    found = {key: values[0] for key, values in figures(table, tree).items()}
     once = {"flip": False, "second_look": False}
-    evaluation = evaluate(model, checkpoint.with_threshold(card, 0.35), examples, progress=False, **once)
-    summary = evaluation.summary()
-    # Decoded from scores here and from means of paths there: where two paths all but tie, either may come out. Such a
-    # pixel, its confidence and whether it is right go from one bin to another on every level.
+    summary = evaluate(model, checkpoint.with_threshold(card, 0.35), examples, progress=False, **once).summary()
+    # Decoded from scores here and from means of paths there: where two paths all but tie, either may come out.
     scores = [
         segment(TorchNetwork(model, card.spec, hierarchy=tree), card, each.photo, **once).scores for each in examples
     ]
     ties = sum(np.count_nonzero(~firm(each, tree, 0.35)) for each in scores)
     assert ties < 5
-    assert found["violations"] == pytest.approx(summary["violations"]["raw"])
-    moved = np.abs(calibration.bins - evaluation.calibration.bins).sum()
-    assert moved <= 6 * len(tree.levels) * ties + 1e-3
+    assert found["violations"] == pytest.approx(summary["violations"])
+    errors = calibration_error(bins, tree)["all_pixels"]
     for level in tree.levels:
-        expected = summary["dataset_iou"]["levels"][level]
-        assert found[f"path/iou/{level}"] == pytest.approx(expected, abs=1e-3 * ties + 1e-6)
-        assert found[f"seed/photo_iou/{level}"] == pytest.approx(summary["seed_iou"]["levels"][level])
-    assert len({round(found[f"{name}/iou/parts"], 6) for name in ("seed", *DECODINGS)}) == 4
+        for value, expected in (
+            (found[f"path/iou/{level}"], summary["dataset_iou"]["levels"][level]),
+            (errors[level], summary["calibration_error"]["all_pixels"][level]),
+        ):
+            assert value == pytest.approx(expected, abs=1e-3 * ties + 1e-6)
+        assert found[f"predecessor/photo_iou/{level}"] == pytest.approx(summary["predecessor_iou"]["levels"][level])
+    assert len({round(found[f"{name}/iou/parts"], 6) for name in ("predecessor", *DECODINGS)}) == 4
 
 
 def test_the_thresholds_chosen_are_those_of_the_highest_iou(
@@ -367,8 +368,8 @@ def test_the_thresholds_chosen_are_those_of_the_highest_iou(
     model, card = network
     means: dict[str, dict[float, float]] = {"nodes": {}, "path": {}}
     for threshold in THRESHOLDS:
-        counts, _ = measure(model, card, examples, {"nodes": threshold, "path": threshold})
-        found = figures(counts.arrays(), tree)
+        table, _ = measure(model, card, examples, {"nodes": threshold, "path": threshold})
+        found = figures(table, tree)
         for name, values in means.items():
             values[threshold] = np.mean([found[f"{name}/iou/{level}"][0] for level in tree.levels])
     chosen = choose_thresholds(model, card, examples)

@@ -117,7 +117,10 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
-    return [{key: line[key] for key in ("epoch", "dataset_iou", "seed_iou", "violations")} for line in read_log(folder)]
+    return [
+        {key: line[key] for key in ("epoch", "dataset_iou", "predecessor_iou", "violations")}
+        for line in read_log(folder)
+    ]
 
 
 def test_training_lowers_the_loss(run: Path) -> None:
