@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from hierseg.tree import UInt8Map
-from train.prepare.cli import add_sources
+from train.__main__ import main
 
 
-def command(*words: str) -> None:
+def command(*words: object) -> int:
     """Run `python -m train prepare WORDS`."""
-    parser = argparse.ArgumentParser()
-    add_sources(parser)
-    options = parser.parse_args(words)
-    options.run(options)
+    return main(["prepare", *map(str, words)])
 
 
 def files(folder: Path) -> set[str]:

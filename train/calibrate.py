@@ -29,7 +29,6 @@ def calibrate(
     card: Card,
     examples: Iterable[Example],
     thresholds: Sequence[float] = THRESHOLDS,
-    progress: bool = False,
 ) -> Card:
     """Choose the decoding threshold and fit the calibration of a network.
 
@@ -40,7 +39,6 @@ def calibrate(
         card: Its spec and tree.
         examples: Annotated photos.
         thresholds: Which to choose from.
-        progress: Show a bar.
 
     Returns:
         The card with the threshold of the highest data-set IoU, mean over levels, and with the calibration of each
@@ -49,7 +47,7 @@ def calibrate(
     tree, photos = card.hierarchy, []
     tallies = {threshold: Tally(tree) for threshold in thresholds}
     network = TorchNetwork(model.eval(), card.spec, hierarchy=tree)
-    for example in tqdm(examples, unit="photo", disable=not progress):
+    for example in tqdm(examples, unit="photo", disable=None):
         prediction = segment(network, card, example.photo)
         bins = binned(prediction.scores)
         decoded = {str(threshold): prediction.decoded(threshold).labels for threshold in thresholds}

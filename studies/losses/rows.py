@@ -12,7 +12,7 @@ from hierseg.losses import ACTIVATION_OF, LOSSES, TITLE_OF
 from studies.predecessor.loss import focal_tree_min
 from train.recipe import Triplet
 
-PREDECESSOR = "seed_focal_tree_min"
+PREDECESSOR = "predecessor_focal_tree_min"
 
 LOSSES[PREDECESSOR] = focal_tree_min
 ACTIVATION_OF[PREDECESSOR] = "sigmoid"

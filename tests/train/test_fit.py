@@ -31,7 +31,7 @@ import train.fit
 import train.processor
 import train.run_folder
 import train.session
-from hierseg.losses import LOSSES
+from hierseg.losses import ACTIVATION_OF, LOSSES
 from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
 from hierseg.predictor import Predictor
@@ -643,7 +643,8 @@ def test_every_loss_sees_the_same_crops_in_the_same_order(
             return normalize(photos, spec)
 
         monkeypatch.setattr(train.session, "normalize", spy)
-        fit(dataclasses.replace(recipe, loss=loss), data, tmp_path / loss, stop_after=STEPS + 1)
+        model = dataclasses.replace(recipe.model, activation=ACTIVATION_OF[loss])
+        fit(dataclasses.replace(recipe, loss=loss, model=model), data, tmp_path / loss, stop_after=STEPS + 1)
     assert len(seen["bce"]) == STEPS + 1
     assert all(same(crops, seen["bce"]) for crops in seen.values())
     assert len({crop.numpy().tobytes() for batch in seen["bce"] for crop in batch}) == (STEPS + 1) * 4

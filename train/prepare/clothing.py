@@ -30,7 +30,7 @@ from train.prepare.common import (
 )
 
 
-def prepare(photos: Path, annotations: Path, out: Path, ids: Path | None = None, progress: bool = True) -> Report:
+def prepare(photos: Path, annotations: Path, out: Path, ids: Path | None = None) -> Report:
     """Write a data folder of shrunk photos of people and what their clothes tell.
 
     Args:
@@ -38,7 +38,6 @@ def prepare(photos: Path, annotations: Path, out: Path, ids: Path | None = None,
         annotations: The published folder annotations/pixel-level, with NUMBER.mat.
         out: A new or empty folder. It gets JPEGImages/ID.jpg, gt_masks/ID.png, labels.json and train_id.txt.
         ids: A list of ids, one a line, such as ccp_0001; None for all photos with an annotation.
-        progress: Show a bar.
 
     Returns:
         What was written, what was left out and why.
@@ -54,7 +53,7 @@ def prepare(photos: Path, annotations: Path, out: Path, ids: Path | None = None,
     folder = DataFolder(out, tree)
     if missing:
         folder.faults["listed photos without an annotation"] = missing
-    for name in tqdm(names, unit="photo", disable=not progress):
+    for name in tqdm(names, unit="photo", disable=None):
         with folder.attempt(name):
             path = photos / f"{numbers[name]}.jpg"
             if not path.is_file():

@@ -59,7 +59,6 @@ def prepare(
     keypoints: Sequence[Path] = (),
     ids: Path | None = None,
     nobody: Path | None = None,
-    progress: bool = True,
 ) -> list[Report]:
     """Write a data folder of shrunk photos with people, and one of those without, if asked for.
 
@@ -70,7 +69,6 @@ def prepare(
         keypoints: Their files person_keypoints_*.json; without them, masks tell bodies only.
         ids: A list of ids, one a line, such as coco_000000000036; None for all photos.
         nobody: Another such folder, for the photos without any person; they have no masks. None to leave them out.
-        progress: Show a bar.
 
     Returns:
         What was written, what was left out and why, for each folder.
@@ -87,7 +85,7 @@ def prepare(
     empty = DataFolder(nobody, None) if nobody else None
     if missing:
         folder.faults["listed photos without an annotation"] = missing
-    for name in tqdm(names, unit="photo", disable=not progress):
+    for name in tqdm(names, unit="photo", disable=None):
         target = folder if name in people else empty
         if target is None:
             folder.left_out["photos without people, left out"].append(name)

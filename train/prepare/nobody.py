@@ -12,9 +12,7 @@ from hierseg.photo import open_photo, read_file
 from train.prepare.common import DataFolder, Fault, PrepareError, Report, read_list, small_jpeg
 
 
-def prepare(
-    photos: Path, out: Path, sources: Path | None = None, val_ids: Path | None = None, progress: bool = True
-) -> Report:
+def prepare(photos: Path, out: Path, sources: Path | None = None, val_ids: Path | None = None) -> Report:
     """Write a folder of shrunk photos without masks. Of photos with the same bytes, the first is taken.
 
     Args:
@@ -24,7 +22,6 @@ def prepare(
             separated by tabs, for photos/REPO/PATH. A path may hold wildcards. Without it, an id is the photo's path
             without its ending, with _ in place of / and blanks.
         val_ids: A list of ids, one a line, that are for measuring false people and not for training.
-        progress: Show a bar.
 
     Returns:
         What was written, what was left out and why.
@@ -42,7 +39,7 @@ def prepare(
     expected = Counter[str]()
     names: set[str] = set()
     first: dict[bytes, str] = {}
-    for name, path in tqdm(found, unit="photo", disable=not progress):
+    for name, path in tqdm(found, unit="photo", disable=None):
         side = "val" if name in validation else "train"
         expected[side] += 1
         with folder.attempt(name):

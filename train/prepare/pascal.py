@@ -24,7 +24,7 @@ _SIDES = ("train", "val")
 
 
 def prepare(
-    photos: Path, annotations: Path, out: Path, numbering: str = "seed", split: str = "seed", progress: bool = True
+    photos: Path, annotations: Path, out: Path, numbering: str = "predecessor", split: str = "predecessor"
 ) -> Report:
     """Write a data folder in the layout that `train.dataset` reads.
 
@@ -38,10 +38,10 @@ def prepare(
         annotations: The folder Annotations_Part of PASCAL-Part, with ID.mat.
         out: A new or empty folder. It gets JPEGImages/ID.jpg (the same bytes), gt_masks/ID.png (8-bit palette images
             of the photos' sizes), labels.json, train_id.txt and val_id.txt.
-        numbering: "seed" for the labels of the default tree, "papers" for those of the release that papers train on.
-        split: "seed" for the 2,826 training ids of `train/splits`, all other photos being for validation; "official"
-            for VOC's lists. A training photo of one may be a validation photo of the other.
-        progress: Show a bar.
+        numbering: "predecessor" for the labels of the default tree, "papers" for those of the release that papers
+            train on.
+        split: "predecessor" for the 2,826 training ids of `train/splits`, all other photos being for validation;
+            "official" for VOC's lists. A training photo of one may be a validation photo of the other.
 
     Returns:
         What was written, what was left out and why.
@@ -50,8 +50,6 @@ def prepare(
         PrepareError: An input is not what it should be, or the output is not empty or cannot be written.
     """
     known = book("pascal")
-    if split not in known["splits"]:
-        raise PrepareError(f"There is no split {split!r}; use {' or '.join(known['splits'])}.")
     tree = numbered_tree(numbering)
     numbers = label_numbers(tree)
     labels = {part: numbers[node] for node, parts in known["parts"].items() for part in parts}
@@ -59,7 +57,7 @@ def prepare(
     photographed = ids_in(images, ".jpg", "the photos' folder must be VOC2010 of the development kit")
     annotated = ids_in(annotations, ".mat", "the annotations' folder must be Annotations_Part of PASCAL-Part")
     listed = _listed_ids(photos, split)
-    seed = split == "seed"  # its training list names photos of the data set only, and the rest validates
+    predecessor = split == "predecessor"  # its training list names photos of the data set only, and the rest validates
 
     folder = DataFolder(out, tree, _SIDES)
     if nameless := listed.keys() - annotated:
@@ -68,16 +66,16 @@ def prepare(
         folder.faults["annotations without a photo"] = sorted(unseen)
     if unannotated := photographed - annotated:
         folder.left_out["photos without an annotation (VOC 2010 has such), left out"] = sorted(unannotated)
-    for name in tqdm(sorted(annotated & photographed), unit="photo", disable=not progress):
+    for name in tqdm(sorted(annotated & photographed), unit="photo", disable=None):
         with folder.attempt(name):
             parts = _read_parts(annotations / f"{name}.mat", known["class"], labels)
             if not parts:
-                if seed and name in listed:
+                if predecessor and name in listed:
                     raise Fault("listed photos without a part of a person")
                 continue
             jpeg = read_file(images / f"{name}.jpg")
             label_map = _paint(parts, open_photo(jpeg).shape[:2], labels, tree.background)
-            side = listed.get(name, "val" if seed else None)
+            side = listed.get(name, "val" if predecessor else None)
             if side is None:
                 raise Fault("photos of the data set that are on no list")
             folder.add(side, name, jpeg, label_map)
@@ -85,25 +83,16 @@ def prepare(
 
 
 def numbered_tree(numbering: str) -> Hierarchy:
-    """Return the default tree with the label numbers of one release.
-
-    Args:
-        numbering: "seed" or "papers".
-
-    Raises:
-        PrepareError: There is no such numbering.
-    """
-    tree, numberings = Hierarchy.default(), book("pascal")["numberings"]
-    if numbering not in numberings:
-        raise PrepareError(f"There is no numbering {numbering!r}; use {' or '.join(numberings)}.")
+    """Return the default tree with the label numbers of one release, "predecessor" or "papers"."""
+    tree = Hierarchy.default()
     own = dict(zip(tree.nodes, tree.labels, strict=True))
-    return replace(tree, labels=tuple((own | numberings[numbering]).values()))
+    return replace(tree, labels=tuple((own | book("pascal")["numberings"][numbering]).values()))
 
 
 def _listed_ids(photos: Path, split: str) -> dict[str, str]:
     """Return "train" or "val" for each id that a list of the split names."""
-    if split == "seed":
-        paths = {"train": Path(str(resources.files("train") / "splits" / "seed_train_id.txt"))}
+    if split == "predecessor":
+        paths = {"train": Path(str(resources.files("train") / "splits" / "predecessor_train_id.txt"))}
     else:
         paths = {side: photos / "ImageSets" / "Main" / f"{side}.txt" for side in _SIDES}
     listed: dict[str, str] = {}

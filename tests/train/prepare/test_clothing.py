@@ -88,7 +88,7 @@ class Source:
 
     def prepare(self, ids: Path | None = None) -> Report:
         """Run what is tested."""
-        return prepare(self.photos, self.annotations, self.out, ids, progress=False)
+        return prepare(self.photos, self.annotations, self.out, ids)
 
 
 @pytest.fixture

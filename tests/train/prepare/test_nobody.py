@@ -38,7 +38,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_the_folder_loads_as_nobody_and_holds_nothing_else(photos: Path, out: Path, tree: Hierarchy) -> None:
-    report = prepare(photos, out, progress=False)
+    report = prepare(photos, out)
     names = ["a", "b", "rooms_my_kitchen"]
     assert report.complete
     assert read_ids(out, "train") == names
@@ -52,7 +52,7 @@ def test_photos_shrink_to_the_longest_side_and_never_grow(height: int, width: in
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_photo(folder / "photos" / "a.jpg", height, width)
-        prepare(folder / "photos", folder / "out", progress=False)
+        prepare(folder / "photos", folder / "out")
         size = open_photo(folder / "out" / "JPEGImages" / "a.jpg").shape[:2]
     assert max(size) == min(LONGEST_SIDE, max(height, width))
     scale = max(size) / max(height, width)
@@ -61,7 +61,7 @@ def test_photos_shrink_to_the_longest_side_and_never_grow(height: int, width: in
 
 def test_a_list_sets_photos_apart_for_validation(photos: Path, out: Path, tmp_path: Path) -> None:
     write_ids(tmp_path, "val", ["b"], newline="\r\n")
-    report = prepare(photos, out, val_ids=tmp_path / "val_id.txt", progress=False)
+    report = prepare(photos, out, val_ids=tmp_path / "val_id.txt")
     assert report.complete
     assert report.written == {"train": 2, "val": 1}
     assert read_ids(out, "val") == ["b"]
@@ -70,14 +70,14 @@ def test_a_list_sets_photos_apart_for_validation(photos: Path, out: Path, tmp_pa
 
 def test_a_photo_for_validation_that_is_not_there_is_a_fault(photos: Path, out: Path, tmp_path: Path) -> None:
     write_ids(tmp_path, "val", ["b", "z"])
-    report = prepare(photos, out, val_ids=tmp_path / "val_id.txt", progress=False)
+    report = prepare(photos, out, val_ids=tmp_path / "val_id.txt")
     assert report.faults == {"photos for validation that are not there": ["z"]}
     assert report.written == report.expected == {"train": 2, "val": 1}
 
 
 def test_the_same_bytes_are_taken_once(photos: Path, out: Path) -> None:
     (photos / "copy.jpg").write_bytes((photos / "b.jpg").read_bytes())
-    report = prepare(photos, out, progress=False)
+    report = prepare(photos, out)
     assert report.complete
     assert report.left_out == {"photos with the same bytes as another, left out": ["copy: b"]}
     assert "copy" not in read_ids(out, "train")
@@ -96,7 +96,7 @@ def test_a_fault_is_told_and_the_rest_is_written(
     damage: Callable[[Path], object], kind: str, told: str, photos: Path, out: Path
 ) -> None:
     damage(photos)
-    report = prepare(photos, out, progress=False)
+    report = prepare(photos, out)
     ((found, (line,)),) = report.faults.items()
     assert (found, line[: len(told)]) == (kind, told)
     assert not report.complete
@@ -108,7 +108,7 @@ def test_a_table_chooses_photos_and_names_them(photos: Path, out: Path, tmp_path
     table.write_bytes(
         b"id\trepo\tpath\r\nkitchen\trooms\tmy kitchen.webp\r\nany\t\t*/my*.webp\r\nno\tx/y\tz.jpg\tcats\r\n"
     )
-    report = prepare(photos, out, sources=table, progress=False)
+    report = prepare(photos, out, sources=table)
     assert report.faults == {"photos that are not there": ["no"]}
     assert report.left_out == {"photos with the same bytes as another, left out": ["any: kitchen"]}
     assert files(out) == {"JPEGImages/kitchen.jpg", "train_id.txt"}
@@ -118,13 +118,13 @@ def test_a_table_chooses_photos_and_names_them(photos: Path, out: Path, tmp_path
 def test_a_damaged_table_is_refused(content: bytes, photos: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "sources.tsv").write_bytes(content)
     with pytest.raises(PrepareError, match=r"sources\.tsv cannot be read .*separated by tabs"):
-        prepare(photos, out, sources=tmp_path / "sources.tsv", progress=False)
+        prepare(photos, out, sources=tmp_path / "sources.tsv")
     assert not out.exists()
 
 
 def test_a_folder_without_photos_is_refused(out: Path, tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match="holds no photo"):
-        prepare(tmp_path / "nowhere", out, progress=False)
+        prepare(tmp_path / "nowhere", out)
     assert not out.exists()
 
 
