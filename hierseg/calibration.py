@@ -8,10 +8,12 @@ as a confidence is calibrated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierseg.decoding import Scores
+if TYPE_CHECKING:  # a checkpoint's card needs no OpenCV
+    from hierseg.decoding import Scores
 
 Calibration = tuple[tuple[float, float], ...]  # for each node the slope and the intercept
 _SUREST = 12.0  # largest logit that is told from one beyond it; a score of .999994

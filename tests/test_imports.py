@@ -9,8 +9,14 @@ import pytest
 
 from tests import REPOSITORY
 
+COMMANDS = ("hierseg.cli", "train.__main__", "studies.losses.__main__", "studies.predecessor.__main__")
+
 # What a program does, and the packages that it needs none of.
 PROGRAMS = {
+    **{
+        f"from {command} import _parser; _parser().format_help()": {"torch", "cv2", "gradio", "albumentations", "scipy"}
+        for command in COMMANDS
+    },
     "import hierseg": {"numpy", "torch", "cv2"},
     "import app": {"torch", "timm", "albumentations", "scipy", "accelerate", "train", "studies"},
     "import hierseg.network.activations": {"torch"},

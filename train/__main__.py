@@ -7,11 +7,13 @@ import json
 import sys
 from pathlib import Path
 
+from hierseg.cli import share
 from hierseg.network import checkpoint
-from train.arguments import add_data, at_least_1, run, share
+from train.arguments import add_data, at_least_1, run
 from train.prepare.cli import add_sources
-from train.recipe import Recipe
 from train.report import ReportError, fill, tables
+
+# PyTorch takes seconds to import, so each subcommand imports what it needs when it is asked for.
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from train.fit import fit_stages  # heavy: only when it is asked for
+    from train.fit import fit_stages
+    from train.recipe import Recipe
 
     recipes = Recipe.stages_from_yaml(options.recipe)
     folder = options.folder or Path("runs") / options.recipe.stem
@@ -108,14 +111,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from train.calibrate import calibrate  # heavy: only when it is asked for
+    from train.calibrate import calibrate
     from train.dataset import load_examples, read_ids
 
     for name in options.checkpoints:
         path = checkpoint.find(name)
         model, card = checkpoint.load(path)
         ids = read_ids(options.data, "train")[: options.photos]
-        card = calibrate(model, card, load_examples(options.data, ids, card.hierarchy), progress=True)
+        card = calibrate(model, card, load_examples(options.data, ids, card.hierarchy))
         checkpoint.save(path, model, card)
         lines = zip(card.hierarchy.nodes, card.calibration or (), strict=True)
         fitted = ", ".join(f"{node} {slope:.2f} {intercept:+.2f}" for node, (slope, intercept) in lines)
@@ -135,7 +138,7 @@ def _fill(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from train.export import export  # heavy: only when it is asked for
+    from train.export import export
 
     for name in options.checkpoints:
         print(export(checkpoint.find(name)))

@@ -46,12 +46,4 @@ def at_least_1(text: str) -> int:
     return number
 
 
-def share(text: str) -> float:
-    """Read a number between 0 and 1."""
-    number = float(text)
-    if not 0 <= number <= 1:  # nor if it is no number
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
-    return number
-
-
-at_least_1.__name__, share.__name__ = "whole number", "number"  # what argparse calls them in its messages
+at_least_1.__name__ = "whole number"  # what argparse calls it in its messages

@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 from hierseg.network import checkpoint
-from studies.predecessor.convert import convert
 from train.arguments import add_data, at_least_1, run
-from train.dataset import load_examples, read_ids, split_hash
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,12 +39,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _convert(options: argparse.Namespace) -> None:
+    from studies.predecessor.convert import convert  # PyTorch takes seconds to import: only when it is asked for
+
     convert(options.file, options.out, options.title or options.file.stem)
     print(options.out)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from studies.predecessor.protocol import measure  # heavy: only when it is asked for
+    from studies.predecessor.protocol import measure
+    from train.dataset import load_examples, read_ids, split_hash
 
     figures = {}
     for name in options.checkpoints:

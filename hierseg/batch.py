@@ -1,0 +1,219 @@
+"""Segments photos and whole folders and writes the results beside each other: the work of `python -m hierseg`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
+
+from hierseg import __version__
+from hierseg.files import is_hidden, portable_name
+from hierseg.network import checkpoint
+from hierseg.network.checkpoint import CheckpointError, write_atomically
+from hierseg.photo import PhotoError, open_photo
+from hierseg.predictor import Predictor, best_first
+from hierseg.tree import HierarchyError
+from hierseg.visualize import indexed_image, overlay
+
+SOFTWARE = "hierseg"  # how every result names its maker
+PHOTO_ENDINGS = {
+    *(".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".pjpeg", ".pjp", ".mpo"),
+    *(".heic", ".heif", ".hif", ".avif"),
+    *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+}
+_NAMED = 10  # skipped files in a message
+_RESULTS = ("-overlay.jpg", "-mask.png", ".json")  # of each photo
+
+
+def segment_all(options: argparse.Namespace) -> int:
+    """Segment photos and write overlay, indexed mask and JSON for each.
+
+    In folders, photos are told by their endings. Hidden files, results of an earlier run, and what lies below `--out`
+    are no photos. A file that this program did not write is not overwritten, unless `--overwrite` is given.
+
+    Args:
+        options: Of `hierseg.cli`.
+
+    Returns:
+        Exit status: 0 if every photo was segmented, 1 if some failed, 2 if nothing could be started.
+    """
+    photos, skipped = _photos(options.photos, options.out)
+    if skipped:
+        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+        listed = ", ".join(map(str, skipped[:_NAMED]))
+        count = "1 file was" if len(skipped) == 1 else f"{len(skipped)} files were"
+        print(f"{count} skipped, not photos by their names: {listed}{more}", file=sys.stderr)
+    if not photos:
+        print("error: no photos found in what was named.", file=sys.stderr)
+        return 2
+
+    try:
+        predictor = Predictor(options.checkpoint or _best(checkpoint.default_folder()))
+        predictor.card.hierarchy.level_depth(options.level)
+        options.out.mkdir(parents=True, exist_ok=True)
+    except (CheckpointError, HierarchyError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+    failed: list[str] = []
+    for source, target in tqdm(_targets(photos, options.out), unit="photo", disable=None):
+        try:
+            if not options.overwrite:
+                _require_own(target)
+            _segment(predictor, source, target, options)
+        except (PhotoError, OSError) as error:
+            failed.append(f"{source}: {error}")
+    print(f"{len(photos) - len(failed)} of {len(photos)} photos segmented into {options.out}")
+    for line in failed:
+        print(f"failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _best(folder: Path) -> Path:
+    """Return the checkpoint of a folder that is best on validation."""
+    known = checkpoint.available(folder)
+    cards = {}
+    for name, path in known.items():
+        try:
+            cards[name] = checkpoint.read_card(path)
+        except CheckpointError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    if not cards:
+        raise CheckpointError(f"There is no checkpoint in {folder}. Name a file with --checkpoint.")
+    return known[best_first(cards)[0]]
+
+
+def _segment(predictor: Predictor, source: Path, target: Path, options: argparse.Namespace) -> None:
+    photo = open_photo(source)
+    prediction = predictor.predict(photo)
+    tree = predictor.card.hierarchy
+    labels = prediction.at_level(options.level, options.threshold, options.certainty)
+    picture = Image.fromarray(overlay(photo, labels, tree, options.opacity))
+    mark = PngInfo()
+    mark.add_text("Software", SOFTWARE)
+    summary = {
+        "software": SOFTWARE,
+        "photo": source.as_posix(),
+        "checkpoint": predictor.name,
+        "level": options.level,
+        "version": __version__,
+        **prediction.summary(options.threshold, options.certainty),
+    }
+    contents = (
+        _encoded(picture, "JPEG", quality=92, comment=SOFTWARE),
+        _encoded(indexed_image(labels, tree), "PNG", pnginfo=mark),
+        (json.dumps(summary, indent=1) + "\n").encode(),
+    )
+    for file, content in zip(_results(target), contents, strict=True):
+        write_atomically(file, content)
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _results(target: Path) -> list[Path]:
+    return [target.with_name(target.name + ending) for ending in _RESULTS]
+
+
+def _require_own(target: Path) -> None:
+    """Check that no file would be overwritten that this program did not write."""
+    for file in _results(target):
+        if os.path.lexists(file) and not _is_own(file):
+            raise OSError(
+                f"{file} is there already, and not from hierseg. Name another folder with --out, or pass --overwrite."
+            )
+
+
+def _is_own(file: Path) -> bool:
+    """Tell whether this program wrote a file: each of its results says so inside, and loses that if it is edited."""
+    try:
+        if file.suffix == ".json":
+            return _summary(file).get("software") == SOFTWARE
+        with Image.open(file, formats=("JPEG", "PNG")) as image:
+            return image.info.get("Software" if image.format == "PNG" else "comment") in (SOFTWARE, SOFTWARE.encode())
+    except Exception:  # a damaged file is not ours
+        return False
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    """Read a JSON that may be ours."""
+    try:
+        return dict(json.loads(file.read_bytes())) if file.stat().st_size < 1_000_000 else {}  # ours has some kilobytes
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
+def _photos(named: list[Path], out: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Find photos: files as given, and anywhere in folders by their endings.
+
+    Returns:
+        (photo, its path below what was named) for each, and the files that were skipped. Links to folders are followed,
+        and each folder is looked into once. What is hidden or from this program is neither.
+    """
+    photos: dict[str, tuple[Path, Path]] = {}  # by whole path: none comes twice
+    skipped: list[Path] = []
+    for path in named:
+        if not path.is_dir():
+            photos.setdefault(os.path.abspath(path), (path, Path(path.name)))
+            continue
+        for file in _files(path, out):
+            if file.suffix.lower() not in PHOTO_ENDINGS or not file.is_file():
+                if not (file.is_file() and _is_own(file)):
+                    skipped.append(file)
+            elif not (file.name.endswith(_RESULTS) and _is_own(file)):
+                photos.setdefault(os.path.abspath(file), (file, file.relative_to(path)))
+    return list(photos.values()), skipped
+
+
+def _files(folder: Path, out: Path) -> list[Path]:
+    """Return the files in a folder and below it, sorted, without hidden ones and without those in `out` below it."""
+    found: list[Path] = []
+    seen = {folder.resolve(), *([out.resolve()] if out.is_dir() else [])}
+
+    def unreadable(error: OSError) -> None:
+        found.append(Path(error.filename))
+
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        at = Path(place)
+        found += [at / name for name in names if not is_hidden(Path(name))]
+        inside = []
+        for name in sorted(folders):
+            real = (at / name).resolve()
+            if not is_hidden(Path(name)) and real not in seen:
+                seen.add(real)
+                inside.append(name)
+        folders[:] = inside
+    return sorted(found)
+
+
+def _targets(photos: list[tuple[Path, Path]], out: Path) -> list[tuple[Path, Path]]:
+    """Return (photo, path of its results without endings); no two photos share one, of this run or an earlier one."""
+    taken: set[str] = set()
+    targets = []
+    for source, below in photos:
+        parts = [portable_name(part) for part in below.with_suffix("").parts]
+        target, number = out.joinpath(*parts), 2
+        # Some systems do not tell small letters from capitals.
+        while str(target).casefold() in taken or _is_anothers(target, source):
+            target = out.joinpath(*parts[:-1], f"{parts[-1]}-{number}")
+            number += 1
+        taken.add(str(target).casefold())
+        targets.append((source, target))
+    return targets
+
+
+def _is_anothers(target: Path, source: Path) -> bool:
+    """Tell whether the results there are of another photo."""
+    told = _summary(target.with_name(f"{target.name}.json"))
+    return told.get("software") == SOFTWARE and told.get("photo") != source.as_posix()
