@@ -23,10 +23,7 @@ from timm.models.efficientnet import _gen_mobilenet_v2  # isort: skip
 
 # timm warns of a model without one. No address: timm cannot fetch these weights.
 default_cfgs = timm.models.generate_default_cfgs({name: {} for name in ("movenet_thunder", "movenet_multipose")})
-_LAYER = re.compile(r"/model_1/model/(?!Conv_1/)(.+)/(Conv2D|depthwise)_(weights|bn_offset)$")  # Conv_1 is a head
-_REPEATS = (1, 2, 3, 4, 3, 3, 1)  # blocks of each stage
-_FIRST_STAGE = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
-_LATER_STAGES = {"expand": ("conv_pw", "bn1"), "depthwise": ("conv_dw", "bn2"), "project": ("conv_pwl", "bn3")}
+_LAYER = re.compile(r"/model_1/model/(?!Conv_1/).+/(Conv2D|depthwise)_(weights|bn_offset)$")  # Conv_1 is a head
 
 
 @timm.models.register_model
@@ -57,47 +54,27 @@ def _mobilenet_v2(name: str, width: float, pretrained: bool, options: dict[str, 
     return network
 
 
-def encoder_state(tensors: dict[str, Any]) -> dict[str, Tensor]:
-    """Name and lay out the tensors of MoveNet's graph as smp's encoder wants them.
+def encoder_tensors(tensors: dict[str, Any]) -> list[Tensor]:
+    """Lay out the tensors of MoveNet's encoder as PyTorch wants them; those of other parts of the graph are left out.
 
     Args:
-        tensors: What `hierseg.network.tfjs.read` returns.
+        tensors: What `hierseg.network.tfjs.read` returns; the graph lists layers in the order of the network.
 
     Returns:
-        The weights of the encoder's convolutions, and their biases as those of the batch norms behind them. Tensors of
-        other parts of the graph are left out; a tensor of the encoder with a strange name keeps it.
+        For each layer the kernel of its convolution, and its bias as that of the batch norm behind it.
 
     Raises:
         ModelError: A kernel has not four dimensions.
     """
-    state = {}
-    for name, tensor in tensors.items():
-        if (layer := _LAYER.search(name)) is None:
-            continue
-        convolution, norm = _timm_layers(layer[1])
-        if layer[3] == "bn_offset":
-            state[f"{norm}.bias"] = torch.from_numpy(tensor)
-        elif tensor.ndim == 4:  # HWIO to OIHW; depthwise HWC1 to C1HW
-            order = (3, 2, 0, 1) if layer[2] == "Conv2D" else (2, 3, 0, 1)
-            state[f"{convolution}.weight"] = torch.from_numpy(tensor.transpose(order).copy())
-        else:
-            raise ModelError(f"The tensor {name} has the shape {tensor.shape}, which is no convolution's.")
-    return state
-
-
-def _timm_layers(name: str) -> tuple[str, str]:
-    """Return smp's names of a convolution and of the batch norm behind it."""
-    if name == "Conv1":
-        return "model.conv_stem", "model.bn1"
-    block = re.fullmatch(r"(?:expanded_conv|block_(\d+))_(expand|depthwise|project)", name)
-    if block is None:
-        return name, name
-    stage, index = 0, int(block[1] or 0)
-    while stage < len(_REPEATS) and index >= _REPEATS[stage]:
-        index -= _REPEATS[stage]
-        stage += 1
-    convolution, norm = (_LATER_STAGES if stage else _FIRST_STAGE).get(block[2], (block[2], block[2]))
-    return f"model.blocks.{stage}.{index}.{convolution}", f"model.blocks.{stage}.{index}.{norm}"
+    found = []
+    for name, values in tensors.items():
+        if layer := _LAYER.search(name):
+            if layer[2] == "weights":  # HWIO to OIHW; depthwise HWC1 to C1HW
+                if values.ndim != 4:
+                    raise ModelError(f"The tensor {name} has the shape {values.shape}, which is no convolution's.")
+                values = values.transpose((3, 2, 0, 1) if layer[1] == "Conv2D" else (2, 3, 0, 1))
+            found.append(torch.from_numpy(values.copy()))
+    return found
 
 
 def batch_norms(encoder: nn.Module) -> list[nn.BatchNorm2d]:

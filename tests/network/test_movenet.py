@@ -45,6 +45,13 @@ def pack(folder: Path, package: Path) -> Path:
     return package
 
 
+def load(network: nn.Module, spec: ModelSpec, path: Path, images: Tensor | None = None) -> None:
+    """Load the weights that lie at a path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIERSEG_MOVENET", str(path))
+        load_encoder(network, spec, images)
+
+
 # Reading TensorFlow.js -----------------------------------------------------------------------------------------------
 
 Entry = dict[str, Any]
@@ -55,41 +62,13 @@ ENTRIES: list[tuple[Entry, bytes, Any]] = [
         [[1, -2], [0.5, 65504]],
     ),
     ({"name": "whole", "shape": [3], "dtype": "int32"}, np.array([1, -2, 7], "<i4").tobytes(), [1, -2, 7]),
-    (
-        {
-            "name": "bytes",
-            "shape": [1, 3],
-            "dtype": "float32",
-            "quantization": {"dtype": "uint8", "scale": 0.25, "min": -1},
-        },
-        bytes([0, 4, 255]),
-        [[-1, 0, 62.75]],
-    ),
-    (
-        {
-            "name": "words",
-            "shape": [2],
-            "dtype": "float32",
-            "quantization": {"dtype": "uint16", "scale": 0.5, "min": 2},
-        },
-        np.array([0, 65535], "<u2").tobytes(),
-        [2, 32769.5],
-    ),
-    (
-        {"name": "steps", "shape": [2], "dtype": "int32", "quantization": {"dtype": "uint8", "scale": 1.6, "min": 0}},
-        bytes([1, 2]),
-        [2, 3],
-    ),
-    ({"name": "yes", "shape": [2], "dtype": "bool"}, bytes([1, 0]), [True, False]),
     ({"name": "number", "shape": [], "dtype": "float32"}, np.array(0.1, "<f4").tobytes(), 0.1),
 ]
 
 
-def write_model(
-    folder: Path, entries: list[Entry], data: bytes, name: str = "movenet-thunder", groups: int = 1
-) -> Path:
+def write_model(folder: Path, groups: list[list[Entry]], data: bytes, name: str = "movenet-thunder") -> Path:
     folder.mkdir(exist_ok=True)
-    manifest = [{"paths": [f"{name}.bin"], "weights": entries[group::groups]} for group in range(groups)]
+    manifest = [{"paths": [f"{name}.bin"], "weights": entries} for entries in groups]
     (folder / f"{name}.json").write_text(json.dumps({"format": "graph-model", "weightsManifest": manifest}))
     (folder / f"{name}.bin").write_bytes(data)
     return folder
@@ -97,8 +76,9 @@ def write_model(
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A folder with a graph model that has a tensor of each kind."""
-    return write_model(tmp_path / "small", [entry for entry, _, _ in ENTRIES], b"".join(data for _, data, _ in ENTRIES))
+    """A folder with a graph model that has a tensor of each kind, in two groups."""
+    entries = [entry for entry, _, _ in ENTRIES]
+    return write_model(tmp_path / "small", [entries[:1], entries[1:]], b"".join(data for _, data, _ in ENTRIES))
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "package"])
@@ -113,83 +93,53 @@ def test_every_kind_of_tensor_is_read_from_a_folder_and_from_a_package(
         np.testing.assert_array_equal(tensor, np.array(values, entry["dtype"]))
 
 
-def test_groups_of_tensors_follow_one_another(tmp_path: Path) -> None:
-    entries = [{"name": name, "shape": [1], "dtype": "int32"} for name in ("a", "b")]
-    folder = write_model(tmp_path / "two", entries, np.array([1, 2], "<i4").tobytes(), groups=2)
-    assert {name: int(tensor[0]) for name, tensor in tfjs.read(folder, "movenet-thunder").items()} == {"a": 1, "b": 2}
+def refused(path: Path, named: str) -> None:
+    with pytest.raises(ModelError, match=rf"The model movenet-thunder in .* is missing, damaged or .*{named}"):
+        tfjs.read(path, "movenet-thunder")
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    "change",
     [
-        ({"shape": [2, -2]}, r"The tensor half has the shape \[2, -2\], which is none"),
-        ({"shape": 4}, "The tensor half has the shape 4"),
-        ({"shape": [2**40, 2]}, "The tensor half ends at byte .* it is cut off"),
-        ({"dtype": "string"}, "The tensor half is 'string' stored as 'float16', which this reader does not know"),
-        ({"dtype": "int32"}, "The tensor half is 'int32' stored as 'float16'"),
-        ({"quantization": {"dtype": "uint8"}}, r"movenet-thunder\.json .* has an incomplete entry: .*half"),
-        ({"quantization": 3}, "incomplete entry: .*half"),
-        ({"name": "whole"}, r"movenet-thunder\.json in .* lists whole twice"),
+        *({"shape": shape} for shape in ([2, -2], 4, [2.0], [2**40, 2], [2**70])),
+        *({"dtype": kind} for kind in ("string", "object", 3)),
+        *({"quantization": value} for value in (3, {}, {"dtype": "uint8", "scale": 0.25, "min": -1})),
     ],
-    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+    ids=str,
 )
-def test_an_entry_that_makes_no_sense_is_refused_by_name(change: Entry, named: str, small: Path) -> None:
+def test_an_entry_that_makes_no_sense_is_refused(change: Entry, small: Path) -> None:
     entries = [entry for entry, _, _ in ENTRIES]
-    write_model(small, [{**entries[0], **change}, *entries[1:]], (small / "movenet-thunder.bin").read_bytes())
-    with pytest.raises(ModelError, match=named):
-        tfjs.read(small, "movenet-thunder")
-
-
-@pytest.mark.parametrize("key", ["name", "shape", "dtype"])
-def test_an_entry_without_a_key_is_refused(key: str, small: Path) -> None:
-    entries = [entry for entry, _, _ in ENTRIES]
-    without = {name: value for name, value in entries[1].items() if name != key}
-    write_model(small, [entries[0], without, *entries[2:]], (small / "movenet-thunder.bin").read_bytes())
-    with pytest.raises(ModelError, match=r"movenet-thunder\.json .* has an incomplete entry"):
-        tfjs.read(small, "movenet-thunder")
+    write_model(small, [[{**entries[0], **change}, *entries[1:]]], (small / "movenet-thunder.bin").read_bytes())
+    refused(small, "")
 
 
 @pytest.mark.parametrize(
-    ("damage", "named"),
+    ("file", "content", "named"),
     [
-        (lambda data: data[:-1], r"The tensor number ends at byte 35 of a file of 34: it is cut off"),
-        (lambda data: data + b"x", r"movenet-thunder\.bin in .* has 36 bytes; .* lists tensors of 35"),
-        (lambda data: b"", "The tensor half ends at byte 8 of a file of 0"),
+        ("movenet-thunder.bin", bytes(23), "buffer is smaller"),
+        ("movenet-thunder.bin", bytes(25), "movenet-thunder.bin has 25 bytes, .* lists tensors of 24"),
+        *(("movenet-thunder.json", text, "") for text in (b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000)),
+        *(
+            ("movenet-thunder.json", b'{"weightsManifest": %s}' % text, "")
+            for text in (b"3", b"[3]", b'[{"weights": [{}]}]')
+        ),
     ],
-    ids=["cut", "longer", "empty"],
 )
-def test_a_data_file_of_another_size_is_refused(damage: Callable[[bytes], bytes], named: str, small: Path) -> None:
-    file = small / "movenet-thunder.bin"
-    file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(ModelError, match=named):
-        tfjs.read(small, "movenet-thunder")
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"weightsManifest": 3}', '{"weightsManifest": [3]}', "\udcff"])
-def test_a_listing_that_is_none_is_refused(text: str, small: Path) -> None:
-    (small / "movenet-thunder.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(
-        ModelError, match=r"movenet-thunder\.json in .* is not the JSON of a TensorFlow\.js graph model"
-    ):
-        tfjs.read(small, "movenet-thunder")
+def test_a_damaged_file_is_refused(file: str, content: bytes, named: str, small: Path) -> None:
+    (small / file).write_bytes(content)
+    refused(small, named)
 
 
 @pytest.mark.parametrize("name", ["movenet-thunder.json", "movenet-thunder.bin"])
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "package"])
 def test_a_missing_file_is_named(packed: bool, name: str, small: Path, tmp_path: Path) -> None:
     (small / name).unlink()
-    with pytest.raises(ModelError, match=name):
-        tfjs.read(pack(small, tmp_path / "model.tgz") if packed else small, "movenet-thunder")
+    refused(pack(small, tmp_path / "model.tgz") if packed else small, name)
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["folder", "package"])
-def test_a_file_that_is_too_large_is_not_read(
-    packed: bool, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tfjs, "_MOST_BYTES", 36)
-    path = pack(small, tmp_path / "model.tgz") if packed else small
-    with pytest.raises(ModelError, match=r"movenet-thunder\.(bin|json) in .* is larger than 36 bytes"):
-        tfjs.read(path, "movenet-thunder")
+def test_a_file_that_is_too_large_is_not_unpacked(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tfjs, "_MOST_BYTES", 20)
+    refused(pack(small, tmp_path / "model.tgz"), "is larger than 20 bytes")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "absent"])
@@ -201,15 +151,13 @@ def test_a_damaged_package_is_refused(damage: str, small: Path, tmp_path: Path) 
     package.write_bytes(damaged[damage])
     if damage == "absent":
         package.unlink()
-    with pytest.raises(ModelError, match=r"model\.tgz is not a readable \.tgz|model\.tgz holds no "):
-        tfjs.read(package, "movenet-thunder")
+    refused(package, "")
 
 
 def test_a_link_in_a_package_is_not_followed(small: Path, tmp_path: Path) -> None:
     (small / "movenet-thunder.bin").rename(tmp_path / "elsewhere")
     (small / "movenet-thunder.bin").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ModelError, match=r"model\.tgz holds no movenet-thunder\.bin"):
-        tfjs.read(pack(small, tmp_path / "model.tgz"), "movenet-thunder")
+    refused(pack(small, tmp_path / "model.tgz"), r"movenet-thunder\.bin")
 
 
 # The network ---------------------------------------------------------------------------------------------------------
@@ -291,13 +239,13 @@ def hwio(weight: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def weights(original: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries, data = published(original)
-    return write_model(tmp_path_factory.mktemp("weights"), entries, b"".join(data))
+    return write_model(tmp_path_factory.mktemp("weights"), [entries], b"".join(data))
 
 
 @pytest.fixture
 def known(original: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes the written weights for the right ones."""
-    monkeypatch.setitem(pretrained._MOVENET_FINGERPRINTS, "thunder", pretrained._fingerprint(original))
+    monkeypatch.setitem(pretrained._FINGERPRINTS, "tu-movenet_thunder", pretrained._fingerprint(original))
 
 
 def crops(seed: int = 1, size: int = 64) -> Tensor:
@@ -321,7 +269,7 @@ def test_a_loaded_encoder_computes_what_the_published_one_does(
     network = build(spec)
     for tensor in network.encoder.state_dict().values():
         tensor.fill_(-77)
-    load_encoder(network, spec, pack(weights, tmp_path / "model.tgz") if packed else weights, crops())
+    load(network, spec, pack(weights, tmp_path / "model.tgz") if packed else weights, crops())
     assert_same_features(network.encoder.eval(), original, crops(seed=2))
     filled = {key: value for key, value in network.encoder.state_dict().items() if "num_batches" not in key}
     assert not any((tensor == -77).any() for tensor in filled.values())
@@ -379,7 +327,7 @@ def test_the_decoder_the_mode_and_the_random_numbers_stay_as_they_were(training:
     network = build(spec).train(training)
     decoder = {name: tensor.clone() for name, tensor in network.decoder.state_dict().items()}
     random_state = torch.get_rng_state()
-    load_encoder(network, spec, weights, crops())
+    load(network, spec, weights, crops())
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(torch.equal(tensor, decoder[name]) for name, tensor in network.decoder.state_dict().items())
     assert all(module.training == training for module in network.modules())
@@ -400,7 +348,7 @@ def test_the_decoder_the_mode_and_the_random_numbers_stay_as_they_were(training:
 def test_other_architectures_take_the_same_weights(values: dict[str, Any], original: nn.Module, weights: Path) -> None:
     spec = spec_of("thunder", **values)
     network = build(spec)
-    load_encoder(network, spec, weights, crops())
+    load(network, spec, weights, crops())
     for key in ("model.conv_stem.weight", "model.blocks.3.2.conv_pwl.weight"):
         assert torch.equal(network.encoder.state_dict()[key], original.state_dict()[key])
 
@@ -409,32 +357,26 @@ def test_other_architectures_take_the_same_weights(values: dict[str, Any], origi
 def test_an_encoder_of_other_shapes_is_refused(weights: Path) -> None:
     spec = spec_of("thunder", options={**NARROW, "in_channels": 1})
     with pytest.raises(ModelError, match="do not fit this encoder"):
-        load_encoder(build(spec), spec, weights, crops())
+        load(build(spec), spec, weights, crops())
 
 
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda entries: entries.pop(5), r"1 tensors differ, first model\.blocks\.0\.0\.conv_pw\.weight: none instead"),
+        (lambda entries: entries.pop(5), "shorter"),
+        (lambda entries: entries[1].update(name=GRAPH + "Conv_1/Conv2D_weights"), "shorter"),
         (
-            lambda entries: entries[1].update(name=GRAPH + "block_17_expand/Conv2D_weights"),
-            r"2 tensors differ, first model\.blocks\.7\.0\.conv_pw\.weight: \(56, 3, 3, 3\) instead of none",
+            lambda entries: entries[-1].update(name=GRAPH + "block_17_expand/Conv2D_weights", shape=[1, 1, 2, 2]),
+            "longer",
         ),
-        (
-            lambda entries: entries[1].update(name=GRAPH + "Conv9/Conv2D_weights"),
-            r"2 tensors differ, first Conv9\.weight: \(56, 3, 3, 3\) instead of none",
-        ),
-        (
-            lambda entries: entries[1].update(shape=[3, 3, 56, 3]),
-            r"1 tensors differ, first model\.conv_stem\.weight: \(3, 56, 3, 3\) instead of \(56, 3, 3, 3\)",
-        ),
+        (lambda entries: entries[1].update(shape=[3, 3, 56, 3]), r"model\.conv_stem\.weight"),
         (
             lambda entries: entries[1].update(shape=[27, 56]),
             r"Conv1/Conv2D_weights has the shape \(27, 56\), which is no",
         ),
     ],
-    ids=["missing", "one block more", "strange", "other shape", "flat"],
+    ids=["missing", "a head", "one block more", "other shape", "flat"],
 )
 def test_a_file_of_other_tensors_is_refused_naming_one(
     change: Callable[[list[Entry]], object], named: str, network: nn.Module, original: nn.Module, tmp_path: Path
@@ -442,16 +384,16 @@ def test_a_file_of_other_tensors_is_refused_naming_one(
     entries, data = published(original)
     if change(entries) is not None:  # it took one out
         data.pop(5)
-    folder = write_model(tmp_path / "other", entries, b"".join(data))
+    folder = write_model(tmp_path / "other", [entries], b"".join(data))
     with pytest.raises(ModelError, match=named):
-        load_encoder(network, spec_of("thunder"), folder, crops())
+        load(network, spec_of("thunder"), folder, crops())
 
 
 def test_another_models_file_is_refused(network: nn.Module, original: nn.Module, tmp_path: Path) -> None:
     entries, data = published(original)
-    folder = write_model(tmp_path / "other", entries, b"".join(data), name="movenet-multipose")
-    with pytest.raises(ModelError, match=r"does not fit the encoder MoveNet multipose: \d+ tensors differ"):
-        load_encoder(network, spec_of("multipose"), folder, crops())
+    folder = write_model(tmp_path / "other", [entries], b"".join(data), name="movenet-multipose")
+    with pytest.raises(ModelError, match=r"does not fit the encoder"):
+        load(network, spec_of("multipose"), folder, crops())
 
 
 @pytest.mark.usefixtures("known")
@@ -461,10 +403,10 @@ def test_changed_weights_are_refused_and_change_nothing(
 ) -> None:
     entries, data = published(original)
     data[2] = np.full(entries[2]["shape"], value, "<f2").tobytes()
-    folder = write_model(tmp_path / "changed", entries, b"".join(data))
+    folder = write_model(tmp_path / "changed", [entries], b"".join(data))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(ModelError, match=r"gives (\d+\.\d+|nan) on the test pattern instead of .* holds other weights"):
-        load_encoder(network, spec_of("thunder"), folder, crops())
+    with pytest.raises(ModelError, match=r"gives (\d+\.\d+|nan) on the test pattern instead of .* holds other"):
+        load(network, spec_of("thunder"), folder, crops())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
@@ -475,7 +417,7 @@ def test_images_that_cannot_set_batch_norms_are_refused(
     images: Tensor | None, network: nn.Module, weights: Path
 ) -> None:
     with pytest.raises(ModelError, match="tu-movenet_thunder are set from 2 or more normalised images"):
-        load_encoder(network, spec_of("thunder"), weights, images)
+        load(network, spec_of("thunder"), weights, images)
 
 
 # Finding the file ----------------------------------------------------------------------------------------------------
@@ -528,7 +470,7 @@ def test_a_variable_that_names_nothing_is_refused_with_the_path(
     network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HIERSEG_MOVENET", "/no/such/model.tgz")
-    with pytest.raises(ModelError, match=r"/no/such/model\.tgz is not a readable \.tgz \(FileNotFoundError"):
+    with pytest.raises(ModelError, match=r"/no/such/model\.tgz is missing, .* \(FileNotFoundError"):
         load_encoder(network, spec_of("thunder"), images=crops())
 
 
