@@ -32,21 +32,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--level", default="parts", help="body, upper-lower or parts (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("hierseg-out"), help="where to write (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="also files that are not from hierseg")
-    parser.add_argument("--opacity", type=share, default=0.55, help="of the colours, 0 to 1 (default: %(default)s)")
-    parser.add_argument("--threshold", type=share, help="below this a pixel is background (default: the checkpoint's)")
+    parser.add_argument("--opacity", type=_share, default=0.55, help="of the colours, 0 to 1 (default: %(default)s)")
+    parser.add_argument("--threshold", type=_share, help="below this a pixel is background (default: the checkpoint's)")
     parser.add_argument(
-        "--certainty", type=share, default=0.0, help="below this a pixel stops higher in the tree (default: never)"
+        "--certainty", type=_share, default=0.0, help="below this a pixel stops higher in the tree (default: never)"
     )
     parser.add_argument("--version", action="version", version=f"hierseg {__version__}")
     return parser
 
 
-def share(text: str) -> float:
-    """Read a number between 0 and 1."""
+def _share(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:  # nor if it is no number
         raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
     return number
 
 
-share.__name__ = "number"  # what argparse calls it in its messages
+_share.__name__ = "number"  # what argparse calls it in its messages

@@ -270,7 +270,7 @@ def test_empty_folder_ends_with_a_sentence(tmp_path: Path, capsys: pytest.Captur
     assert "no photos found" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("value", ["1.5", "-0.1", "much"])
+@pytest.mark.parametrize("value", ["1.5", "-0.1", "nan", "much"])
 def test_shares_outside_0_to_1_are_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["photo.jpg", "--opacity", value])

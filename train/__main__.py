@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-from hierseg.cli import share
 from hierseg.network import checkpoint
 from train.arguments import add_data, at_least_1, run
 from train.prepare.cli import add_sources
@@ -37,10 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
     add_data(evaluate)
     evaluate.add_argument("--nobody", type=Path, metavar="FOLDER", help="also find false people on its validation list")
-    evaluate.add_argument("--split", default="val", choices=("train", "val"))
     evaluate.add_argument("--photos", type=at_least_1, help="only the first so many")
     evaluate.add_argument("--input-size", type=at_least_1, help="longest side of the network's input in pixels")
-    evaluate.add_argument("--threshold", type=share, help="decoding threshold, 0 to 1 (default: the checkpoint's)")
     evaluate.add_argument("--no-flip", action="store_true", help="without the mean over the mirror image")
     evaluate.add_argument("--no-second-look", action="store_true", help="without looking again at small people")
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
@@ -83,9 +80,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     figures = {}
     for name in options.checkpoints:
         path = checkpoint.find(name)
-        model, own_card = checkpoint.load(path)
-        card = own_card if options.threshold is None else checkpoint.with_threshold(own_card, options.threshold)
-        ids = read_ids(options.data, options.split)[: options.photos]
+        model, card = checkpoint.load(path)
+        ids = read_ids(options.data, "val")[: options.photos]
         examples = load_examples(options.data, ids, card.hierarchy)
         passes = {"flip": not options.no_flip, "second_look": not options.no_second_look}
         summary = evaluate(model, card, examples, options.input_size, **passes).summary()
@@ -95,7 +91,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             empty = load_examples(options.nobody, read_ids(options.nobody, "val"), card.hierarchy, masks=False)
             summary["empty_photos"] = false_people(model, card, (example.photo for example in empty))
         summary["protocol"] = {
-            "split": options.split,
+            "split": "val",
             "ids_sha256": split_hash(ids),
             "input_size": options.input_size or card.spec.input_size,
             "threshold": card.threshold,
@@ -105,7 +101,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{table(f'{card.title} ({path.name})', summary)}\n")
         figures[name] = summary  # as it was asked for: two runs both have a last.safetensors
         if options.record:
-            checkpoint.save(path, model, checkpoint.with_record(own_card, figures=summary))
+            checkpoint.save(path, model, checkpoint.with_record(card, figures=summary))
     if options.json:
         checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
 

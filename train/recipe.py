@@ -230,8 +230,8 @@ def _merged(common: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, An
 
 
 def _sentence(error: ValidationError) -> str:
-    """Say what is wrong first, and where."""
-    fault = error.errors()[0]
+    """Say one thing that is wrong, and where; a misspelt key before one that is therefore missing."""
+    fault = min(error.errors(), key=lambda each: each["type"] != "unexpected_keyword_argument")
     key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in fault["loc"])[1:] or "the recipe"
     match fault["type"]:
         case "value_error":

@@ -31,7 +31,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
     add_data(evaluate)
-    evaluate.add_argument("--split", default="val", choices=("train", "val"))
     evaluate.add_argument("--photos", type=at_least_1, help="only the first so many")
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
     evaluate.set_defaults(run=_evaluate)
@@ -52,11 +51,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     figures = {}
     for name in options.checkpoints:
         model, card = checkpoint.load(checkpoint.find(name))
-        ids = read_ids(options.data, options.split)[: options.photos]
+        ids = read_ids(options.data, "val")[: options.photos]
         found = measure(model, card, load_examples(options.data, ids, card.hierarchy))
         levels = ", ".join(f"{level} {iou:.4f}" for level, iou in found["levels"].items())
         print(f"{card.title}, {len(ids)} photos, the predecessor's protocol: {levels}")
-        figures[name] = {**found, "split": options.split, "ids_sha256": split_hash(ids)}
+        figures[name] = {**found, "split": "val", "ids_sha256": split_hash(ids)}
     if options.json:
         checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
 

@@ -236,8 +236,6 @@ def test_figures_are_valid_json_even_where_nothing_could_be_measured(tree: Hiera
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--threshold", "55"], "--threshold: must lie between 0 and 1, not 55"),
-        (["--threshold", "nan"], "--threshold: must lie between 0 and 1, not nan"),
         (["--photos", "0"], "--photos: must be at least 1, not 0"),
         (["--input-size", "-320"], "--input-size: must be at least 1, not -320"),
         (["--photos", "few"], "--photos: invalid whole number value: 'few'"),

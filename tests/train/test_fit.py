@@ -758,27 +758,16 @@ def test_evaluate_measures_what_it_is_asked_to(
 ) -> None:
     copy, output = tmp_path / "copy.safetensors", tmp_path / "figures.json"
     copy.write_bytes(tiny_checkpoint.read_bytes())
-    options = (
-        "--split",
-        "train",
-        "--photos",
-        "3",
-        "--input-size",
-        "32",
-        "--threshold",
-        "0.35",
-        "--no-flip",
-        "--record",
-    )
+    options = ("--photos", "1", "--input-size", "32", "--no-flip", "--record")
     assert main(["evaluate", str(copy), "--data", str(data), "--json", str(output), *options]) == 0
-    assert "3 photos" in capsys.readouterr().out
+    assert "1 photo" in capsys.readouterr().out
     summary = json.loads(output.read_text(encoding="utf-8"))[str(copy)]
-    assert summary["photos"] == 3
+    assert summary["photos"] == 1
     assert summary["protocol"] == {
-        "split": "train",
-        "ids_sha256": split_hash(read_ids(data, "train")[:3]),
+        "split": "val",
+        "ids_sha256": split_hash(read_ids(data, "val")[:1]),
         "input_size": 32,
-        "threshold": 0.35,
+        "threshold": checkpoint.read_card(copy).threshold,
         "resolution": "photo",
         "flip": False,
         "second_look": True,

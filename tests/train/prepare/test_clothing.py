@@ -193,15 +193,6 @@ def test_a_photo_in_which_nobody_is_annotated_is_left_out(name: str, source: Sou
     assert read_ids(source.out, "train") == [person]
 
 
-def test_a_list_chooses_photos_and_what_it_names_in_vain_is_a_fault(source: Source, tmp_path: Path) -> None:
-    first, _, third = (source.add(number) for number in ("0001", "0002", "0003"))
-    ids = tmp_path / "ids.txt"
-    ids.write_text(f"{third}\n{first}\nccp_9999\n")
-    report = source.prepare(ids)
-    assert report.faults == {"listed photos without an annotation": ["ccp_9999"]}
-    assert read_ids(source.out, "train") == [first, third]
-
-
 def test_the_shipped_list_fits_the_ids_that_are_made(source: Source) -> None:
     shipped = REPOSITORY / "train" / "splits" / "extra_ccp_train_id.txt"
     listed = read_list(shipped)
