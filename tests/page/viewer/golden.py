@@ -14,7 +14,7 @@ from PIL import Image
 from hierseg import visualize
 from hierseg.comparison import differences
 from hierseg.files import portable_name
-from hierseg.metrics import DatasetIoU
+from hierseg.metrics import count, iou, level_means
 from hierseg.page import payload
 from hierseg.photo import Letterbox
 from hierseg.photo.zoom import Window
@@ -94,8 +94,7 @@ def _decoded(
     decoding = threshold / payload.STEPS, certainty / payload.STEPS
     labels = prediction.decoded(*decoding).labels
     differing = differences(labels, other, tree)
-    measured = DatasetIoU(tree)
-    measured.add(labels, truth)
+    measured = iou(count({"path": labels}, truth, tree), "path")
     areas = prediction.areas(*decoding).values()
     return {
         "threshold": threshold,
@@ -105,8 +104,8 @@ def _decoded(
         "areas": [[round(value, 6) for value in dataclasses.astuple(area)] for area in areas],
         "differing": _hex(differing.map),
         "shares": [round(differing.of_photo, 6), round(differing.of_people, 6)],
-        "iou": [_rounded(value) for value in measured.nodes()],
-        "level iou": [_rounded(value) for value in measured.levels(with_background=False).values()],
+        "iou": [_rounded(value) for value in measured[: len(tree)]],
+        "level iou": [_rounded(value) for value in level_means(measured, tree).values()],
     }
 
 

@@ -46,7 +46,7 @@ export function difference(one, other) {
   return { map, shares, ofPhoto: differing / map.length, ofPerson: somebody ? differing / somebody : 0 };
 }
 
-// Intersection over union with the ground truth for every node, as DatasetIoU; null for nodes that are in neither. A
+// Intersection over union with the ground truth for every node, as metrics.iou; null for nodes that are in neither. A
 // pixel counts only for nodes of which the truth knows: not for those below a node at which it ends.
 export function agreement(found, truth, nodes) {
   const both = new Float64Array(nodes.length);
