@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from hierseg.errors import UserError
 from hierseg.network import checkpoint
@@ -27,7 +28,6 @@ SPEC = ModelSpec(
     mean=(0.485, 0.456, 0.406),  # ImageNet's, as torchvision's ResNets want them
     std=(0.229, 0.224, 0.225),
 )
-_WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before each name
 
 
 class ConversionError(UserError):
@@ -55,9 +55,11 @@ def convert(source: str | Path, out: str | Path, title: str) -> Card:
     weights = content.get("model_state_dict", content)
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ConversionError(f"{source} holds no model_state_dict with weights, but {', '.join(map(str, content))}.")
+    for wrapper in ("module.", "_orig_mod."):  # what DataParallel and torch.compile put before each name
+        consume_prefix_in_state_dict_if_present(weights, wrapper)
     model = build(SPEC)
     try:
-        model.load_state_dict({_bare(name): value for name, value in weights.items()})
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise ConversionError(f"{source} does not hold a U-Net on ResNet101 with nine channels: {error}") from error
     epoch = content.get("epoch")
@@ -81,9 +83,3 @@ def _read(source: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConversionError(f"{source} holds a {type(content).__name__}, not a training state.")
     return content
-
-
-def _bare(name: str) -> str:
-    for wrapper in _WRAPPERS:
-        name = name.removeprefix(wrapper)
-    return name
