@@ -522,7 +522,7 @@ def test_a_recipe_that_does_not_fit_its_start_or_its_photos_is_refused(
         ({"batch_size": 16}, f"{PHOTOS} photos do not fill one batch of 16"),
     ):
         with pytest.raises(TrainingError, match=sentence):
-            fit(dataclasses.replace(recipe, **changes), data, tmp_path / "run")
+            fit(dataclasses.replace(recipe, **changes), data, tmp_path / sentence[:9])
 
 
 def test_each_stage_starts_from_the_weights_of_the_one_before(
