@@ -157,39 +157,6 @@ def labels(tree: Hierarchy, rows: str) -> np.ndarray:
     return np.array([[numbers[word] for word in row.split()] for row in rows.split(",")], np.uint8)
 
 
-def test_dataset_iou_of_a_photo_counted_by_hand(tree: Hierarchy) -> None:
-    truth = labels(tree, "head head torso -, lower_leg - ? ?")
-    predicted = labels(tree, "head torso torso torso, upper_leg - - head")
-    assert node_ious(tree, [(predicted, truth)]) == pytest.approx(
-        {
-            "body": 4 / 5,
-            "upper": 3 / 4,
-            "lower": 1,
-            "head": 1 / 2,
-            "torso": 1 / 3,
-            "upper_arm": np.nan,
-            "lower_arm": np.nan,
-            "upper_leg": 0,
-            "lower_leg": 0,
-            "background": 1 / 2,
-        },
-        nan_ok=True,
-    )
-    # The arms are nowhere, so four parts are averaged, not six.
-    parts = 1 / 2 + 1 / 3
-    assert level_ious(tree, [(predicted, truth)]) == pytest.approx(
-        {"body": 4 / 5, "upper-lower": 7 / 8, "parts": parts / 4}
-    )
-    assert level_ious(tree, [(predicted, truth)], with_background=True) == pytest.approx(
-        {"body": (4 / 5 + 1 / 2) / 2, "upper-lower": (7 / 4 + 1 / 2) / 3, "parts": (parts + 1 / 2) / 5}
-    )
-
-
-def test_stopping_higher_in_the_tree_hits_that_level_and_misses_the_finer_one(tree: Hierarchy) -> None:
-    pairs = [(labels(tree, "head upper"), labels(tree, "head head"))]
-    assert level_ious(tree, pairs) == {"body": 1.0, "upper-lower": 1.0, "parts": 0.5}
-
-
 def test_pixels_are_summed_over_photos_and_not_photos_averaged(tree: Hierarchy) -> None:
     small = (labels(tree, "head"), labels(tree, "head"))
     large = (labels(tree, "- - -"), labels(tree, "head head head"))
@@ -227,15 +194,6 @@ def test_the_predecessors_iou_is_that_of_a_loop_over_photos_and_pixels(data: st.
     photos = [(data.draw(score_maps(tree, truth.shape)) > 0.5, truth) for truth in truths]
     expected = [twin_predecessor_iou(tree, photos, node) for node in range(len(tree))]
     assert predecessor_ious(tree, photos) == pytest.approx(expected)
-
-
-def test_the_predecessor_averages_photos_and_gives_an_absent_node_1(tree: Hierarchy) -> None:
-    head, half, nothing = (labels(tree, row) for row in ("head head head head", "head head - -", "- - - -"))
-    nodes = dict(zip(tree.nodes, predecessor_ious(tree, [(half, head), (nothing, nothing)]), strict=True))
-    assert nodes["head"] == pytest.approx((1 / 2 + 1) / 2)
-    assert nodes["lower_leg"] == 1
-    missed = predecessor_ious(tree, [(nothing, head)])[tree.index("head")]
-    assert missed == pytest.approx(1e-8 / 4, rel=1e-6)  # smoothing leaves it a hair above 0
 
 
 def test_an_empty_prediction_scores_about_149_thousandths_of_parts_on_the_real_photos(
@@ -329,18 +287,6 @@ def test_calibration_is_that_of_a_loop_over_pixels(data: st.DataObject) -> None:
             assert value == pytest.approx(twin_calibration(tree, photos, depth, person_only), abs=1e-6, nan_ok=True)
 
 
-def test_sure_and_right_is_calibrated_and_sure_and_wrong_is_not(tree: Hierarchy) -> None:
-    head, torso = tree.index("head"), tree.index("torso")
-    truth = np.full((4, 4), tree.labels[head], np.uint8)
-    truth[:, 2:] = tree.background
-    scores = tree.node_masks(truth).astype(np.float32)
-    other = np.where(truth == tree.labels[head], tree.labels[torso], truth).astype(np.uint8)
-    right, wrong = (calibration_error(count_confidence(scores, truth, each, tree), tree) for each in (truth, other))
-    assert {value for levels in right.values() for value in levels.values()} == {0.0}
-    assert wrong["person_pixels"] == {"body": 0.0, "upper-lower": 0.0, "parts": 1.0}
-    assert wrong["all_pixels"] == {"body": 0.0, "upper-lower": 0.0, "parts": 0.5}
-
-
 # Person size
 
 
@@ -385,15 +331,6 @@ def test_a_boundary_is_that_of_a_loop_over_neighbours(height: int, width: int, s
         row, column = random.integers(height), random.integers(width)
         mask[row : row + 5, column : column + 9] ^= True
     assert np.array_equal(boundary(mask), twin_boundary(mask))
-
-
-def test_a_boundary_reaches_two_hundredths_of_the_diagonal_into_its_mask() -> None:
-    mask = np.zeros((300, 400), bool)  # the diagonal is 500
-    mask[50:250, 100:300] = True
-    inner = np.zeros_like(mask)
-    inner[60:240, 110:290] = True
-    assert np.array_equal(boundary(mask), mask & ~inner)
-    assert boundary(np.ones((300, 400), bool)).sum() == 300 * 400 - 280 * 380  # beyond the edge all is outside
 
 
 @given(st.data())

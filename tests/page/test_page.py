@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import threading
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor
 from hierseg.visualize import overlay
 from tests import HANGS, REPOSITORY
-from tests.page.driver import BEST, CARDS, SECOND, every_screen, ready, segment, send
+from tests.page.driver import BEST, CARDS, SECOND, as_file, every_screen, ready, segment, send
 from tests.rounding import TURNED, assert_labels
 from tests.server import Visitor, file
 
@@ -155,30 +154,16 @@ def test_api_refuses_what_is_not_a_photo_with_a_sentence(client: Client, tmp_pat
         client.predict(handle_file(str(impostor)), "ftm", "parts", 0.5, api_name="/segment")
 
 
-DROP = """
-([content, name]) => {
-  const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
-  const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
-  const target = document.querySelector("#photo button:has(input[type=file])");
-  for (const kind of ["dragenter", "dragover", "drop"])
-    target.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
-}
-"""
-
-
-def drop(page: Page, content: bytes, name: str) -> None:
-    page.evaluate(DROP, [base64.b64encode(content).decode(), name])
-
-
-def test_example_shows_its_result_in_one_click(page: Page) -> None:
+def test_the_page_opens_with_an_example_says_so_and_shows_it_in_one_click(page: Page) -> None:
+    expect(page.locator("#viewer .message")).to_have_text("An example. Drop a photo of your own.")
+    assert page.locator("#viewer .tree").is_visible() and page.locator("#viewer .live").is_visible()
     page.locator("#examples button").first.click()
     ready(page)
     assert page.locator("#viewer .stage canvas").is_visible()
 
 
 def test_what_is_not_a_photo_gets_a_plain_sentence(page: Page) -> None:
-    drop(page, b"these are words", "photo.jpg")
+    send(page, as_file(b"these are words"))
     page.locator("#viewer .viewer[data-state=refused]").wait_for()
     assert "not a photo" in page.locator("#viewer .message").inner_text()
 
@@ -194,13 +179,6 @@ def test_result_is_beside_the_photo_on_a_desktop_and_below_it_on_a_phone(page: P
         examples = page.locator("#examples").bounding_box()
         assert examples is not None and examples["y"] >= viewer["y"] + viewer["height"]
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-
-
-def test_the_page_opens_with_an_example_and_says_that_it_is_one(page: Page) -> None:
-    page.locator("#viewer .viewer[data-state=example]").wait_for()
-    expect(page.locator("#viewer .message")).to_have_text("An example. Drop a photo of your own.")
-    assert page.locator("#viewer .tree").is_visible()
-    assert page.locator("#viewer .live").is_visible()
 
 
 def test_an_empty_page_says_what_to_do(page: Page) -> None:

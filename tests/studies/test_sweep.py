@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +43,6 @@ from train.recipe import Crop, Optimizer, Recipe, Triplet
 
 LOSSES = ["focal_tree_min", "leaf_cross_entropy"]
 NAMES = {"focal_tree_min-0", "leaf_cross_entropy-0"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: on arrays this small more of them only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -259,44 +245,6 @@ def test_every_committed_result_has_a_recipe_that_can_be_read_and_is_that_of_its
         row, _, seed = path.stem.rpartition("-")
         stored = json.loads(path.read_text(encoding="utf-8"))["recipe"]
         assert Recipe.from_dict(stored, path.name) == plan(shared, row, int(seed))
-
-
-def test_a_killed_grid_goes_on_exactly_where_it_was(recipe: Recipe, data: Path, tmp_path: Path) -> None:
-    file = tmp_path / "grid.yaml"
-    file.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
-
-    def sweep_in(folder: Path) -> list[str]:
-        options = ["--losses", *LOSSES, "--seeds", "0", "--recipe", file, "--data", data]
-        folders = ["--runs", folder / "runs", "--out", folder / "out"]
-        return [sys.executable, "-m", "studies.losses", "sweep", *map(str, options + folders)]
-
-    undisturbed, command = sweep_in(tmp_path / "undisturbed"), sweep_in(tmp_path)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,  # so that the loader's process can be killed with it
-    ) as process:
-        assert process.stdout is not None
-        # In the second run, when the first has its result, after the state of an epoch was written.
-        told = [
-            next((line for line in process.stdout if line.startswith(start)), None)
-            for start in (f"{LOSSES[1]}-0:", "epoch 2 ")
-        ]
-        os.killpg(process.pid, signal.SIGKILL)
-    assert None not in told
-    assert set(contents(tmp_path / "out")) == {f"{LOSSES[0]}-0.json", f"{LOSSES[0]}-0.npz"}
-    epochs = (tmp_path / "runs" / f"{LOSSES[1]}-0" / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    assert 2 <= len(epochs) < recipe.epochs
-
-    resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert resumed.stdout.startswith("1 of 2 runs are done.\n")
-    # The same to the last bit, as only processes of the same kind have it.
-    subprocess.run(undisturbed, env=environment, capture_output=True, check=True)
-    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed" / "out")
 
 
 def test_the_command_says_what_is_wrong(

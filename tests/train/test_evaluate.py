@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -146,15 +145,6 @@ def test_input_size_is_the_one_asked_for(tiny_checkpoint: Path, examples: list[E
     assert longest == [64] * len(examples) + [128] * len(examples)
 
 
-def test_a_model_in_training_is_measured_in_eval_mode(tiny_checkpoint: Path, examples: list[Example]) -> None:
-    model, card = checkpoint.load(tiny_checkpoint)
-    first = json.dumps(evaluate(model, card, examples, progress=False).summary())
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.train()
-    assert json.dumps(evaluate(model, card, examples, progress=False).summary()) == first
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
 class Brightness(nn.Module):
     """Scores each node with the pixel's brightness, 0 to 1."""
 
@@ -224,13 +214,6 @@ def test_false_people_are_counted_beside_people_only(tree: Hierarchy) -> None:
         "somebody": None,
         "pixels": None,
     }
-
-
-def test_figures_are_valid_json_even_where_nothing_could_be_measured(tree: Hierarchy) -> None:
-    evaluation, void = Evaluation(tree), np.full((2, 2), tree.void, np.uint8)
-    evaluation.add(np.zeros((len(tree), 2, 2), np.float32), np.zeros_like(void), void)
-    text = json.dumps(evaluation.summary(), allow_nan=False)
-    assert json.loads(text)["dataset_iou"]["levels"] == {"body": None, "upper-lower": None, "parts": None}
 
 
 @pytest.mark.parametrize(

@@ -620,17 +620,6 @@ def test_a_full_disk_leaves_the_state_before_usable(
     assert_same_run(tmp_path, run)
 
 
-def test_the_predecessors_set_up_trains(recipe: Recipe, data: Path, tmp_path: Path) -> None:
-    own = dataclasses.replace(
-        Recipe.from_yaml(PREDECESSOR), model=recipe.model, pretrained=False, epochs=2, batch_size=4
-    )
-    fit(dataclasses.replace(own, crop=dataclasses.replace(own.crop, size=64)), data, tmp_path)
-    state = read_state(tmp_path)
-    assert all(torch.equal(state["average"][f"module.{name}"], tensor) for name, tensor in state["model"].items())
-    assert {group["lr"] for group in state["optimizer"]["param_groups"]} == {0.01}
-    assert {group["weight_decay"] for group in state["optimizer"]["param_groups"]} == {0.0}
-
-
 def test_every_loss_sees_the_same_crops_in_the_same_order(
     recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

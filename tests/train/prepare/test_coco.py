@@ -211,13 +211,6 @@ def test_a_hidden_key_point_draws_nothing(source: Source) -> None:
     assert np.unique(read_mask(source.out, name)).tolist() == [BODY]
 
 
-def test_where_strokes_of_two_parts_cross_it_stays_a_body(tree: Hierarchy) -> None:
-    crossed = STANDING | {"left_elbow": (50, 26), "left_wrist": (14, 26)}
-    drawn = label_map([Person(box(0, 0, HEIGHT, WIDTH), False, crossed)], SIZE, tree, book("coco"))
-    assert (drawn[26, 36:40] == BODY).all()
-    assert drawn[26, 28] == tree.labels[tree.index("lower_arm")]
-
-
 # Photos -------------------------------------------------------------------------------------------------------------
 
 
@@ -355,15 +348,6 @@ def test_a_wrong_annotation_file_is_refused_before_anything_is_written(name: str
     REFUSALS[name](source)
     with pytest.raises(PrepareError, match=r"\.json cannot be read .*COCO's annotations"):
         prepare([source.images], [source.instances], source.out, [source.keypoints])
-    assert not source.out.exists()
-
-
-def test_a_folder_with_files_is_refused_before_anything_is_written(source: Source) -> None:
-    source.add(1, box(0, 0, 9, 9))
-    source.nobody.mkdir()
-    (source.nobody / "mine").touch()
-    with pytest.raises(PrepareError, match="empty is not an empty folder"):
-        source.prepare(nobody=source.nobody)
     assert not source.out.exists()
 
 
