@@ -23,6 +23,8 @@ from hierseg.deploy import DeployError, files, main, upload
 from tests import HANGS, REPOSITORY
 from tests.server import running_page
 
+pytestmark = pytest.mark.slow  # all of a Space is read for each
+
 
 def copy(folder: Path) -> Path:
     for path in files():
@@ -90,7 +92,6 @@ def test_hidden_files_and_systems_folders_are_not_uploaded_and_stop_nothing(tmp_
     assert files(tmp_path) == listed
 
 
-@pytest.mark.slow
 def test_hidden_and_damaged_files_do_not_stop_the_page_and_nothing_is_said_in_a_trace(tmp_path: Path) -> None:
     space = copy(tmp_path)
     (space / "examples" / "._camera.jpg").write_bytes(b"\0\5\x16\7")
@@ -167,7 +168,6 @@ def environment_of(requirements: Path, folder: Path) -> str:
     return str(folder / "bin" / "python")
 
 
-@pytest.mark.slow
 def test_what_would_be_uploaded_runs_by_itself(tmp_path: Path) -> None:
     space = copy(tmp_path / "space")
     python = environment_of(space / "requirements.txt", tmp_path / "environment")

@@ -52,11 +52,15 @@ def trained(spec: ModelSpec) -> nn.Module:
     return network
 
 
-@pytest.fixture(scope="module", params=SPECS.values(), ids=SPECS.keys())
+every_spec = pytest.mark.parametrize("exported", SPECS.values(), indirect=True, ids=SPECS.keys(), scope="module")
+
+
+@pytest.fixture(scope="module")
 def exported(request: pytest.FixtureRequest, tree: Hierarchy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with its exported file beside it."""
+    """A checkpoint, of a spec that a test may choose, with its exported file beside it."""
+    spec = getattr(request, "param", SPECS["SegFormer's decoder"])
     path = tmp_path_factory.mktemp("exported") / "net.safetensors"
-    checkpoint.save(path, trained(request.param), Card(request.param, tree, "Net", threshold=0.45))
+    checkpoint.save(path, trained(spec), Card(spec, tree, "Net", threshold=0.45))
     assert export(path) == path.with_suffix(".onnx")
     return path
 
@@ -73,6 +77,7 @@ def pictures(*shape: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(shape).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
+@every_spec
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_exported_network_gives_what_pytorch_gives(exported: Path, shape: tuple[int, int, int]) -> None:
     reference, fast = open_network(exported, "cpu"), open_network(exported)
@@ -136,12 +141,14 @@ def test_exporting_leaves_the_checkpoint_as_it_was_but_for_the_record(
         assert torch.equal(after.state_dict()[name], tensor)
 
 
+@every_spec
 def test_exporting_twice_gives_the_same_file(own: Path) -> None:
     first = own.with_suffix(".onnx").read_bytes()
     export(own)
     assert own.with_suffix(".onnx").read_bytes() == first
 
 
+@every_spec
 def test_a_file_of_an_exported_network_is_hardly_larger_than_its_checkpoint(exported: Path) -> None:
     assert exported.with_suffix(".onnx").stat().st_size < 1.2 * exported.stat().st_size + 100_000
 
