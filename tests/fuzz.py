@@ -117,7 +117,7 @@ def _judge(path: Path) -> str:
             fits = opened.ndim == 2
         else:
             opened = open_photo(path)
-            is_animated(path)
+            is_animated(path.read_bytes())
             fits = opened.ndim == 3 and opened.shape[2] == 3
     except (PhotoError, LabelMapError) as refusal:
         # Whoever sends a file chose its name.

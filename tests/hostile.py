@@ -89,7 +89,7 @@ def examine(case: Case, path: Path) -> str:
     path.write_bytes(case.data)
     try:
         opened = open_photo(path) if case.door == "photo" else open_label_map(path, Hierarchy.default())
-        is_animated(path)  # the page asks it of every photo that it shows
+        is_animated(case.data)  # the page asks it of every photo that it shows
     except (PhotoError, LabelMapError) as refusal:
         return "it was refused" if case.verdict == "shown" else complaint(str(refusal))
     if case.verdict == "refused":
@@ -805,7 +805,7 @@ def _masks() -> Iterator[Case]:
     )
     yield case("jpeg", _jpeg(Image.fromarray(LABELS)), "refused", "mask.jpg")
     yield case("empty png", b"", "refused", "mask.png")
-    yield case("png that is an array", _npy(LABELS), "refused", "mask.png")
+    yield case("png that is an array", _npy(LABELS), name="mask.png")
     for name in ("u1", "<i8", ">i2", "<u4"):
         yield case(f"array of {name}", _npy(LABELS.astype(name)))
     yield case("array in Fortran's order", _npy(np.asfortranarray(LABELS)))

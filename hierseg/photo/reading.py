@@ -72,10 +72,9 @@ def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> P
         raise PhotoError("The photo is damaged or incomplete. Save it again and retry.") from error
 
 
-def is_animated(path: str | Path) -> bool:
+def is_animated(data: bytes) -> bool:
     """Tell whether a file that `open_photo` takes holds several pictures, of which it takes the first."""
     try:
-        data = read_file(Path(path))
         with open_frugally(data, _formats(data), reads=_READS_OPENING) as image:
             # A phone's JPEG may hold more pictures, as previews or for depth: that is no animation.
             return image.format != "MPO" and getattr(image, "is_animated", False)

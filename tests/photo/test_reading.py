@@ -394,7 +394,7 @@ def test_heic_is_a_photo_by_its_content_whatever_its_name(brand: bytes, tmp_path
     for name in ("IMG_0001.HEIC", "photo.jpg", "photo"):
         (tmp_path / name).write_bytes(heic(QUADRANTS, brand=brand))
         assert_close(open_photo(tmp_path / name), PICTURE, 2)
-        assert not is_animated(tmp_path / name)
+        assert not is_animated((tmp_path / name).read_bytes())
 
 
 @pytest.mark.parametrize("tiles", [None, (2, 1)])
