@@ -26,7 +26,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parts: dict[str, Callable[[], list[Row]]] = {
-            "photo": lambda: photo.rows(options.rounds, folder),
+            "photo": lambda: photo.rows(options.rounds),
             "start": lambda: start.rows(options.rounds),
             "browser": lambda: browser.rows(options.rounds, folder),
             "visitors": lambda: visitors.rows(folder),

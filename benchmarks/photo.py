@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.server import serving
 from benchmarks.timing import Row, interleaved
 from hierseg.decoding import decode
 from hierseg.network import checkpoint
 from hierseg.network.engines import Network, TorchNetwork, open_network
-from hierseg.page.actions import Actions
+from hierseg.page import payload
 from hierseg.photo import Photo, open_photo
 from hierseg.predictor import Predictor, predict_all, segment
 from hierseg.tree import Hierarchy
@@ -34,18 +38,13 @@ def photo_of(megapixels: float) -> bytes:
     return buffer.getvalue()
 
 
-def rows(rounds: int, folder: Path) -> list[Row]:
-    """Measure.
-
-    Args:
-        rounds: How often each is timed.
-        folder: Where photos may be put.
-    """
+def rows(rounds: int) -> list[Row]:
+    """Measure; `rounds` is how often each is timed."""
     predictors = {name: Predictor(name) for name in NAMES}
     predecessor = Pipeline()
     return [
         *_pipelines(rounds, predictors, predecessor),
-        *_sizes(rounds, predictors, folder),
+        *_sizes(rounds, predictors),
         *_stages(rounds, predictors["bce"]),
         *_engines(rounds),
     ]
@@ -83,24 +82,33 @@ def _pipelines(rounds: int, predictors: dict[str, Predictor], predecessor: Pipel
     ]
 
 
-def _sizes(rounds: int, predictors: dict[str, Predictor], folder: Path) -> list[Row]:
-    actions = Actions(predictors)
-    sizes = (0.2, 1, 4, 12)
-    calls: dict[str, Callable[[], object]] = {}
-    for size in sizes:
-        file = folder / f"{size}.jpg"
-        file.write_bytes(photo_of(size))
-        calls[f"page {size}"] = partial(actions.show, str(file), None)
-        calls[f"masks {size}"] = partial(masks, predictors, file.read_bytes())
-    found = interleaved(calls, max(3, rounds // 2))
+def _sizes(rounds: int, predictors: dict[str, Predictor]) -> list[Row]:
+    photos = {size: photo_of(size) for size in (0.2, 1, 4, 12)}
+    with serving() as server, contextlib.closing(HTTPConnection(urlsplit(server.address).netloc)) as connection:
+
+        def send(photo: bytes) -> bytes:
+            connection.request("POST", "/photo", photo)
+            return connection.getresponse().read()
+
+        calls: dict[str, Callable[[], object]] = {"library 1": partial(_shown, predictors, photos[1])}
+        for size, photo in photos.items():
+            calls[f"page {size}"] = partial(send, photo)
+            calls[f"masks {size}"] = partial(masks, predictors, photo)
+        found = interleaved(calls, rounds)
     page, library = found["page 1"], found["masks 1"]
     return [
         Row("both checkpoints on the page, 1 MP, to the answer's last byte", f"1x = {page * 1000:.0f} ms"),
+        Row.at_most("the same, of the library's predict_all and payload", page / found["library 1"], 1.5),
         *(Row(f"the same, {size} MP", f"{found[f'page {size}'] / page:.2f}x") for size in (0.2, 4)),
         Row.at_most("the same, 12 MP", found["page 12"] / page, 3),
         Row("both checkpoints in the library, 1 MP, overlays at full size", f"1x = {library * 1000:.0f} ms"),
         *(Row(f"the same, {size} MP", f"{found[f'masks {size}'] / library:.2f}x") for size in (0.2, 4, 12)),
     ]
+
+
+def _shown(predictors: dict[str, Predictor], photo: bytes) -> bytes:
+    shown = payload.shrink(open_photo(photo))
+    return payload.scene(shown, predictors, predict_all(predictors, shown))
 
 
 def _stages(rounds: int, predictor: Predictor) -> list[Row]:

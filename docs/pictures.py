@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from hierseg.page import payload
 from tests import REPOSITORY
 from tests.page.conftest import CHROMIUM_FLAGS
 from tests.page.driver import BEST, FILM, choose, slide
@@ -65,9 +67,9 @@ def nobody(page: Page) -> None:
 
 
 def empty(page: Page) -> None:
-    opened(page, "camera.jpg")
-    page.get_by_label("Remove Image").click()
-    page.locator("#viewer .viewer[data-state=empty]").wait_for()
+    page.route(re.compile("/example/0$"), lambda route: route.fulfill(body=payload.message({"message": ""})))
+    page.reload()
+    page.locator("#viewer .message:not(:empty)").wait_for()
 
 
 def truth(page: Page) -> None:
@@ -77,21 +79,21 @@ def truth(page: Page) -> None:
         page.locator("#viewer [data-save=masks]").click()
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(download.value.path(), folder, "zip")
-        page.locator("#ground-truth button").first.click()
-        page.locator("#ground-truth input[type=file]").set_input_files(Path(folder, BEST, "mask-parts.png"))
+        page.locator("#ground-truth summary").click()
+        page.locator("#ground-truth [name=truth]").set_input_files(Path(folder, BEST, "mask-parts.png"))
         page.locator("#viewer .truth tbody tr").first.wait_for()
 
 
 def photos(page: Page) -> None:
     files = [EXAMPLES / "astronaut.jpg", EXAMPLES / "README.md", EXAMPLES / "camera.jpg"]
-    page.locator("#viewer [type=file][name=photos]").set_input_files(files)
+    page.locator("#photo [name=photo]").set_input_files(files)
     page.locator("#viewer .save-all").wait_for()
 
 
 def clip(page: Page) -> None:
     url = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "astronaut.jpg").read_bytes()).decode()
     film = {"name": "clip.webm", "mimeType": "video/webm", "buffer": base64.b64decode(page.evaluate(FILM, url))}
-    page.locator("#viewer [type=file][name=clip]").set_input_files(files=[film])  # type: ignore[list-item]
+    page.locator("#photo [name=photo]").set_input_files(files=[film])  # type: ignore[list-item]
     page.locator("#viewer .save-all").wait_for()
 
 

@@ -151,7 +151,7 @@ class Visitor:
     def __init__(self, url: str) -> None:
         self.session = uuid.uuid4().hex
         self.http = httpx.Client(base_url=url, timeout=HANGS, verify=False)  # no TLS here, and no time for certificates
-        self._functions, self.viewer = _numbers(url)
+        self._url = url
 
     def __enter__(self) -> Visitor:
         """Open the page."""
@@ -161,6 +161,12 @@ class Visitor:
         """Close it."""
         self.http.close()
 
+    def show(self, content: bytes, way: str = "photo") -> dict[str, Any]:
+        """Send a photo, or "frame" or "truth/HEIGHT/WIDTH", as the viewer does, and return what is said of it last."""
+        answer = self.http.post(f"/{way}", content=content)
+        answer.raise_for_status()
+        return messages(answer.content)[-1]
+
     def upload(self, content: bytes, name: str = "photo.jpg") -> str:
         """Upload a file and return its path on the server."""
         answer = self.http.post("/gradio_api/upload", files={"files": (name, content)})
@@ -168,8 +174,8 @@ class Visitor:
         return str(answer.json()[0])
 
     def join(self, name: str, *data: Any) -> str:
-        """Put a call into the queue, as the page does, and return its number."""
-        body = {"data": data, "session_hash": self.session, "fn_index": self._functions[name]}
+        """Put a call into Gradio's queue, as its client does, and return its number."""
+        body = {"data": data, "session_hash": self.session, "fn_index": _functions(self._url)[name]}
         answer = self.http.post("/gradio_api/queue/join", json=body)
         answer.raise_for_status()
         return str(answer.json()["event_id"])
@@ -183,12 +189,6 @@ class Visitor:
                     heard = json.loads(line.removeprefix("data: "))
         return heard
 
-    def show(self, path: str | None, truth: str | None = None) -> dict[str, Any]:
-        """Return what the viewer is given of a photo."""
-        self.join("show", *(each and file(each) for each in (path, truth)))
-        value: dict[str, Any] = self.hear()["output"]["data"][0]
-        return value
-
     def call(self, name: str, *data: Any) -> tuple[str, Any]:
         """Call a named function, as a program does; return "complete" or "error", and the answer."""
         answer = self.http.post(f"/gradio_api/call/{name}", json={"data": data})
@@ -197,19 +197,25 @@ class Visitor:
         kind, content = re.findall(r"event: (\w+)\ndata: (.*)\n\n", said)[-1]
         return kind, json.loads(content)
 
-    def serve(self, function: str, data: Any, **others: Any) -> httpx.Response:
-        """Call a function of the viewer's."""
-        body = {"data": data, "component_id": self.viewer, "session_hash": self.session, "fn_name": function}
-        return self.http.post("/gradio_api/component_server", json=body | others)
+    def result(self, answer: Any) -> bytes:
+        """Fetch the first file of an answer of a named function."""
+        return self.http.get(f"/gradio_api/file={answer[0]['path']}").content
 
 
 @functools.cache
-def _numbers(url: str) -> tuple[dict[str, int], int]:
-    """Return a page's numbers for its functions and for its viewer."""
+def _functions(url: str) -> dict[str, int]:
+    """Return a page's numbers for its functions."""
     config = httpx.get(f"{url}/config", timeout=HANGS).json()
-    functions = {each["api_name"]: each["id"] for each in config["dependencies"] if each["backend_fn"]}
-    (viewer,) = (each["id"] for each in config["components"] if each["props"].get("elem_id") == "viewer")
-    return functions, viewer
+    return {each["api_name"]: each["id"] for each in config["dependencies"] if each["backend_fn"]}
+
+
+def messages(answer: bytes) -> list[dict[str, Any]]:
+    """Return the messages that `payload.message` made, each with its bytes as `parts`."""
+    stream, found = io.BytesIO(answer), []
+    while head := stream.read(4):
+        value = json.loads(stream.read(int.from_bytes(head, "big")))
+        found.append({**value, "parts": [stream.read(size) for size in value["parts"]]})
+    return found
 
 
 def file(path: Any, **others: Any) -> dict[str, Any]:
@@ -238,8 +244,3 @@ def has_mark(content: bytes, mark: int) -> bool:
 def url_of(content: bytes) -> str:
     """Return a photo as a data URL."""
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
-
-
-def content_of(url: str) -> bytes:
-    """Return the content of a data URL."""
-    return base64.b64decode(url.partition(",")[2])

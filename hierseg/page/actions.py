@@ -1,20 +1,13 @@
-"""What the page, its API and its MCP tools do with a photo; `page.py` says which control calls what."""
+"""What the page, its API and its MCP tools do with a photo; `app.py` says which way leads where."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
-import functools
 import logging
-import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-import anyio.to_thread
-import gradio as gr
 import numpy as np
 from PIL import Image
 
@@ -23,38 +16,15 @@ from hierseg.comparison import differences
 from hierseg.errors import UserError
 from hierseg.metrics import count, iou, level_means
 from hierseg.page import payload
-from hierseg.page.blocks import FAILED
 from hierseg.page.gpu import on_gpu
-from hierseg.photo import Photo, PhotoError, is_animated, open_photo
+from hierseg.photo import Photo, is_animated, open_photo, read_file
 from hierseg.photo.label_map import open_label_map
 from hierseg.predictor import Prediction, Predictor, best_first, predict_all
 from hierseg.tree import UInt8Map
 from hierseg.visualize import difference_picture, indexed_image, overlay
 
-_LARGEST_FRAME = 1_500_000  # bytes of a live frame
-_LARGEST_FILE = 15_000_000  # of a whole photo, as for uploads; intake.js says so before it is sent
-_MOST_WAITING = 32  # whole photos
-EXAMPLE = "An example. Drop a photo of your own."
 GONE = "{} are deleted ten minutes after they were sent, and this one is gone. Send it again."
 _log = logging.getLogger(__name__)
-Arguments = ParamSpec("Arguments")
-Scene = TypeVar("Scene")
-
-
-def _answered(function: Callable[Arguments, Scene]) -> Callable[Arguments, Scene | dict[str, Any]]:
-    """Make a function give the viewer a sentence where it fails: Gradio would leave the viewer at work for ever."""
-
-    @functools.wraps(function)
-    def answer(*arguments: Arguments.args, **options: Arguments.kwargs) -> Scene | dict[str, Any]:
-        try:
-            return function(*arguments, **options)
-        except UserError as error:
-            return payload.refusal(str(error))
-        except Exception:
-            _log.exception("a photo could not be segmented")
-            return payload.refusal(FAILED)
-
-    return answer
 
 
 class Actions:
@@ -72,78 +42,36 @@ class Actions:
         self.predictors = {name: predictors[name] for name in names}
         self.tree = next(iter(predictors.values())).card.hierarchy
         self._run = on_gpu(self._predict)
-        self._live = threading.Lock()
-        self._turn = asyncio.Lock()
-        self._waiting = 0
 
-    @_answered
-    def show(self, photo: str | None, truth: str | None) -> dict[str, Any] | None:
-        """Return what the viewer shows of a photo file and, where there is one, its ground truth's file."""
-        if photo is None:
-            return None
-        shown, size = _to_show(_opened(photo))
-        labels, note = self._truth(truth, size, shown.size[::-1])
-        if is_animated(photo):
-            note = f"This photo is animated; its first picture is shown. {note}".strip()
-        return payload.scene(shown, self.predictors, self._run(shown), labels, note, size)
+    def show(self, photo: bytes, thorough: bool = True) -> bytes:
+        """Return what the viewer shows of a photo, see `payload.scene`.
 
-    def show_truth(self, photo: str | None, truth: str | None) -> Any:
-        """Do as `show` when the ground truth changes; where there is no photo any more, what is shown stays."""
-        if photo is None:
-            return gr.skip()
-        if not Path(photo).exists():
-            gr.Warning(GONE.format("Photos"))
-            return gr.skip()
-        return self.show(photo, truth)
+        Args:
+            photo: The bytes of its file.
+            thorough: Whether it is also looked at in the mirror, and again where people are small.
 
-    def example(self, photo: Path) -> dict[str, Any] | None:
-        """Return what the viewer shows before a visitor has sent a photo; None where that cannot be made.
-
-        A card that only requests may use, as on a ZeroGPU Space, cannot make it; the page does without.
+        Raises:
+            PhotoError: It cannot be opened.
         """
-        try:
-            shown, size = _to_show(open_photo(photo))
-            predictions = self._predict(shown)
-        except Exception:
-            _log.exception("the example could not be segmented")
-            return None
-        return payload.scene(shown, self.predictors, predictions, note=EXAMPLE, original=size, example=True)
+        shown, size = _to_show(open_photo(photo))
+        note = "This photo is animated; its first picture is shown." if is_animated(photo) else ""
+        return payload.scene(shown, self.predictors, self._run(shown, thorough=thorough), note, size)
 
-    @_answered
-    def segment_frame(self, frame: str) -> dict[str, Any]:
-        """Return what the viewer shows of a camera's frame, a JPEG as a data URL, or {"busy": True}.
+    def fit_truth(self, truth: bytes, height: int, width: int) -> bytes:
+        """Return a message with the packed map of a ground truth, as the viewer compares it, and a note about it.
 
-        One frame is worked on at a time, whoever sends it. A camera that finds the network at work sends a newer frame
-        later, so nothing queues up. One look a frame, for speed: neither mirror image nor second look.
+        Args:
+            truth: The bytes of a file, see `open_label_map`.
+            height: Of its photo in pixels, as that was sent.
+            width: The same.
+
+        Raises:
+            UserError: It is no label map, or of another photo.
         """
-        if not self._live.acquire(blocking=False):
-            return {"busy": True}
-        try:
-            shown = payload.shrink(open_photo(_content(frame, _LARGEST_FRAME)))
-            predictions = self._run(shown, thorough=False)
-            return payload.scene(shown, self.predictors, predictions)
-        finally:
-            self._live.release()
-
-    async def segment_file(self, file: str) -> dict[str, Any]:
-        """Return what the viewer shows of a photo file, sent as a data URL, which is never written to a disk.
-
-        One photo is worked on at a time: others wait their turn, and hold no thread meanwhile. Where too many wait, the
-        answer is {"busy": True}.
-        """
-        if self._waiting >= _MOST_WAITING:
-            return {"busy": True}
-        self._waiting += 1
-        try:
-            async with self._turn:
-                return await anyio.to_thread.run_sync(self._segment_file, file)
-        finally:
-            self._waiting -= 1
-
-    @_answered
-    def _segment_file(self, file: str) -> dict[str, Any]:
-        shown, size = _to_show(open_photo(_content(file, _LARGEST_FILE)))
-        return payload.scene(shown, self.predictors, self._run(shown), original=size)
+        shown = payload.shown_size(height, width)
+        labels = payload.fit_truth(open_label_map(truth, self.tree), (height, width), shown, self.tree)
+        note = f"The ground truth is compared at {shown[1]} by {shown[0]} pixels." if shown != (height, width) else ""
+        return payload.message({"note": note}, payload.pack(labels))
 
     def segment(
         self, photo: str | None, checkpoint: str, level: str, opacity: float | None
@@ -162,7 +90,7 @@ class Actions:
             every node its share of the photo and of the person and its mean confidence, with the tree that names the
             labels.
         """
-        pixels = _opened(photo)
+        pixels = open_photo(_sent(photo, "Photos"))
         self._check(checkpoint)
         self._check_level(level)
         if opacity is None:
@@ -195,10 +123,10 @@ class Actions:
             another part), and as JSON how much differs, the areas and confidences of both and, with a ground truth, the
             intersection over union of every node and level, or a note that says why the ground truth was left out.
         """
-        pixels = _opened(photo)
+        pixels = open_photo(_sent(photo, "Photos"))
         names = self._pair(first, second)
         self._check_level(level)
-        labels, note = self._truth(truth, pixels.shape[:2], pixels.shape[:2])
+        labels, note = self._truth(truth, pixels.shape[:2])
         predictions = self._run(pixels, names)
         one, other = (predictions[name].at_level(level) for name in names)
         found = differences(one, other, self.tree)
@@ -221,33 +149,24 @@ class Actions:
         return _one_answer(Image.fromarray(difference_picture(pixels, found))), figures
 
     def _predict(
-        self, photo: Photo | Image.Image, names: tuple[str, ...] | None = None, thorough: bool = True
+        self, photo: Photo, names: tuple[str, ...] | None = None, thorough: bool = True
     ) -> dict[str, Prediction]:
         """Run some checkpoints, or all, on a photo; not thorough is one look, without mirror image or second look."""
         wanted = {name: self.predictors[name] for name in names or self.predictors}
         return predict_all(wanted, photo, flip=thorough, second_look=thorough)
 
-    def _truth(
-        self, truth: str | None, size: tuple[int, int], measured: tuple[int, int]
-    ) -> tuple[UInt8Map | None, str]:
-        """Return a ground truth at the height and width at which it is compared, and a sentence about it.
-
-        The photo is answered whatever the ground truth is.
-        """
+    def _truth(self, truth: str | None, size: tuple[int, int]) -> tuple[UInt8Map | None, str]:
+        """Return a ground truth for a photo of some height and width, or why there is none: the photo is answered."""
         if truth is None:
             return None, ""
         try:
-            if not Path(truth).exists():
-                raise UserError(GONE.format("Ground truths"))
-            labels = payload.fit_truth(open_label_map(truth, self.tree), size, measured, self.tree)
+            labels = open_label_map(_sent(truth, "Ground truths"), self.tree)
+            return payload.fit_truth(labels, size, size, self.tree), ""
         except UserError as error:
             return None, str(error)
         except Exception:
             _log.exception("a ground truth could not be compared")
             return None, "The ground truth failed on the server. Try another file."
-        if size == measured:
-            return labels, ""
-        return labels, f"The ground truth is compared at {measured[1]} by {measured[0]} pixels."
 
     def _pair(self, first: str | None, second: str | None) -> tuple[str, str]:
         """Return the names of two checkpoints to compare: those that are named, and else the best of the others."""
@@ -294,30 +213,15 @@ def _one_answer(image: Image.Image) -> Image.Image:
     return image
 
 
-def _opened(photo: str | None) -> Photo:
-    if photo is None:
+def _sent(path: str | None, what: str) -> bytes:
+    """Return the content of a file that was uploaded."""
+    if path is None:
         raise UserError("Send a photo.")
-    try:
-        return open_photo(photo)
-    except PhotoError:
-        if Path(photo).exists():
-            raise
-        raise UserError(GONE.format("Photos")) from None
+    if not Path(path).exists():
+        raise UserError(GONE.format(what))
+    return read_file(Path(path))
 
 
-def _to_show(photo: Photo) -> tuple[Image.Image, tuple[int, int]]:
+def _to_show(photo: Photo) -> tuple[Photo, tuple[int, int]]:
     """Return a photo as it is shown, and the height and width it had; the photo itself need not be kept meanwhile."""
     return payload.shrink(photo), photo.shape[:2]
-
-
-def _content(url: Any, largest: int) -> bytes:
-    """Return the bytes in a data URL, no more than `largest`."""
-    if not isinstance(url, str):
-        raise PhotoError("This is not a photo. It must be sent as a data URL.")
-    encoded = url.partition(",")[2]
-    if len(encoded) > largest / 3 * 4:
-        raise PhotoError(f"This photo is larger than {largest / 1e6:g} MB.")
-    try:
-        return base64.b64decode(encoded, validate=True)
-    except binascii.Error as error:
-        raise PhotoError("The photo did not arrive whole. Send it again.") from error

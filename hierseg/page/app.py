@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import html
 import os
@@ -12,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import anyio.to_thread
 import gradio as gr
@@ -32,7 +33,9 @@ from hierseg.page.cleaning import cleaning
 from hierseg.page.environment import Environment, StartError
 from hierseg.page.guard import LARGEST_PHOTO, Guard
 from hierseg.page.mcp import take_uploads
+from hierseg.page.queue import PhotoQueue
 from hierseg.page.report import Report
+from hierseg.page.routes import routes
 from hierseg.photo import PhotoError, open_photo
 from hierseg.predictor import Predictor
 from hierseg.visualize import readable
@@ -40,13 +43,12 @@ from hierseg.visualize import readable
 TITLE = "hierseg"
 HEADING = """
 # Segment people into a hierarchy of body parts
-Drop a photo of people anywhere on this page. It is segmented into the whole body, its upper and lower half, and its
-parts, by {networks}.
+A photo is segmented into the whole body, its upper and lower half, and its parts, by {networks}.
 """
 PRIVACY = """
 **What happens to a photo.** It is sent to the machine that serves this page and to nobody else, segmented there, and
-deleted within eleven minutes. Masks and figures you save are made in your browser. A frame of the live camera is never
-written to a disk.
+forgotten: it is never written to a disk. Masks and figures you save are made in your browser. What programs send is
+deleted within eleven minutes.
 """
 PROGRAMS = """
 Programs can use this page too: `segment` returns the overlay, the mask and the figures of one checkpoint; `compare`
@@ -69,10 +71,9 @@ differences, figures = client.predict(
     handle_file("photo.jpg"), level="parts", truth=None, first="{}", second="{}", api_name="/compare"
 )
 """
-MOST_WAITING = 64  # photos in the queue
-MOST_THREADS = 8  # five may be at photos; each that has worked once keeps memory, and many would keep much
+MOST_WAITING = 64  # calls of programs
+MOST_THREADS = 8  # each that has worked once keeps memory, and many would keep much
 MOST_SESSIONS = 64  # visitors whose state Gradio keeps; the page works for one whose state was dropped
-WORKING = "(photo) => photo ? { working: 'Segmenting the photo …' } : null"
 
 
 def load_predictors(folder: Path | None = None) -> dict[str, Predictor]:
@@ -104,7 +105,9 @@ def load_predictors(folder: Path | None = None) -> dict[str, Predictor]:
     return predictors
 
 
-def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report: Report | None = None) -> gr.Blocks:
+def build_page(
+    predictors: Mapping[str, Predictor], examples: list[Path], report: Report | None = None
+) -> GuardedBlocks:
     """Build the page.
 
     Args:
@@ -113,92 +116,39 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
         report: How the losses compare: a page of its own at /losses, quoted where two checkpoints are compared.
 
     Returns:
-        The page, ready to launch with `launch_options`.
+        The page, for `serve`.
     """
     thumbnails = {example: thumbnail for example in examples if (thumbnail := _thumbnail(example))}
-    examples = list(thumbnails)
     actions = Actions(predictors)
-    tree = actions.tree
+    queue = PhotoQueue()
     names = list(actions.predictors)
-
-    def segment_frame(frame: str) -> dict[str, Any]:  # a function: Gradio sets a mark on it, which no method takes
-        return actions.segment_frame(frame)
-
-    async def segment_file(file: str) -> dict[str, Any]:
-        return await actions.segment_file(file)
-
-    def picked(event: gr.EventData) -> str:
-        return str(examples[event.index])
-
-    page: gr.Blocks = GuardedBlocks(title=TITLE, analytics_enabled=False)
+    page = GuardedBlocks(title=TITLE, analytics_enabled=False)
+    page.routes = [modules.ROUTE, *routes(actions, queue, list(thumbnails))]
     page.queue(max_size=MOST_WAITING, api_open=False)
     with page:
         networks = "networks trained with different losses" if len(names) > 1 else "a network"
         gr.Markdown(HEADING.format(networks=networks), elem_id="heading")
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=260, elem_id="photo-column"):
-                photo = _photo_input(
-                    label="Photo",
-                    sources=["upload", "clipboard", "webcam"],
-                    height=300,
-                    elem_id="photo",
-                    webcam_options=gr.WebcamOptions(mirror=False),  # parts and file are the scene's, as in any photo
-                    buttons=["fullscreen"],
-                )
-                gallery = gr.HTML(
-                    list(thumbnails.values()),
-                    html_template=_own_file("examples.html"),
-                    css_template=_own_file("examples.css"),
-                    js_on_load=modules.start_of("examples.js"),
-                    elem_id="examples",
-                    apply_default_css=False,
-                    visible=bool(examples),
-                )
-                with gr.Accordion("Compare with a ground truth", open=False, elem_id="ground-truth"):
-                    truth = gr.File(
-                        label="Label map of this photo: indexed PNG or .npy",
-                        file_types=[".png", ".npy"],
-                        height=110,
-                    )
-            with gr.Column(scale=4, min_width=560):
-                viewer = gr.HTML(
-                    value=actions.example(examples[0]) if examples else None,
-                    html_template=_own_file("viewer.html").replace("<!-- quote -->", _quoted(report)),
-                    css_template=_own_file("viewer.css"),
-                    js_on_load=modules.start_of("viewer.js"),
-                    server_functions=[segment_frame, segment_file],
-                    elem_id="viewer",
-                    apply_default_css=False,
-                )
-
+        gr.HTML(
+            list(thumbnails.values()),
+            html_template=_own_file("viewer.html").replace("<!-- quote -->", _quoted(report)),
+            css_template=_own_file("viewer.css"),
+            js_on_load=modules.start_of("viewer.js"),
+            elem_id="viewer",
+            apply_default_css=False,
+        )
         with gr.Accordion("Use it from a program", open=False, elem_id="programs"):
             comparison = COMPARISON.format(*names) if len(names) > 1 else ""
             gr.Markdown(PROGRAMS.format(name=names[0], comparison=comparison))
         engines = " and ".join(sorted({predictor.network.engine for predictor in predictors.values()}))
         gr.Markdown(f"{PRIVACY}\n{engines} runs the networks.", elem_id="privacy")
 
-        chosen = gallery.click(picked, None, photo, api_visibility="private", show_progress="hidden")
-        # `input` of the photo fires for uploads, paste, webcam and the cross that takes a photo away. `change` would
-        # fire twice where one photo replaces another.
-        for changed in (photo.input, chosen.then):
-            changed(fn=None, inputs=photo, outputs=viewer, js=WORKING, api_visibility="private")
-        shows = ((photo.input, actions.show), (chosen.then, actions.show), (truth.change, actions.show_truth))
-        for changed, show in shows:
-            changed(
-                show,
-                [photo, truth],
-                viewer,
-                api_visibility="private",
-                show_progress="minimal",
-                concurrency_id="show",
-            )
-
         with gr.Row(visible=False):  # the API's own inputs and outputs; the page answers these choices in the browser
-            level = gr.Dropdown(list(tree.level_names), value=tree.level_names[-1], label="level")
+            levels = actions.tree.level_names
+            level = gr.Dropdown(list(levels), value=levels[-1], label="level")
             gr.Button().click(
-                actions.segment,
+                queue.queued(actions.segment),
                 [
-                    _photo_input(label="photo"),
+                    _photo_input(),
                     gr.Dropdown(names, value=names[0], label="checkpoint"),
                     level,
                     gr.Slider(0, 1, 0.55, label="opacity"),
@@ -211,9 +161,9 @@ def build_page(predictors: Mapping[str, Predictor], examples: list[Path], report
                 api_name="segment",
             )
             gr.Button().click(
-                actions.compare,
+                queue.queued(actions.compare),
                 [
-                    _photo_input(label="photo"),
+                    _photo_input(),
                     level,
                     gr.File(label="truth"),
                     gr.Dropdown(names, value=None, label="first"),
@@ -238,16 +188,17 @@ def _quoted(report: Report | None) -> str:
 
 
 def _thumbnail(example: Path) -> dict[str, str] | None:
-    """Return what the gallery shows of an example; None of a damaged one, which is named on stderr."""
+    """Return what the page shows of an example to click; None of a damaged one, which is named on stderr."""
     try:
-        picture = payload.shrink(open_photo(example), 160)
+        picture = payload.jpeg(payload.shrink(open_photo(example), 160), 85)
     except PhotoError as error:
         print(f"left out: {example.name}: {error}", file=sys.stderr)
         return None
-    return {"title": readable(example.stem).title(), "picture": payload.data_url(picture, "JPEG", quality=85)}
+    url = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+    return {"title": readable(example.stem).title(), "picture": url}
 
 
-def _photo_input(**options: Any) -> gr.Image:
+def _photo_input() -> gr.Image:
     """Return a gr.Image that hands the uploaded file over untouched.
 
     gr.Image itself would open the file and show raw errors. A subclass would be neater, but Gradio writes a stub file
@@ -257,43 +208,12 @@ def _photo_input(**options: Any) -> gr.Image:
     def path(payload: ImageData | None) -> str | None:
         return payload.path if payload else None
 
-    component = gr.Image(type="filepath", image_mode=None, **options)
+    component = gr.Image(type="filepath", image_mode=None, label="photo")
     component.preprocess = path  # type: ignore[method-assign]
     return component
 
 
-def launch_options(folder: Path) -> dict[str, Any]:
-    """Return the arguments of `launch` that the page needs wherever it runs.
-
-    Args:
-        folder: Where Gradio writes, see `cleaning.private_folder`.
-
-    Returns:
-        Arguments by name.
-    """
-    return {
-        "theme": theme(),
-        "css": _own_file("page.css"),
-        "ssr_mode": False,
-        "max_file_size": LARGEST_PHOTO,
-        "state_session_capacity": MOST_SESSIONS,
-        "enable_monitoring": False,
-        "footer_links": ["api"],
-        "run_history": False,  # it would keep visitors' photos in their browsers
-        "show_error": True,
-        "num_workers": 0,  # they would serve files beside the guard
-        "_frontend": False,  # or a server that visitors are waiting for ends if it cannot hear itself within 3 seconds
-        "app_kwargs": {
-            "openapi_url": None,
-            "routes": [modules.ROUTE],
-            "middleware": [Middleware(Guard)],
-            "lifespan": _lifespan(folder),
-            "exception_handlers": {RequestValidationError: _refuse_body},
-        },
-    }
-
-
-def serve(page: gr.Blocks, environment: Environment) -> NoReturn:
+def serve(page: GuardedBlocks, environment: Environment) -> NoReturn:
     """Serve the page until the process is told to end, by Ctrl-C or SIGTERM, and end it; nothing of a visitor is left.
 
     Args:
@@ -305,16 +225,36 @@ def serve(page: gr.Blocks, environment: Environment) -> NoReturn:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     memory.settle()
-    folder = environment.folder
     with contextlib.suppress(KeyboardInterrupt):
         try:
-            page.launch(**launch_options(folder), server_name=environment.host, prevent_thread_lock=True)
+            page.launch(
+                server_name=environment.host,
+                prevent_thread_lock=True,
+                theme=theme(),
+                css=_own_file("page.css"),
+                ssr_mode=False,
+                max_file_size=LARGEST_PHOTO,
+                state_session_capacity=MOST_SESSIONS,
+                enable_monitoring=False,
+                footer_links=["api"],
+                run_history=False,  # it would keep visitors' photos in their browsers
+                show_error=True,
+                num_workers=0,  # they would serve files beside the guard
+                _frontend=False,  # or a server that visitors are waiting for ends if it is not heard within 3 seconds
+                app_kwargs={
+                    "openapi_url": None,
+                    "routes": page.routes,
+                    "middleware": [Middleware(Guard)],
+                    "lifespan": _lifespan(environment.folder),
+                    "exception_handlers": {RequestValidationError: _refuse_body},
+                },
+            )
         except OSError as error:
             raise StartError(f"The page cannot be served on {environment.host}: {error}") from error
         while page.is_running:
             time.sleep(0.1)
     page.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(environment.folder, ignore_errors=True)
     sys.stdout.flush()
     os._exit(0)  # Gradio's threads would wait for every browser that is still connected
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from starlette.routing import BaseRoute
 
 from hierseg.errors import UserError
 
@@ -19,7 +20,13 @@ _log = logging.getLogger(__name__)
 
 
 class GuardedBlocks(gr.Blocks):
-    """Blocks whose inputs are checked before Gradio looks at them, and whose values are not kept."""
+    """Blocks whose inputs are checked before Gradio looks at them, and whose values are not kept.
+
+    Attributes:
+        routes: What is served beside Gradio's own.
+    """
+
+    routes: Sequence[BaseRoute] = ()
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
         """Check what came in, and hand it on; inputs that are left out at the end have the values of their components.

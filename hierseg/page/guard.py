@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-LARGEST_PHOTO = 15 * 1024 * 1024  # bytes of an uploaded file
+LARGEST_PHOTO = 15_000_000  # bytes of a file; intake.js says so before it is sent
 _LARGEST_BODY = 21_000_000  # bytes of a photo as a data URL, with what surrounds it
 _LARGEST_CALL = 64_000  # bytes of everything else
 _LARGEST_QUERY = 2_000  # characters after the question mark; Gradio keeps some of them
@@ -36,7 +36,9 @@ _PAGE = (
 _SERVED = (
     ({"GET", "HEAD"}, re.compile(rf"/({_PAGE})?/?"), _LARGEST_CALL),
     ({"POST"}, re.compile(r"/gradio_api/(queue/join|call/(v2/)?[^/]+|cancel|reset)/?"), _LARGEST_CALL),
-    ({"POST"}, re.compile(r"/gradio_api/(upload|component_server)/?"), _LARGEST_BODY),
+    ({"GET"}, re.compile(r"/example/\d{1,2}"), _LARGEST_CALL),
+    ({"POST"}, re.compile(r"/(photo|frame|truth/[1-9]\d{0,5}/[1-9]\d{0,5})"), LARGEST_PHOTO),
+    ({"POST"}, re.compile(r"/gradio_api/upload/?"), _LARGEST_BODY),
     ({"GET", "POST", "DELETE"}, re.compile(r"/gradio_api/mcp(/.*)?"), _LARGEST_BODY),
 )
 # Gradio's page needs its own inline scripts and styles. What the policy is for: no script can send a photo elsewhere.
@@ -177,9 +179,6 @@ def _largest_body(scope: Message) -> int:
     largest = next((most for methods, at, most in _SERVED if method in methods and at.fullmatch(path)), None)
     if largest is None:
         raise _RefusalError(404, "There is nothing here. The page is at /.")
-    kind = dict(scope["headers"]).get(b"content-type", b"")
-    if "component_server" in path and kind.startswith(b"multipart/"):  # Gradio would write its files to a disk
-        raise _RefusalError(415, "Send JSON.")
     return largest
 
 

@@ -21,7 +21,7 @@ _HEADERS = {"cache-control": "public, max-age=31536000, immutable"}
 # The document's address is the page's root, also behind a proxy that has the page below a path.
 _START = """
 import(new URL("{address}", document.baseURI)).then(
-  ({{ start }}) => start({{ element, props, watch, server, trigger }}),
+  ({{ start }}) => start(element),
   () => element.prepend("This page did not load completely. Reload it."),
 );
 """
@@ -33,7 +33,7 @@ def address(name: str) -> str:
 
 
 def start_of(name: str) -> str:
-    """Return the `js_on_load` of a gr.HTML that calls a module's `start` with all that Gradio hands in."""
+    """Return the `js_on_load` of a gr.HTML that calls a module's `start` with its element."""
     return _START.format(address=address(name))
 
 

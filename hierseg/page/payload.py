@@ -1,4 +1,4 @@
-"""What the viewer in the browser is given, as plain JSON values: a JPEG, and for each checkpoint packed maps.
+"""What the viewer in the browser is given: JSON values, and the bytes of a JPEG and of packed maps.
 
 The maps say of every pixel all that decoding needs, so that the browser answers every threshold, certainty and level
 by itself, with the very pixels that the library gives.
@@ -6,8 +6,8 @@ by itself, with the very pixels that the library gives.
 
 from __future__ import annotations
 
-import base64
 import io
+import json
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,52 +30,61 @@ VIEW_SIZE = 1280  # longest side shown; larger photos are shrunk before anything
 STEPS = 100  # thresholds are multiples of one over this
 
 
-def shrink(photo: Photo, size: int = VIEW_SIZE) -> Image.Image:
-    """Return a photo as an image whose longest side is at most `size` pixels."""
-    height, width = photo.shape[:2]
+def shown_size(height: int, width: int, size: int = VIEW_SIZE) -> tuple[int, int]:
+    """Return the height and width at which a photo is shown whose longest side may have `size` pixels."""
     scale = min(1.0, size / max(height, width))
-    shape = max(1, round(width * scale)), max(1, round(height * scale))
-    return Image.fromarray(photo if scale == 1 else cv2.resize(photo, shape, interpolation=cv2.INTER_AREA))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def refusal(sentence: str) -> dict[str, Any]:
-    """Return what makes the viewer show a sentence instead of a picture."""
-    return {"message": sentence}
+def shrink(photo: Photo, size: int = VIEW_SIZE) -> Photo:
+    """Return a photo whose longest side is at most `size` pixels; a smaller one as it is."""
+    height, width, _ = photo.shape
+    shape = shown_size(height, width, size)
+    if shape == (height, width):
+        return photo
+    return np.asarray(cv2.resize(photo, shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def message(value: dict[str, Any], *parts: bytes) -> bytes:
+    """Return a value for JSON and the bytes that belong to it as `viewer/server.js` reads them from a stream.
+
+    Returns:
+        The JSON's length as a big-endian number of 4 bytes; the JSON, in which `parts` lists the parts' lengths; the
+        parts.
+    """
+    head = json.dumps({**value, "parts": [len(part) for part in parts]}).encode()
+    return b"".join([len(head).to_bytes(4, "big"), head, *parts])
 
 
 def scene(
-    shown: Image.Image,
+    shown: Photo,
     predictors: Mapping[str, Predictor],
     predictions: Mapping[str, Prediction],
-    truth: UInt8Map | None = None,
     note: str = "",
     original: tuple[int, int] | None = None,
-    example: bool = False,
-) -> dict[str, Any]:
-    """Return what makes the viewer show a photo and the masks of every checkpoint.
+) -> bytes:
+    """Return the message that makes the viewer show a photo and the masks of every checkpoint.
 
     Args:
-        shown: The photo as it is to be shown.
+        shown: The photo as it is to be shown, RGB, uint8 (H, W, 3).
         predictors: Checkpoints by name; all of one tree.
         predictions: What each says of `shown`.
-        truth: Labels that are right, uint8, of the size of `shown`; None if nobody knows.
         note: A sentence about the photo to show with it.
         original: Height and width of the photo as it was sent, the size of saved masks; None for that of `shown`.
-        example: Whether it stands there before a visitor has sent one.
 
     Returns:
-        Values for JSON; `viewer/scene.js` names the keys.
+        A message whose parts are the photo as a JPEG and each checkpoint's packed maps; `viewer/scene.js` names the
+        keys.
     """
     tree = next(iter(predictors.values())).card.hierarchy
-    height, width = original or shown.size[::-1]
-    with ThreadPoolExecutor() as pool:  # arrays and PNG release the interpreter's lock
-        urls = dict(zip(predictions, pool.map(_maps_url, predictions.values()), strict=True))
-    return {
+    height, width = original or shown.shape[:2]
+    with ThreadPoolExecutor() as pool:  # arrays, zlib and JPEG release the interpreter's lock
+        packed = pool.map(lambda prediction: pack(maps(prediction)), predictions.values())
+        parts = [jpeg(shown, 90), *packed]
+    value = {
         "version": __version__,
         "note": note,
-        "example": example,
         "original": [width, height],
-        "photo": data_url(shown.convert("RGB"), "JPEG", quality=90),
         "tree": tree.to_dict(),
         "background": tree.background,
         "void": tree.void,
@@ -91,16 +100,11 @@ def scene(
             for node, name in enumerate(tree.nodes)
         ],
         "checkpoints": [
-            {
-                "name": name,
-                "title": predictors[name].card.title,
-                "threshold": prediction.threshold,
-                "maps": urls[name],
-            }
+            {"name": name, "title": predictors[name].card.title, "threshold": prediction.threshold}
             for name, prediction in predictions.items()
         ],
-        "truth": None if truth is None else _map_url(truth),
     }
+    return message(value, *parts)
 
 
 def maps(prediction: Prediction) -> npt.NDArray[np.uint8]:
@@ -152,20 +156,15 @@ def fit_truth(label_map: UInt8Map, photo: tuple[int, int], measured: tuple[int, 
     return np.asarray(Image.fromarray(label_map).resize(measured[::-1], Image.Resampling.NEAREST))
 
 
-def _maps_url(prediction: Prediction) -> str:
-    return _map_url(maps(prediction))
-
-
-def _map_url(layers: npt.NDArray[np.uint8]) -> str:
+def pack(layers: npt.NDArray[np.uint8]) -> bytes:
     """Return maps one below the other as zlib's format of the differences to the row above, modulo 256."""
     rows = layers.reshape(-1, layers.shape[-1])
     packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
-    packed = packer.compress(np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1])).tobytes()) + packer.flush()
-    return f"data:application/zlib;base64,{base64.b64encode(packed).decode()}"
+    return packer.compress(np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1])).tobytes()) + packer.flush()
 
 
-def data_url(image: Image.Image, kind: str, **options: Any) -> str:
-    """Return an image as a data URL of a kind that Pillow writes, "JPEG" or "PNG", with Pillow's options for it."""
+def jpeg(photo: Photo, quality: int) -> bytes:
+    """Return a photo as the file of a JPEG."""
     buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    Image.fromarray(photo).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()

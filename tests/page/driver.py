@@ -57,7 +57,7 @@ def segment(page: Page, photo: Path | FilePayload) -> None:
 
 def send_several(page: Page, photos: Sequence[Path | FilePayload]) -> None:
     """Choose several photos."""
-    page.locator("#viewer [type=file][name=photos]").set_input_files(photos)  # type: ignore[arg-type]
+    page.locator("#photo [name=photo]").set_input_files(photos)  # type: ignore[arg-type]
 
 
 def done(page: Page) -> None:
@@ -155,4 +155,4 @@ async (url) => {
 def send_clip(page: Page) -> None:
     url = "data:image/jpeg;base64," + base64.b64encode(PHOTO.read_bytes()).decode()
     clip = as_file(base64.b64decode(page.evaluate(FILM, url)), "clip.webm")
-    page.locator("#viewer [type=file][name=clip]").set_input_files(clip)
+    page.locator("#photo [name=photo]").set_input_files(clip)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import io
-import json
 import pickle
 import sys
 import zlib
@@ -22,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hierseg.decoding import Scores, decode
+from hierseg.decoding import decode
 from hierseg.errors import UserError
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import CheckpointError
@@ -32,39 +29,40 @@ from hierseg.page.actions import Actions
 from hierseg.page.app import load_predictors
 from hierseg.page.blocks import FAILED, GuardedBlocks
 from hierseg.page.environment import StartError
-from hierseg.photo import Letterbox, PhotoError
+from hierseg.photo import Letterbox, PhotoError, open_photo
 from hierseg.photo.label_map import LabelMapError
 from hierseg.photo.zoom import Window
 from hierseg.predictor import Look, Prediction, Predictor
 from hierseg.tree import Hierarchy, HierarchyError
 from tests import REPOSITORY
-from tests.server import finished
+from tests.server import finished, messages
 
 
-def _opened(url: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1])))
+def _opened(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
 
 
-@pytest.fixture(scope="module")
-def scene(tiny_checkpoint: Path) -> dict[str, Any]:
+def _shown(actions: Actions, photo: bytes | Path, **options: Any) -> dict[str, Any]:
+    """Return what the viewer is given of a photo."""
+    (value,) = messages(actions.show(photo if isinstance(photo, bytes) else photo.read_bytes(), **options))
+    return value
+
+
+CAMERA = REPOSITORY / "examples" / "camera.jpg"
+
+
+def test_a_scene_holds_the_photo_and_the_very_maps(tiny_checkpoint: Path) -> None:
     predictors = {"tiny": Predictor(tiny_checkpoint)}
-    shown = Image.open(REPOSITORY / "examples" / "grace_hopper.jpg")
-    predictions = {name: predictor.predict(shown) for name, predictor in predictors.items()}
-    made = payload.scene(shown, predictors, predictions)
-    made["prediction"] = predictions["tiny"]
-    return made
-
-
-def test_scene_is_plain_json(scene: dict[str, Any]) -> None:
-    json.dumps({key: value for key, value in scene.items() if key != "prediction"})
-
-
-def test_scene_holds_the_photo_and_the_very_maps(scene: dict[str, Any]) -> None:
-    assert _opened(scene["photo"]).size == (512, 600)
-    packed = base64.b64decode(scene["checkpoints"][0]["maps"].split(",", 1)[1])
+    shown = open_photo(REPOSITORY / "examples" / "grace_hopper.jpg")
+    prediction = predictors["tiny"].predict(shown)
+    (scene,) = messages(payload.scene(shown, predictors, {"tiny": prediction}))
+    assert scene["checkpoints"][0]["name"] == "tiny"
+    photo, packed = scene["parts"]
+    assert _opened(photo).size == (512, 600)
     differences = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(-1, 512)
-    maps = payload.maps(scene["prediction"]).reshape(-1, 512)
-    np.testing.assert_array_equal(np.cumsum(differences, axis=0, dtype=np.uint8), maps)
+    maps = payload.maps(prediction)
+    np.testing.assert_array_equal(np.cumsum(differences, axis=0, dtype=np.uint8), maps.reshape(-1, 512))
+    np.testing.assert_array_equal(maps[-1], prediction.violations())  # where the raw scores break the tree
 
 
 @given(st.integers(0, payload.STEPS), st.integers(0, payload.STEPS), st.randoms(use_true_random=False))
@@ -95,29 +93,6 @@ def _look(scores: npt.NDArray[np.float32]) -> Look:
     height, width = scores.shape[1:]
     letterbox = Letterbox((height, width), (32, 32), (height, width), (0, 0))
     return Look(Window(0, 0, height, width), letterbox, scores)
-
-
-def test_an_example_is_what_a_visitor_would_get_of_it_and_marked(tiny_checkpoint: Path) -> None:
-    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
-    photo = REPOSITORY / "examples" / "camera.jpg"
-    example, sent = actions.example(photo), actions.show(str(photo), None)
-    assert example and sent
-    assert example["example"] and not sent["example"]
-    assert {key for key in sent if example[key] != sent[key]} == {"example", "note"}
-
-
-def test_a_page_whose_example_cannot_be_segmented_opens_without(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
-    (tmp_path / "words.jpg").write_text("no photo")
-    assert actions.example(tmp_path / "words.jpg") is None
-    monkeypatch.setattr(actions, "_predict", lambda _: 1 / 0)  # as a card that only requests may use
-    assert actions.example(REPOSITORY / "examples" / "camera.jpg") is None
-
-
-def test_maps_tell_where_the_raw_scores_break_the_tree(scene: dict[str, Any]) -> None:
-    np.testing.assert_array_equal(payload.maps(scene["prediction"])[-1], scene["prediction"].violations())
 
 
 def test_a_ground_truth_is_brought_to_the_size_at_which_it_is_compared(tree: Hierarchy) -> None:
@@ -158,11 +133,11 @@ def test_a_ground_truth_has_the_photos_size_or_its_shape_and_no_less_than_is_sho
         payload.fit_truth(labels, photo, shown, tree)
 
 
-def _saved(path: Path, shape: tuple[int, int]) -> str:
-    """Save a photo of some height and width, which is not of one colour."""
-    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return str(path)
+def _png(shape: tuple[int, int]) -> bytes:
+    """Return a photo of some height and width, which is not of one colour."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -180,15 +155,16 @@ def test_a_photo_is_answered_whatever_its_ground_truth_is(
 ) -> None:
     predictor = Predictor(tiny_checkpoint)
     actions = Actions({"one": predictor, "other": predictor})
-    photo, path = _saved(tmp_path / "photo.png", (48, 64)), tmp_path / "truth.npy"
+    photo, path = tmp_path / "photo.png", tmp_path / "truth.npy"
+    photo.write_bytes(_png((48, 64)))
     if isinstance(truth, bytes):
         path.write_bytes(truth)
     elif truth is not None:
         np.save(path, truth)
-    shown = actions.show(photo, str(path))
-    assert shown and said in shown["note"] and shown["truth"] is None
-    assert "photo" in shown
-    figures = actions.compare(photo, "parts", str(path))[1]
+    if truth is not None:
+        with pytest.raises(UserError, match=said):
+            actions.fit_truth(path.read_bytes(), 48, 64)
+    figures = actions.compare(str(photo), "parts", str(path))[1]
     assert said in figures["note"] and "iou" not in figures["checkpoints"]["one"]
 
 
@@ -197,47 +173,38 @@ def test_a_ground_truth_that_fails_on_the_server_is_logged_and_the_photo_answere
 ) -> None:
     monkeypatch.setattr(payload, "fit_truth", lambda *_: {}["a secret"])
     np.save(tmp_path / "truth.npy", np.zeros((48, 64), np.uint8))
-    photo = _saved(tmp_path / "photo.png", (48, 64))
-    shown = Actions({"tiny": Predictor(tiny_checkpoint)}).show(photo, str(tmp_path / "truth.npy"))
-    assert shown and "photo" in shown and "failed on the server" in shown["note"]
-    assert "a secret" in caplog.text and "a secret" not in shown["note"]
+    (tmp_path / "photo.png").write_bytes(_png((48, 64)))
+    predictor = Predictor(tiny_checkpoint)
+    actions = Actions({"one": predictor, "other": predictor})
+    note = actions.compare(str(tmp_path / "photo.png"), "parts", str(tmp_path / "truth.npy"))[1]["note"]
+    assert "failed on the server" in note and "a secret" not in note
+    assert "a secret" in caplog.text
 
 
-def test_a_ground_truth_of_a_large_photo_is_shown_with_the_size_at_which_it_is_compared(
+def test_a_ground_truth_of_a_large_photo_names_the_size_at_which_it_is_compared(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     actions = Actions({"tiny": Predictor(tiny_checkpoint)})
-    photo = _saved(tmp_path / "photo.png", (900, 1600))
-    np.save(tmp_path / "truth.npy", np.zeros((900, 1600), np.uint8))
-    with_truth, alone = actions.show(photo, str(tmp_path / "truth.npy")), actions.show(photo, None)
-    assert with_truth and alone
-    assert with_truth["note"] == "The ground truth is compared at 1280 by 720 pixels."
-    assert alone["note"] == ""
-
-
-def test_a_ground_truth_without_a_photo_takes_nothing_off_the_page(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
-    assert actions.show_truth(None, None) == gr.skip()
-    with pytest.warns(UserWarning, match="Photos are deleted ten minutes after they were sent"):
-        assert actions.show_truth(str(tmp_path / "gone.jpg"), None) == gr.skip()
-    photo = _saved(tmp_path / "photo.png", (48, 64))
-    assert actions.show_truth(photo, None) == actions.show(photo, None)
+    for shape, note in (((900, 1600), "The ground truth is compared at 1280 by 720 pixels."), ((48, 64), "")):
+        np.save(tmp_path / "truth.npy", np.zeros(shape, np.uint8))
+        (value,) = messages(actions.fit_truth((tmp_path / "truth.npy").read_bytes(), *shape))
+        assert value["note"] == note
+        height, width = payload.shown_size(*shape)
+        assert zlib.decompress(value["parts"][0]) == bytes(height * width)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 9000), (9000, 3), (1, 2), (1280, 1281)])
 def test_a_photo_of_any_shape_is_answered(tiny_checkpoint: Path, tmp_path: Path, shape: tuple[int, int]) -> None:
     predictor = Predictor(tiny_checkpoint)
     actions = Actions({"one": predictor, "other": predictor})
-    photo, truth = _saved(tmp_path / "photo.png", shape), str(tmp_path / "truth.npy")
+    photo, truth = str(tmp_path / "photo.png"), str(tmp_path / "truth.npy")
+    Path(photo).write_bytes(_png(shape))
     np.save(truth, np.zeros(shape, np.uint8))
-    shown = actions.show(photo, truth)
-    assert shown and shown["original"] == [shape[1], shape[0]] and shown["truth"]
-    width, height = _opened(shown["photo"]).size
+    shown = _shown(actions, Path(photo))
+    assert shown["original"] == [shape[1], shape[0]]
+    width, height = _opened(shown["parts"][0]).size
     assert max(width, height) == min(max(shape), payload.VIEW_SIZE)
-    packed = base64.b64decode(shown["checkpoints"][0]["maps"].split(",", 1)[1])
-    assert len(zlib.decompress(packed)) == 6 * width * height
-    url = "data:image/png;base64," + base64.b64encode(Path(photo).read_bytes()).decode()
-    assert "photo" in finished(actions.segment_file(url))
+    assert len(zlib.decompress(shown["parts"][1])) == 6 * width * height
     picture, mask, _ = actions.segment(photo, "one", "parts", 0.5)
     assert picture.size == mask.size == shape[::-1]
     picture, figures = actions.compare(photo, "parts", truth)
@@ -247,80 +214,6 @@ def test_a_photo_of_any_shape_is_answered(tiny_checkpoint: Path, tmp_path: Path,
 def test_all_that_a_person_can_cause_has_one_base_and_programs_find_it_as_a_value_error() -> None:
     for error in (PhotoError, LabelMapError, HierarchyError, CheckpointError, ModelError, StartError):
         assert issubclass(error, UserError) and issubclass(error, ValueError)
-
-
-def _frame(shade: int) -> str:
-    buffer = io.BytesIO()
-    picture = Image.new("RGB", (64, 48), (shade, 90, 60))
-    picture.paste((255, 255, 255), (20, 10, 40, 40))  # what has no contrast is not worked on
-    picture.save(buffer, "JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def test_a_live_frame_becomes_a_scene(tiny_checkpoint: Path) -> None:
-    made = Actions({"tiny": Predictor(tiny_checkpoint)}).segment_frame(_frame(200))
-    assert _opened(made["photo"]).size == (64, 48)
-    assert made["checkpoints"][0]["name"] == "tiny"
-
-
-@pytest.mark.parametrize("frame", ["", "data:image/jpeg;base64,AAAA", "data:,%%%", "x" * 3_000_000, None, 7])
-def test_a_frame_that_is_none_is_refused_with_a_sentence(tiny_checkpoint: Path, frame: Any) -> None:
-    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
-    assert actions.segment_frame(frame)["message"]
-    assert "photo" in actions.segment_frame(_frame(10))  # and the next one is served
-
-
-def test_a_photo_of_several_is_shown_like_one_alone(tiny_checkpoint: Path) -> None:
-    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
-    path = REPOSITORY / "examples" / "camera.jpg"
-    url = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
-    assert finished(actions.segment_file(url)) == actions.show(str(path), None)
-    assert "not a photo" in finished(actions.segment_file("data:,QUJD"))["message"]
-
-
-def test_of_many_photos_some_wait_and_the_rest_are_asked_to_come_again(tiny_checkpoint: Path) -> None:
-    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
-
-    async def send(count: int) -> list[dict[str, Any]]:
-        return await asyncio.gather(*(actions.segment_file(_frame(90)) for _ in range(count)))
-
-    answers = finished(send(40))
-    assert answers[-1] == {"busy": True}
-    served = [answer for answer in answers if "photo" in answer]
-    assert len(served) == 32 and answers.count({"busy": True}) == 8
-    assert "photo" in finished(send(1))[0]  # and whoever comes again is served
-
-
-def test_a_network_that_fails_is_told_in_a_sentence_and_the_next_photo_is_served(
-    tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    predictor = Predictor(tiny_checkpoint)
-    actions = Actions({"tiny": predictor})
-    path = str(REPOSITORY / "examples" / "camera.jpg")
-    network = predictor.network
-
-    def failing(_: npt.NDArray[np.uint8]) -> Scores:
-        raise ValueError("a secret of the machine")
-
-    predictor.network = failing  # type: ignore[assignment]
-    answers = [
-        actions.show(path, None),
-        actions.segment_frame(_frame(90)),
-        finished(actions.segment_file(_frame(90))),
-    ]
-    assert answers == [{"message": FAILED}] * 3
-    for function, choices in (
-        (actions.segment, ("tiny", "parts", 0.5)),
-        (actions.compare, ("parts", None, "tiny", "b")),
-    ):
-        actions.predictors["b"] = predictor
-        with pytest.raises(ValueError, match="a secret") as raised:  # for GuardedBlocks to log
-            function(path, *choices)
-        assert not isinstance(raised.value, gr.Error | UserError)
-    assert "a secret" in caplog.text  # whoever runs the server is told
-    predictor.network = network
-    assert "photo" in actions.segment_frame(_frame(90))
-    assert "photo" in finished(actions.segment_file(_frame(90)))
 
 
 @pytest.mark.parametrize(
@@ -352,24 +245,9 @@ def test_only_what_a_person_caused_is_told_and_all_else_is_logged(
     assert (type(error).__name__ in caplog.text) == (said == FAILED)
 
 
-def test_live_frames_are_dropped_while_one_is_worked_on(tiny_checkpoint: Path) -> None:
-    predictor = Predictor(tiny_checkpoint)
-    actions = Actions({"tiny": predictor})
-    inner: list[dict[str, Any]] = []
-    network = predictor.network
-
-    def interrupted(pictures: npt.NDArray[np.uint8]) -> Scores:
-        inner.append(actions.segment_frame(_frame(20)))
-        return network(pictures)
-
-    predictor.network = interrupted  # type: ignore[assignment]
-    assert "photo" in actions.segment_frame(_frame(10))
-    assert inner == [{"busy": True}]
-
-
 def test_large_photos_are_shrunk_and_small_ones_left() -> None:
-    assert payload.shrink(np.zeros((1000, 4000, 3), np.uint8)).size == (1280, 320)
-    assert payload.shrink(np.zeros((30, 20, 3), np.uint8)).size == (20, 30)
+    assert payload.shrink(np.zeros((1000, 4000, 3), np.uint8)).shape == (320, 1280, 3)
+    assert payload.shrink(np.zeros((30, 20, 3), np.uint8)).shape == (30, 20, 3)
 
 
 def test_page_refuses_a_folder_without_checkpoints(tmp_path: Path) -> None:
@@ -401,11 +279,10 @@ def test_on_a_zero_gpu_space_every_network_runs_on_the_card(
 
     monkeypatch.setattr(spaces, "GPU", gpu, raising=False)
     monkeypatch.setitem(sys.modules, "spaces", spaces)
-    path = str(REPOSITORY / "examples" / "camera.jpg")
     on_card = Actions({"tiny": Predictor(tiny_checkpoint)})
-    shown = on_card.show(path, None)
-    on_card.segment_frame(_frame(90))
-    on_card.segment(path, "tiny", "parts", 0.5)
+    shown = on_card.show(CAMERA.read_bytes())
+    on_card.show(CAMERA.read_bytes(), thorough=False)
+    on_card.segment(str(CAMERA), "tiny", "parts", 0.5)
     assert len(calls) == 3
     monkeypatch.delitem(sys.modules, "spaces")
-    assert Actions({"tiny": Predictor(tiny_checkpoint)}).show(path, None) == shown
+    assert Actions({"tiny": Predictor(tiny_checkpoint)}).show(CAMERA.read_bytes()) == shown

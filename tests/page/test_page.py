@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,9 @@ from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
+from hierseg.page import payload
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor
 from hierseg.visualize import overlay
@@ -170,7 +168,7 @@ def test_what_is_not_a_photo_gets_a_plain_sentence(page: Page) -> None:
 
 @every_screen
 def test_result_is_beside_the_photo_on_a_desktop_and_below_it_on_a_phone(page: Page) -> None:
-    photo, viewer = page.locator("#photo").bounding_box(), page.locator("#viewer").bounding_box()
+    photo, viewer = page.locator("#photo").bounding_box(), page.locator("#viewer .viewer").bounding_box()
     assert photo is not None and viewer is not None and page.viewport_size is not None
     if page.viewport_size["width"] > 640:
         assert viewer["x"] >= photo["x"] + photo["width"]
@@ -181,9 +179,10 @@ def test_result_is_beside_the_photo_on_a_desktop_and_below_it_on_a_phone(page: P
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_an_empty_page_says_what_to_do(page: Page) -> None:
-    segment(page, PHOTO)
-    page.get_by_label("Remove Image").click()
+def test_a_page_whose_example_cannot_be_segmented_says_what_to_do(page: Page) -> None:
+    refused = payload.message({"message": "There is no card."})
+    page.route(re.compile("/example/0$"), lambda route: route.fulfill(body=refused))
+    page.reload()
     expect(page.locator("#viewer .message")).to_contain_text("Drop a photo of people")
     assert page.locator("#viewer .tree").is_hidden()
     assert page.locator("#viewer .live").is_visible()
@@ -219,32 +218,7 @@ def test_the_viewer_says_that_it_is_at_work_until_the_result_is_there(page: Page
     assert states[-1] == "ready"
 
 
-@contextlib.contextmanager
-def busy(address: str) -> Iterator[None]:
-    """Have others wait in the queue all the time, however fast it moves."""
-    full, enough = threading.Event(), threading.Event()
-
-    def wait_in_line() -> None:
-        with Visitor(address) as other:
-            photo = file(other.upload(PHOTO.read_bytes()))
-            while not enough.is_set():
-                if other.http.get("/gradio_api/queue/status").json()["queue_size"] < 4:
-                    other.join("show", photo, None)
-                else:
-                    full.set()
-
-    with ThreadPoolExecutor(1) as pool:
-        others = pool.submit(wait_in_line)
-        try:
-            while not full.wait(1):
-                assert others.running()
-            yield
-        finally:
-            enough.set()
-        others.result()
-
-
-def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page, address: str) -> None:
+def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page) -> None:
     page.evaluate(
         """() => {
           window.said = [];
@@ -252,38 +226,38 @@ def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page, ad
           new MutationObserver(() => window.said.push(message.textContent)).observe(message, { childList: true });
         }"""
     )
-    with busy(address):
-        send(page, PHOTO)
-        words = "/Others came first: yours is number [0-9] of [0-9] in the queue/"
-        page.wait_for_function(f"window.said.some((words) => {words}.test(words))")
-    ready(page)
+
+    def serve(route: Route) -> None:
+        route.fulfill(body=payload.message({"ahead": 2, "waiting": 5}) + route.fetch().body())
+
+    page.route(re.compile("/photo$"), serve)
+    segment(page, PHOTO)
+    assert "Others came first: yours is number 2 of 5 in the queue …" in page.evaluate("window.said")
 
 
 def test_a_ground_truth_of_another_photo_gets_a_sentence_beside_the_result(page: Page, tmp_path: Path) -> None:
     np.save(tmp_path / "truth.npy", np.zeros((100, 300), np.uint8))
     segment(page, PHOTO)
-    page.locator("#ground-truth button").first.click()
-    page.locator("#ground-truth input[type=file]").set_input_files(tmp_path / "truth.npy")
+    page.locator("#ground-truth summary").click()
+    page.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
     expect(page.locator("#viewer .message")).to_contain_text("Is it of another photo?")
     assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
 
 
-def test_a_ground_truth_that_comes_too_late_or_without_a_photo_leaves_the_viewer_as_it_is(
-    page: Page, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+def test_a_ground_truth_is_another_request_but_no_other_inference_and_goes_with_its_photo(
+    page: Page, address: str, tmp_path: Path
 ) -> None:
-    np.save(tmp_path / "truth.npy", np.zeros((100, 300), np.uint8))
-    page.locator("#ground-truth button").first.click()
-    truth = page.locator("#ground-truth input[type=file]")
-    truth.set_input_files(tmp_path / "truth.npy")
-    clear = page.locator("#ground-truth").get_by_label("Clear")
-    clear.wait_for()
-    assert page.locator("#viewer .viewer").get_attribute("data-state") == "example"
+    np.save(tmp_path / "truth.npy", np.zeros((512, 512), np.uint8))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition(address)[2]))
     segment(page, PHOTO)
-    for sent in tmp_path_factory.getbasetemp().glob(f"uploads*/*/*/{PHOTO.name}"):
-        sent.unlink()
-    clear.click()
-    expect(page.locator("body")).to_contain_text("Photos are deleted ten minutes after they were sent")
-    assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
+    page.locator("#ground-truth summary").click()
+    page.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
+    page.locator("#viewer .truth tbody tr").first.wait_for()
+    assert list(filter(None, asked)) == ["/photo", "/truth/512/512"]
+    page.locator("#examples button").first.click()
+    expect(page.locator("#viewer .truth tbody tr")).to_have_count(0)
+    expect(page.locator("#ground-truth [name=truth]")).to_have_value("")
 
 
 @every_screen

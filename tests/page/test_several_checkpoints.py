@@ -168,8 +168,8 @@ def test_the_ground_truth_is_held_against_the_two_on_view(
     viewer: Page, found: dict[str, Prediction], tmp_path: Path, tree: Hierarchy
 ) -> None:
     np.save(tmp_path / "truth.npy", found["bce"].labels)
-    viewer.locator("#ground-truth button").first.click()
-    viewer.locator("#ground-truth input[type=file]").set_input_files(tmp_path / "truth.npy")
+    viewer.locator("#ground-truth summary").click()
+    viewer.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
     viewer.locator("#viewer .truth tbody tr").first.wait_for()
     choose(viewer, "view", "both")
     compare(viewer, "ftm", "leaf")
@@ -216,7 +216,7 @@ def test_the_live_camera_compares_any_two(page: Page) -> None:
     ready(page)
     choose(page, "view", "differences")
     compare(page, "leaf", "ftm")
-    with page.expect_response(lambda response: "component_server" in response.url):
+    with page.expect_response(re.compile("/frame$")):
         pass
     expect(page.locator("#viewer .rate")).to_contain_text("pictures a second")
     expect(page.locator("#viewer .caption")).to_contain_text("only Softmax over leaves")
@@ -235,7 +235,7 @@ def test_a_photo_that_fails_does_not_end_the_rest(page: Page, tmp_path: Path) ->
         else:
             route.fulfill(status=200, body="no server is there")
 
-    page.route(re.compile("component_server"), serve)
+    page.route(re.compile("/photo$"), serve)
     photos = [tmp_path / f"{name}.jpg" for name in ("one", "two", "lost", "three")]
     for path in photos:
         path.write_bytes(marked_photo(1))
@@ -257,7 +257,7 @@ def test_more_than_fifty_photos_are_said_to_be_cut(page: Page) -> None:
         answer[:] = answer or [route.fetch().body()]
         route.fulfill(status=200, body=answer[0])
 
-    page.route(re.compile("component_server"), serve)
+    page.route(re.compile("/photo$"), serve)
     listen_to_the_message(page)
     send_several(page, [as_file(marked_photo(1))] * 53)
     done(page)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, Request, Route, expect
 
+from hierseg.page import payload
 from tests.page.driver import PHOTO, as_file, choose, done, every_screen, pixels, ready, send, send_several, too_large
 from tests.server import marked_photo, running_page, small_page
 
@@ -41,12 +42,12 @@ def address(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> 
 
 
 def inferences(page: Page) -> list[str]:
-    """What is put into the queue from now on; clicks on an example are in it too, which run no network."""
+    """What is sent from now on to be segmented."""
     asked: list[str] = []
 
     def listen(request: Request) -> None:
-        if "queue/join" in request.url:
-            asked.append(request.post_data or "")
+        if re.search("/(photo|frame)$", request.url):
+            asked.append(request.url)
 
     page.on("request", listen)
     return asked
@@ -60,14 +61,13 @@ def settle(page: Page) -> None:
 def test_every_photo_that_replaces_another_is_one_inference(page: Page) -> None:
     asked = inferences(page)
     for number in (1, 2, 3):
-        with page.expect_request(re.compile("queue/join")):
+        with page.expect_request(re.compile("/photo$")):
             send(page, as_file(marked_photo(number), f"{number}.jpg"))
         settle(page)
         assert len(asked) == number
     page.locator("#examples button").first.click()
-    page.wait_for_function("document.querySelector('#photo img').src.includes('camera')")
     settle(page)
-    assert len(asked) == 3 + 2  # which example it is, and the inference
+    assert len(asked) == 3  # the server keeps what it said of an example
 
 
 @pytest.mark.parametrize("empty", ["#photo", "#viewer .stage canvas"])
@@ -77,17 +77,17 @@ def test_a_photo_dropped_or_pasted_anywhere_is_segmented_once(page: Page, empty:
     places = [(empty, "drop"), ("#viewer .stage canvas", "drop"), ("footer", "drop"), ("#photo", "drop")]
     for number, (target, kind) in enumerate([*places, ("body", "paste")], 1):
         content = base64.b64encode(marked_photo(number)).decode()
-        with page.expect_request(re.compile("queue/join")):
+        with page.expect_request(re.compile("/photo$")):
             assert not page.evaluate(BRING, [target, kind, content])
         settle(page)
         assert len(asked) == number
 
 
-def test_a_photo_taken_in_the_photo_box_is_not_mirrored(page: Page) -> None:
-    page.locator("#photo [aria-label='Capture from camera']").click()
-    page.get_by_text("Click to Access Webcam").click()
-    page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0")
-    page.locator("#photo [aria-label='capture photo']").click()
+def test_a_picture_of_the_camera_is_a_photo_and_not_mirrored(page: Page) -> None:
+    page.locator("#viewer .live").click()
+    page.locator("#viewer .viewer[data-state=ready]").wait_for()
+    page.locator("#viewer .shoot").click()
+    page.locator("#viewer .viewer:not([data-live])").wait_for()
     settle(page)
     page.locator("#viewer [name=opacity]").fill("0")
     page.locator("#viewer [name=outlines]").uncheck()
@@ -97,6 +97,20 @@ def test_a_photo_taken_in_the_photo_box_is_not_mirrored(page: Page) -> None:
     assert np.abs(taken - wanted).mean() < np.abs(taken[:, ::-1] - wanted).mean() / 2
 
 
+def test_a_photo_that_comes_while_another_is_at_work_takes_its_place(page: Page) -> None:
+    first: list[Route] = []
+    page.route(re.compile("/photo$"), lambda route: route.continue_() if first else first.append(route))
+    for mark in (1, 2):
+        send(page, as_file(marked_photo(mark)))
+        page.wait_for_function(f"document.querySelector('.coming').naturalWidth === {32 + mark}")
+    settle(page)
+    with page.expect_download() as download:
+        page.locator("#viewer [data-save=overlay]").click()
+    with Image.open(download.value.path()) as saved:
+        assert saved.width == 32 + 2
+    first[0].abort()  # the browser has ended it before
+
+
 def test_a_photo_over_15_mb_is_refused_before_it_is_sent_alone_and_among_others(page: Page, tmp_path: Path) -> None:
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
@@ -104,7 +118,7 @@ def test_a_photo_over_15_mb_is_refused_before_it_is_sent_alone_and_among_others(
     good.write_bytes(marked_photo(1))
     send(page, large)
     expect(page.locator("#viewer .message")).to_have_text("This photo is larger than 15 MB.")
-    send_several(page, [large])
+    send_several(page, [large, large])
     expect(page.locator("#viewer .message")).to_have_text("large.jpg: This photo is larger than 15 MB.")
     assert sent == []
     send_several(page, [large, good])
@@ -115,23 +129,6 @@ def test_a_photo_over_15_mb_is_refused_before_it_is_sent_alone_and_among_others(
     ready(page)
 
 
-def test_what_the_browser_throws_for_a_lost_server_is_said_in_a_sentence_and_the_rest_is_done(page: Page) -> None:
-    page.evaluate(
-        """() => {
-          const sent = window.fetch;
-          let calls = 0;
-          window.fetch = (url, options) => {
-            if (!String(url?.url ?? url).includes("component_server") || ++calls > 4) return sent(url, options);
-            throw new TypeError("Cannot read properties of undefined (reading 'data')");
-          };
-        }"""
-    )
-    send_several(page, [as_file(marked_photo(mark), f"{mark}.jpg") for mark in (1, 2)])
-    done(page)
-    expect(page.locator("#viewer .progress")).to_have_text("1 of 2 photos segmented")
-    expect(page.locator("#viewer .failures li")).to_have_text(f"1.jpg: {LOST}")
-
-
 def test_a_picture_that_cannot_be_shown_does_not_end_the_rest(page: Page) -> None:
     answered = 0
 
@@ -139,11 +136,11 @@ def test_a_picture_that_cannot_be_shown_does_not_end_the_rest(page: Page) -> Non
         nonlocal answered
         answered += 1
         if answered == 1:
-            route.fulfill(status=200, json={"photo": "data:image/jpeg;base64,AAAA", "checkpoints": []})
+            route.fulfill(body=payload.message({"checkpoints": []}, b"no JPEG"))
         else:
             route.continue_()
 
-    page.route(re.compile("component_server"), serve)
+    page.route(re.compile("/photo$"), serve)
     send_several(page, [as_file(marked_photo(mark), f"{mark}.jpg") for mark in (1, 2)])
     done(page)
     expect(page.locator("#viewer .progress")).to_have_text("1 of 2 photos segmented")
@@ -160,7 +157,7 @@ def test_the_live_camera_bears_a_server_that_is_lost_for_a_moment_and_says_so_wh
         else:
             route.continue_()
 
-    page.route(re.compile("component_server"), serve)
+    page.route(re.compile("/frame$"), serve)
     page.locator("#viewer .live").click()
     expect(page.locator("#viewer .rate")).to_contain_text("pictures a second")
     lost = True
@@ -178,7 +175,7 @@ def test_the_thinnest_photo_is_shown(page: Page, tmp_path: Path) -> None:
     canvas = page.locator("#viewer .stage canvas")
     for size in ((9000, 3), (3, 9000)):
         Image.effect_noise(size, 80).convert("RGB").save(tmp_path / "thin.png")
-        with page.expect_request(re.compile("queue/join")):
+        with page.expect_request(re.compile("/photo$")):
             send(page, tmp_path / "thin.png")
         settle(page)
         box = canvas.bounding_box()
@@ -194,8 +191,8 @@ def test_the_picture_has_most_of_the_viewer_and_the_viewer_most_of_the_window(pa
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_function(
             """tall => {
-              const [viewer, stage, canvas] = ["#viewer", "#viewer .stage", "#viewer .stage canvas"].map((part) =>
-                document.querySelector(part).getBoundingClientRect());
+              const [viewer, stage, canvas] = [".viewer", ".stage", ".stage canvas"].map((part) =>
+                document.querySelector(`#viewer ${part}`).getBoundingClientRect());
               return stage.width > 0 && stage.width >= 0.6 * viewer.width && viewer.width >= 0.6 * window.innerWidth
                 && (tall ? canvas.width >= stage.width - 2 : canvas.height >= 0.6 * window.innerHeight);
             }""",

@@ -16,13 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from tests import HANGS
-from tests.server import Visitor, content_of, file, has_mark, marked_photo, running_server, small_page, url_of
+from tests.server import Visitor, file, has_mark, marked_photo, running_server, small_page
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read as Linux shows it"),
@@ -92,28 +93,29 @@ def _until(holds: Callable[[], bool], server: Server) -> None:
 # Good requests: each is answered with the very photo that was sent
 
 
-def _shown(one: Visitor, mark: int) -> bool:
-    return has_mark(content_of(one.show(one.upload(marked_photo(mark)))["photo"]), mark)
+def _shown(one: Visitor, mark: int, way: str = "photo") -> bool:
+    value: dict[str, Any] = {"busy": True}
+    while value.get("busy"):  # as the viewer does
+        value = one.show(marked_photo(mark), way)
+    return has_mark(value["parts"][0], mark)
+
+
+def _frame(one: Visitor, mark: int) -> bool:
+    return _shown(one, mark, "frame")
 
 
 def _segmented(one: Visitor, mark: int) -> bool:
     kind, answer = one.call("segment", file(one.upload(marked_photo(mark))), *CHOICES)
-    return kind == "complete" and has_mark(one.http.get(f"/gradio_api/file={answer[0]['path']}").content, mark)
+    return _busy(answer) if kind == "error" else has_mark(one.result(answer), mark)
 
 
 def _compared(one: Visitor, mark: int) -> bool:
     kind, answer = one.call("compare", file(one.upload(marked_photo(mark))), "parts", None)
-    return kind == "complete" and set(answer[1]["checkpoints"]) == {"bce", "ftm"}
+    return _busy(answer) if kind == "error" else set(answer[1]["checkpoints"]) == {"bce", "ftm"}
 
 
-def _sent(function: str) -> Callable[[Visitor, int], bool]:
-    def sent(one: Visitor, mark: int) -> bool:
-        value = {"busy": True}
-        while value.get("busy"):  # as the viewer does
-            value = one.serve(function, url_of(marked_photo(mark))).json()
-        return has_mark(content_of(str(value["photo"])), mark)
-
-    return sent
+def _busy(answer: Any) -> bool:
+    return str(answer["error"]).startswith("Too many photos are waiting.")
 
 
 def _opened(one: Visitor, mark: int) -> bool:
@@ -128,7 +130,8 @@ def _is_a_sentence(words: object) -> bool:
 
 
 def _no_photo(one: Visitor, mark: int) -> bool:
-    return "not a photo" in one.show(one.upload(b"words %d" % mark))["message"]
+    value = one.show(b"words %d" % mark)
+    return bool(value.get("busy")) or "not a photo" in value["message"]
 
 
 def _foreign(path: str) -> Callable[[Visitor, int], bool]:
@@ -163,19 +166,24 @@ def _nowhere(one: Visitor, mark: int) -> bool:
 
 
 def _half_a_photo(one: Visitor, mark: int) -> bool:
-    value = one.serve("segment_file", url_of(marked_photo(mark)[:300])).json()
-    return value == {"busy": True} or _is_a_sentence(value["message"])
+    value = one.show(marked_photo(mark)[:300])
+    return bool(value.get("busy")) or _is_a_sentence(value["message"])
 
 
 def _closed_tab(one: Visitor, mark: int) -> bool:
-    one.join("show", file(one.upload(marked_photo(mark))), None)
-    return True  # nobody asks for the answer
+    one.join("segment", file(one.upload(marked_photo(mark))), *CHOICES)
+    with one.http.stream("POST", "/photo", content=marked_photo(mark)):
+        return True  # nobody listens to the answers
 
 
 def _left_halfway(one: Visitor, mark: int) -> bool:
     with _connected(str(one.http.base_url)) as connection:
-        connection.sendall(_start_of_upload(1_000_000) + bytes(mark))
+        connection.sendall((_start_of_upload if mark % 2 else _start_of_photo)(1_000_000) + bytes(mark))
     return True
+
+
+def _start_of_photo(length: int) -> bytes:
+    return b"POST /photo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % length
 
 
 def _start_of_upload(length: int) -> bytes:
@@ -194,10 +202,9 @@ def _connected(url: str) -> socket.socket:
 GOOD: tuple[Callable[[Visitor, int], bool], ...] = (
     _shown,
     _segmented,
-    _sent("segment_file"),
     _shown,
     _compared,
-    _sent("segment_frame"),
+    _frame,
     _shown,
     _opened,
 )
@@ -263,7 +270,8 @@ def test_slow_clients_keep_nobody_from_being_served(server: Server) -> None:
     slow = [_connected(server.url) for _ in range(200)]
     try:
         for number, connection in enumerate(slow):
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: " if number % 2 else _start_of_upload(1_000_000))
+            starts = (b"GET / HTTP/1.1\r\nHost: a\r\nX: ", _start_of_upload(1_000_000), _start_of_photo(1_000_000))
+            connection.sendall(starts[number % 3])
         for mark in range(20):
             with Visitor(server.url) as one:
                 assert _shown(one, mark)

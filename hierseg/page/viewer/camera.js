@@ -1,12 +1,13 @@
-// Live: the camera's newest frame goes to the server as soon as the one before has come back. So frames are dropped and
-// never queued, and each result is shown on the very frame that it is of, with every view, level and threshold.
+// The camera, live: its newest frame goes to the server as soon as the one before has come back. So each result is shown
+// on the very frame that it is of, with every view, level and threshold. The picture taken is a photo like any other.
 
+import { jpegOf } from "./draw.js";
 import { find } from "./page.js";
+import { showPhoto } from "./photo.js";
 import { begin, close, open, refuse } from "./scene.js";
-import { LOST, segmentFrame } from "./server.js";
+import { segmentFrame } from "./server.js";
 
 const LIVE_SIZE = 480; // longest side of a frame that is sent
-const MOST_FAILURES = 3; // frames, one after the other
 const FAULTS = {
   NotAllowedError: "The camera was not allowed. Allow it for this page in the browser and try again.",
   NotFoundError: "No camera was found.",
@@ -23,53 +24,51 @@ async function start() {
   const ending = new AbortController();
   begin(() => {
     ending.abort();
-    delete find(".viewer").dataset.live;
-    find(".live").textContent = "Live camera";
+    mark(false);
   });
   close("working", "Starting the camera …");
-  find(".viewer").dataset.live = "";
-  find(".live").textContent = "Stop";
-  find(".rate").textContent = "";
+  mark(true);
   const fault = await run(ending.signal).catch((error) => FAULTS[error.name] ?? "The camera stopped. Start it again.");
   if (!ending.signal.aborted) refuse(fault);
+}
+
+function mark(live) {
+  find(".viewer").toggleAttribute("data-live", live);
+  find(".live").textContent = live ? "Stop" : "Live camera";
+  find(".rate").textContent = "";
 }
 
 // Runs until it is ended; returns a sentence where it cannot go on.
 async function run(ended) {
   if (!navigator.mediaDevices) return INSECURE;
-  const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, facingMode: "user" } });
+  const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, facingMode: "user" } });
   const stop = () => stream.getTracks().forEach((track) => track.stop());
   if (ended.aborted) return stop();
   ended.addEventListener("abort", stop);
   const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: stream });
   await video.play();
+  const shoot = async () => showPhoto(await pictureOf(video, Infinity, false));
+  find(".shoot").addEventListener("click", shoot, { signal: ended });
   const times = [];
-  let failures = 0;
   for (;;) {
-    const value = await segmentFrame(() => frameOf(video), () => ended.aborted);
-    if (ended.aborted) return undefined;
-    failures = value.message ? failures + 1 : 0;
-    if (value.message === LOST || failures > MOST_FAILURES) return value.message;
-    if (failures) continue;
+    const value = await segmentFrame(() => pictureOf(video, LIVE_SIZE, find("[name=mirror]").checked), ended);
+    if (!value || value.message) return value?.message;
     const rate = rateOf(times);
     await open(value);
     find(".rate").textContent = rate ? `${rate.toFixed(1)} pictures a second` : "";
   }
 }
 
-// What the camera sees now: a JPEG as a data URL.
-function frameOf(video) {
-  const scale = Math.min(1, LIVE_SIZE / Math.max(video.videoWidth, video.videoHeight));
+// What the camera sees now, as a JPEG whose longest side is at most `size` pixels.
+function pictureOf(video, size, mirrored) {
+  const scale = Math.min(1, size / Math.max(video.videoWidth, video.videoHeight));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(video.videoWidth * scale));
   canvas.height = Math.max(1, Math.round(video.videoHeight * scale));
   const context = canvas.getContext("2d");
-  if (find("[name=mirror]").checked) {
-    context.translate(canvas.width, 0);
-    context.scale(-1, 1);
-  }
+  if (mirrored) context.setTransform(-1, 0, 0, 1, canvas.width, 0);
   context.drawImage(video, 0, 0, canvas.width, canvas.height);
-  return canvas.toDataURL("image/jpeg", 0.85);
+  return jpegOf(canvas);
 }
 
 // Adds now to the times at which results came; returns how many come a second, 0 where that is not known yet.

@@ -10,9 +10,9 @@ const NOBODY_FOUND =
   "No person found in this photo. Try one in which people are larger, or move the person threshold down.";
 
 export function draw() {
-  const { example, note } = state.scene;
+  const { scene, truth } = state;
   const found = modelsShown().some(findsSomebody);
-  say(example ? "example" : "ready", found ? note : `${NOBODY_FOUND} ${note}`.trim());
+  say(scene.example ? "example" : "ready", [found ? "" : NOBODY_FOUND, scene.note, truth?.note].filter(Boolean).join(" "));
   find(".caption").replaceChildren(...(SENTENCES[state.view]?.() ?? []));
   drawQuote();
 }

@@ -1,5 +1,7 @@
 // Clips: the pictures of one that is opened, and one that is made of pictures.
 
+import { jpegOf } from "./draw.js";
+
 const CLIP_RATE = 8; // pictures of a clip that are looked at, a second
 const CLIP_SECONDS = 15;
 const CLIP_SIZE = 640; // longest side of a clip's picture
@@ -29,7 +31,7 @@ export async function* picturesOf(file) {
       const time = number / CLIP_RATE;
       await seek(video, time);
       canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
-      yield { title: `${time.toFixed(1)} s`, picture: () => canvas.toDataURL("image/jpeg", 0.9), doing, done };
+      yield { title: `${time.toFixed(1)} s`, picture: () => jpegOf(canvas), doing, done };
     }
   } finally {
     URL.revokeObjectURL(video.src);

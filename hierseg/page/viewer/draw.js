@@ -99,3 +99,5 @@ export function drawShares(canvas, rows, colors, current) {
   context.fillStyle = "#fff";
   context.fillRect(across(current) - ratio / 2, 0, ratio, height);
 }
+
+export const jpegOf = (canvas) => new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));

@@ -10,11 +10,11 @@ import { nodesBelow, nodesOnLevel, through } from "./pure/tables.js";
 import { state } from "./state.js";
 
 const MOST_REMEMBERED = 40;
-const memories = new WeakMap(); // of every model: what was computed by its key, the oldest first
+const memories = new WeakMap(); // of every model, and of the ground truth: what was computed by its key, the oldest first
 
-function remember(model, key, compute) {
-  const memory = memories.get(model) ?? new Map();
-  memories.set(model, memory);
+function remember(source, key, compute) {
+  const memory = memories.get(source) ?? new Map();
+  memories.set(source, memory);
   if (!memory.has(key)) {
     if (memory.size > MOST_REMEMBERED) memory.delete(memory.keys().next().value);
     memory.set(key, compute());
@@ -57,8 +57,8 @@ export function areasOf(model) {
 }
 
 export function agreementOf(model) {
-  const { truth, nodes } = state.scene;
-  return remember(model, `agreement ${decoding(model)}`, () => agreement(foundBy(model), truth, nodes));
+  const { truth, scene } = state;
+  return remember(truth, `${model.name} ${decoding(model)}`, () => agreement(foundBy(model), truth.map, scene.nodes));
 }
 
 export const shareOfBreaks = (model) =>

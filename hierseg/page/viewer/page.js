@@ -16,7 +16,9 @@ export function make(name, content = [], attributes = {}) {
 }
 
 // Says where the viewer stands: "empty", "working" or "refused" without a scene, "example" or "ready" with one.
+// While it is working, what was beside the last scene stays in its place.
 export function say(state, message) {
   find(".viewer").dataset.state = state;
   find(".message").textContent = message;
+  for (const part of [".bar", ".side"]) find(part).inert = state === "working";
 }

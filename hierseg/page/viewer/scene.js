@@ -1,13 +1,12 @@
 // The scene: what the server said of one photo, as arrays. After the one inference, everything is answered from it.
 //
-// hierseg/page/payload.py makes the value: {version, note, original: [width, height] of the photo as it was sent, photo
-// (shrunk where that is large), tree, background, void, levels, nodes: [{name, title, label, color, path}],
-// checkpoints: [{name, title, threshold, maps}], the best on validation first, truth, example: whether no visitor sent
-// it}.
+// hierseg/page/payload.py makes the value: {version, note, original: [width, height] of the photo as it was sent, tree,
+// background, void, levels, nodes: [{name, title, label, color, path}], checkpoints: [{name, title, threshold}], the best
+// on validation first, parts: the photo (shrunk where it is large) and the maps of each checkpoint}. photo.js marks what
+// no visitor sent as `example`.
 
 import { say } from "./page.js";
 import { mapsOf, unpack } from "./pure/decoding.js";
-import { nodesOfLabels, through } from "./pure/tables.js";
 import { showNothing, showScene } from "./state.js";
 
 let newest = 0;
@@ -42,21 +41,13 @@ export async function open(value) {
 }
 
 // The value with its pictures unpacked, and `models`: the checkpoints with their maps.
-async function unpacked(value) {
-  const photo = await decodeImage(value.photo);
+async function unpacked({ parts: [jpeg, ...packed], ...value }) {
+  const photo = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }), { colorSpaceConversion: "none" });
   const { width, height } = photo;
-  const [truth, ...maps] = await Promise.all([
-    value.truth && unpack(value.truth, width),
-    ...value.checkpoints.map((checkpoint) => unpack(checkpoint.maps, width)),
-  ]);
+  const maps = await Promise.all(packed.map((each) => unpack(each, width)));
   const models = value.checkpoints.map((checkpoint, index) => ({
     ...checkpoint,
     ...mapsOf(maps[index], width * height, value.levels.length),
   }));
-  return { ...value, photo, width, height, models, truth: truth && through(nodesOfLabels(value), truth) };
-}
-
-async function decodeImage(url) {
-  const blob = await (await fetch(url)).blob();
-  return createImageBitmap(blob, { colorSpaceConversion: "none" });
+  return { ...value, photo, width, height, models };
 }

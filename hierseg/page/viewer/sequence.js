@@ -13,23 +13,24 @@ import { begin, close, open, refuse } from "./scene.js";
 import { pictureBlob } from "./stage.js";
 import { state } from "./state.js";
 
-let sequence = null; // {kind, items: [{title, value, shares}], place, ended} of several photos or a clip
+let sequence = null; // {kind, items: [{title, value, shares}], place, ending} of several photos or a clip
 
 export function connect() {
   sequence = null;
-  find(".stop").addEventListener("click", () => (sequence.ended = true));
+  find(".stop").addEventListener("click", () => sequence.ending.abort());
   find(".save-all").addEventListener("click", saveAll);
   find("[name=place]").addEventListener("input", (event) => show(Number(event.target.value)));
 }
 
 // Segments the pictures of a source one after the other; what is there can be looked at meanwhile. One that fails does
-// not end it. The source yields {title, picture, doing, done}: `picture` makes a data URL for `segment`, `doing` says what
-// is being segmented and what is left out, `done` the same of the first so many that are.
+// not end it. The source yields {title, picture, doing, done}: `picture` makes what `segment` sends, `doing` says what is
+// being segmented and what is left out, `done` the same of the first so many that are.
 export async function runSequence(kind, source, segment) {
-  const own = { kind, items: [], place: 0, ended: false };
+  const own = { kind, items: [], place: 0, ending: new AbortController() };
+  const { signal } = own.ending;
   const failures = [];
   begin(() => {
-    own.ended = true;
+    own.ending.abort();
     sequence = null;
     find(".sequence").hidden = true;
   });
@@ -41,10 +42,10 @@ export async function runSequence(kind, source, segment) {
   close("working", "Opening …");
   try {
     for await (const { title, picture, doing, done } of source) {
-      if (own.ended) break;
+      if (signal.aborted) break;
       if (!own.items.length) say("working", `${doing} …`);
-      const value = await segment(picture, () => own.ended);
-      if (own.ended) break;
+      const value = await segment(picture, signal);
+      if (!value) break;
       const failure = value.message ?? (await add(own, { title, value }));
       if (failure) failures.push(`${title}: ${failure}`);
       find(".progress").textContent = done(own.items.length);
@@ -53,7 +54,6 @@ export async function runSequence(kind, source, segment) {
     failures.push(error.message); // the file itself cannot be read any further
   }
   if (sequence !== own) return;
-  own.ended = true;
   find(".stop").hidden = true;
   find(".save-all").hidden = own.items.length === 0;
   find(".failures").replaceChildren(...failures.map((words) => make("li", words)));

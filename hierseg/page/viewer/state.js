@@ -10,6 +10,7 @@ export const state = {
   first: null, // the two that are compared
   second: null,
   level: null,
+  truth: null, // {map, note} where a ground truth is beside the scene; without a map where it does not fit
   ...SETTINGS,
   hidden: new Set(), // nodes that a visitor unticked
   pointed: null, // the node whose row of the tree a mouse is over
@@ -40,6 +41,7 @@ export function showScene(scene) {
   const comparable = names.includes(first) && names.includes(second);
   change({
     scene,
+    truth: null,
     view: names.length < 2 ? "single" : view,
     checkpoint: names.includes(checkpoint) ? checkpoint : names[0],
     first: comparable ? first : names[0],

@@ -1,16 +1,32 @@
-// Beside a ground truth: intersection over union of every node, and its mean over every level.
+// A ground truth beside the photo: intersection over union of every node, and its mean over every level.
 
 import { agreementOf, modelsShown } from "./models.js";
 import { find, make } from "./page.js";
+import { unpack } from "./pure/decoding.js";
 import { mean } from "./pure/measures.js";
-import { membersOfLevel } from "./pure/tables.js";
+import { membersOfLevel, nodesOfLabels, through } from "./pure/tables.js";
 import { inThousandths } from "./pure/words.js";
-import { state } from "./state.js";
+import { contentOf, fitTruth } from "./server.js";
+import { change, state } from "./state.js";
+
+export function connect() {
+  find("[name=truth]").addEventListener("change", ({ target }) => {
+    if (target.files.length && state.scene) compare(target.files[0], state.scene);
+  });
+}
+
+async function compare(file, scene) {
+  const value = await fitTruth(() => contentOf(file), scene.original);
+  const [packed] = value.parts ?? [];
+  const map = packed && through(nodesOfLabels(scene), await unpack(packed, scene.width));
+  if (state.scene === scene) change({ truth: { map, note: value.message ?? value.note } });
+}
 
 export function draw() {
-  const { scene } = state;
+  const { scene, truth } = state;
   const models = modelsShown();
-  find(".truth").replaceChildren(...(scene.truth ? table(scene, models, models.map(agreementOf)) : []));
+  if (!truth) find("[name=truth]").value = ""; // it was of another photo
+  find(".truth").replaceChildren(...(truth?.map ? table(scene, models, models.map(agreementOf)) : []));
 }
 
 function table(scene, models, scores) {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from hierseg import visualize
 from hierseg.comparison import differences
@@ -66,15 +66,16 @@ def _on_tree(tree: Hierarchy) -> dict[str, Any]:
     # whole 32nds, which are exact, with thresholds among them
     scores = random.randint(0, 33, (len(tree), *shape)).astype(np.float32) / 32
     prediction = Prediction(tree, 0.5, Look(Window(0, 0, *shape), Letterbox(shape, (32, 32), shape, (0, 0)), scores))
-    photo = Image.new("RGB", (width, height))
+    photo = np.zeros((height, width, 3), np.uint8)
     card = SimpleNamespace(hierarchy=tree, title="Uneven")
-    scene = payload.scene(photo, {"it": SimpleNamespace(card=card)}, {"it": prediction})
+    message = payload.scene(photo, {"it": SimpleNamespace(card=card)}, {"it": prediction})
+    scene = json.loads(message[4 : 4 + int.from_bytes(message[:4], "big")])
     other = random.choice(np.array([tree.background, *tree.labels], np.uint8), shape)
     truth = random.choice(np.array([tree.background, tree.void, *tree.labels], np.uint8), shape)
     return {
         **{key: scene[key] for key in ("background", "void", "levels", "nodes")},
         "width": width,
-        "packed": scene["checkpoints"][0]["maps"],
+        "packed": payload.pack(payload.maps(prediction)).hex(),
         "maps": _hex(payload.maps(prediction)),
         "other": _hex(other),
         "truth": _hex(truth),

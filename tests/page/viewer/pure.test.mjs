@@ -42,7 +42,7 @@ function onEveryDecoding(check) {
 }
 
 test("packed maps are unpacked", async () => {
-  for (const { packed, width, maps } of golden.trees) assert.equal(digits(await unpack(packed, width)), maps);
+  for (const { packed, width, maps } of golden.trees) assert.equal(digits(await unpack(bytes(packed), width)), maps);
 });
 
 test("pixels are decoded by every threshold and certainty", () => {

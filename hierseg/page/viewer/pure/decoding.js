@@ -6,8 +6,8 @@ export const STEPS = 100; // as in payload.py: maps hold scores in steps of a hu
 
 // The numbers of packed maps, one map below the other. They must not pass through a canvas: browsers that guard against
 // fingerprinting change a few of what is read back from one, or all.
-export async function unpack(url, width) {
-  const stream = (await fetch(url)).body.pipeThrough(new DecompressionStream("deflate"));
+export async function unpack(packed, width) {
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   const numbers = new Uint8Array(await new Response(stream).arrayBuffer());
   for (let pixel = width; pixel < numbers.length; pixel++) numbers[pixel] += numbers[pixel - width];
   return numbers;
