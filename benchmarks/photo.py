@@ -21,7 +21,7 @@ from hierseg.network import checkpoint
 from hierseg.network.engines import Network, TorchNetwork, open_network
 from hierseg.page import payload
 from hierseg.photo import Photo, open_photo
-from hierseg.predictor import Predictor, predict_all, segment
+from hierseg.predictor import Predictor, predict_all
 from hierseg.tree import Hierarchy
 from hierseg.visualize import overlay
 from studies.predecessor.pipeline import Pipeline
@@ -50,26 +50,22 @@ def rows(rounds: int) -> list[Row]:
     ]
 
 
-def masks(predictors: dict[str, Predictor], data: bytes, size: int | None = None, **options: bool) -> list[Photo]:
+def masks(predictors: dict[str, Predictor], data: bytes) -> list[Photo]:
     """Return a photo with each checkpoint's parts laid over it: everything from its bytes on."""
     pixels = open_photo(data)
-    if size is None:
-        found = predict_all(predictors, pixels, **options)
-    else:
-        found = {name: segment(each.network, each.card, pixels, size, **options) for name, each in predictors.items()}
-    return [overlay(pixels, each.labels, each.hierarchy) for each in found.values()]
+    return [overlay(pixels, each.labels, each.hierarchy) for each in predict_all(predictors, pixels).values()]
 
 
 def _pipelines(rounds: int, predictors: dict[str, Predictor], predecessor: Pipeline) -> list[Row]:
     data = photo_of(0.5)
     one = {"bce": predictors["bce"]}
-    quick = {"flip": False, "second_look": False}
+    quick = predictors["bce"].using(mirror=False, zoom=None)
     calls: dict[str, Callable[[], object]] = {
         "predecessor": partial(predecessor, data),
-        "224": partial(masks, one, data, 224, **quick),
+        "224": partial(masks, {"bce": quick.using(input_size=224)}, data),
         "one": partial(masks, one, data),
         "both": partial(masks, predictors, data),
-        "plain": partial(masks, one, data, **quick),
+        "plain": partial(masks, {"bce": quick}, data),
     }
     found = interleaved(calls, rounds)
     unit = found["predecessor"]
@@ -113,10 +109,10 @@ def _shown(predictors: dict[str, Predictor], photo: bytes) -> bytes:
 
 def _stages(rounds: int, predictor: Predictor) -> list[Row]:
     pixels = open_photo(photo_of(1))
-    prediction = predictor.predict(pixels, second_look=False)
+    prediction = predictor.using(zoom=None).predict(pixels)
     labels, tree = prediction.labels, prediction.hierarchy
     canvas = prediction.whole.letterbox.apply(pixels, (128, 128, 128))
-    reference = TorchNetwork(checkpoint.load(predictor.path)[0], predictor.card.spec)
+    reference = Predictor(predictor.name, "cpu").network
     both_ways = np.stack([canvas, canvas[:, ::-1]])
     scores = prediction.scores
 
@@ -152,7 +148,7 @@ def _engines(rounds: int) -> list[Row]:
         with torch.autocast("cpu", torch.bfloat16):
             return network(pictures)
 
-    plain, last = TorchNetwork(model, card.spec), TorchNetwork(checkpoint.load(path)[0], card.spec, "cpu")
+    plain, last = TorchNetwork(model, card), TorchNetwork(checkpoint.load(path)[0], card, "cpu")
     exported = open_network(path)
     found = interleaved(
         {

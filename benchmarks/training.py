@@ -42,7 +42,7 @@ def _losses(rounds: int) -> list[Row]:
 
     def step(name: str) -> None:
         logits.grad = None
-        LOSSES[name](logits, targets, tree, valid=valid, positive_weights=weights).backward()
+        torch.autograd.backward(LOSSES[name](logits, targets, tree, valid=valid, positive_weights=weights))
 
     found = interleaved({name: partial(step, name) for name in LOSSES}, rounds)
     return [
@@ -68,7 +68,7 @@ def _loader(rounds: int, data: Path) -> list[Row]:
     def step(photos: torch.Tensor, label_maps: torch.Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(normalize(photos, recipe.model).contiguous(memory_format=torch.channels_last))
-        objective(logits, label_maps).backward()
+        torch.autograd.backward(objective(logits, label_maps))
         optimizer.step()
         optimizer.zero_grad()
 
@@ -77,7 +77,7 @@ def _loader(rounds: int, data: Path) -> list[Row]:
         "without": lambda: step(*next(ready)),
     }
     # In turns of some steps: the loader works ahead while steps without it run.
-    found = {name: [] for name in calls}
+    found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(3):
         for name, call in calls.items():
             found[name].append(interleaved({name: call}, max(8, rounds))[name])

@@ -1,13 +1,15 @@
-"""A photo in, a `Prediction` out: the one function behind the page, the command line and the API."""
+"""A photo in, a `Prediction` out: what the page, the command line and the API are made of."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,17 +17,20 @@ import numpy.typing as npt
 from PIL import Image
 
 from hierseg.decoding import Decoded, Scores, decode, decode_means, decode_rounding, path_means, violations
+from hierseg.inference import Inference
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card
-from hierseg.network.engines import Network, open_network
+from hierseg.network.engines import Network, TorchNetwork, open_network
 from hierseg.photo import Letterbox, Photo, open_photo
 from hierseg.photo.zoom import Window, windows
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
-_TRUST = 0.7  # share of a closer look's scores in the mean with what was seen before
-_FADE = 0.12  # of a window's sides, over which that share falls to 0 at its edges, so that no seam shows
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and an exported network needs none of it
+    from torch import nn
+
 _LEAST_CONTRAST = 8  # of 255, in any channel: a photo with less shows nothing, and networks may see things in it
 _STRIP_PIXELS = 65_536  # photo pixels worked on at a time: their scores fit into a processor's cache
+_Canvas = Callable[[Window, Letterbox, tuple[int, int, int]], Photo]  # part, place and fill to the network's input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,25 +49,29 @@ class Area:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class WindowScores:
     """What the network says of one window of a photo.
 
     Attributes:
         window: Which part.
         letterbox: How it lies in the network's input; `letterbox.photo` is its height and width.
-        content: Node scores where the network computed them, float32 (N, h, w), 0 to 1.
+        scores: Node scores where the network computed them, float32 (N, h, w), 0 to 1.
+        weight: Share of these scores in the mean with those of the whole photo, 0 to 1.
+        fade: Part of the window's sides over which that share falls to 0 at edges that are not the photo's.
     """
 
     window: Window
     letterbox: Letterbox
-    content: Scores
+    scores: Scores
+    weight: float = 1.0
+    fade: float = 0.0
 
-    def path_means(self, hierarchy: Hierarchy) -> Look:
-        """Return the same look with the mean scores of the tree's paths in place of the nodes' scores."""
-        return dataclasses.replace(self, content=path_means(self.content, hierarchy))
+    def path_means(self, hierarchy: Hierarchy) -> WindowScores:
+        """Return the same with the mean scores of the tree's paths in place of the nodes' scores."""
+        return dataclasses.replace(self, scores=path_means(self.scores, hierarchy))
 
     def blend_into(self, scores: Scores, first_row: int, photo: tuple[int, int]) -> None:
-        """Mix this look into some rows of a photo's scores.
+        """Mix these scores into some rows of a photo's.
 
         Args:
             scores: Scores of whole rows, float32 (N, rows, W); changed in place.
@@ -74,25 +83,24 @@ class Look:
         if top >= bottom:
             return
         own = slice(top - self.window.top, bottom - self.window.top)
-        down = _fading(self.window.top, self.window.bottom, photo[0])[own]
-        across = _fading(self.window.left, self.window.right, photo[1])
+        down = self._fading(self.window.top, self.window.bottom, photo[0])[own]
+        across = self._fading(self.window.left, self.window.right, photo[1])
         there = scores[:, top - first_row : bottom - first_row, self.window.left : self.window.right]
-        change = self.letterbox.restore(self.content, own)
+        change = self.letterbox.restore(self.scores, own)
         change -= there
-        change *= np.float32(_TRUST) * down[:, None] * across
+        change *= np.float32(self.weight) * down[:, None] * across
         there += change
 
-
-def _fading(first: int, last: int, length: int) -> npt.NDArray[np.float32]:
-    """Return a weight for each pixel of a window along one axis: 1, falling to 0 at edges that are not the photo's."""
-    at = np.arange(last - first, dtype=np.float32) + np.float32(0.5)
-    fade = max(1.0, _FADE * (last - first))
-    weight = np.ones_like(at)
-    if first > 0:
-        weight = np.minimum(weight, at / fade)
-    if last < length:
-        weight = np.minimum(weight, (last - first - at) / fade)
-    return weight
+    def _fading(self, first: int, last: int, length: int) -> npt.NDArray[np.float32]:
+        """Return a factor for each pixel along one axis: 1, falling to 0 at edges that are not the photo's."""
+        at = np.arange(last - first, dtype=np.float32) + np.float32(0.5)
+        fade = max(1.0, self.fade * (last - first))
+        factor = np.ones_like(at)
+        if first > 0:
+            factor = np.minimum(factor, at / fade)
+        if last < length:
+            factor = np.minimum(factor, (last - first - at) / fade)
+        return factor
 
 
 @dataclasses.dataclass
@@ -102,14 +110,14 @@ class Prediction:
     Attributes:
         hierarchy: The tree.
         threshold: Decoding threshold used where none is given.
-        whole: The look at the whole photo.
-        closer: Closer looks at windows of it, which do not overlap.
+        whole: Scores of the whole photo.
+        zoomed: Scores of windows of it, which do not overlap.
     """
 
     hierarchy: Hierarchy
     threshold: float
-    whole: Look
-    closer: tuple[Look, ...] = ()
+    whole: WindowScores
+    zoomed: tuple[WindowScores, ...] = ()
     _decoded: dict[tuple[float, float], Decoded] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
@@ -120,7 +128,7 @@ class Prediction:
     @property
     def scores(self) -> Scores:
         """Node scores at the photo's resolution, float32 (N, H, W); made anew at each call."""
-        return _rows(0, self.size[0], self.whole, *self.closer)
+        return _rows(0, self.size[0], self.whole, *self.zoomed)
 
     @property
     def labels(self) -> UInt8Map:
@@ -148,7 +156,7 @@ class Prediction:
             if certainty > 0:
                 strips = [decode(scores, self.hierarchy, *key) for _, scores in self.strips()]
             else:  # the same from fewer maps
-                means = [look.path_means(self.hierarchy) for look in (self.whole, *self.closer)]
+                means = [part.path_means(self.hierarchy) for part in (self.whole, *self.zoomed)]
                 strips = [decode_means(rows, self.hierarchy, key[0]) for _, rows in _strips(*means)]
             decoded = Decoded(
                 np.concatenate([strip.labels for strip in strips]),
@@ -215,91 +223,40 @@ class Prediction:
 
     def strips(self) -> Iterator[tuple[slice, Scores]]:
         """Yield (rows, scores of those rows, float32 (N, rows, W)) from top to bottom, made anew at each call."""
-        return _strips(self.whole, *self.closer)
+        return _strips(self.whole, *self.zoomed)
 
 
-def _strips(whole: Look, *closer: Look) -> Iterator[tuple[slice, Scores]]:
-    """Yield what `Prediction.strips` does of what some looks at a photo say."""
+def _strips(whole: WindowScores, *zoomed: WindowScores) -> Iterator[tuple[slice, Scores]]:
+    """Yield what `Prediction.strips` does."""
     height, width = whole.window.size
     step = max(1, _STRIP_PIXELS // width)
     for top in range(0, height, step):
         bottom = min(top + step, height)
-        yield slice(top, bottom), _rows(top, bottom, whole, *closer)
+        yield slice(top, bottom), _rows(top, bottom, whole, *zoomed)
 
 
-def _rows(top: int, bottom: int, whole: Look, *closer: Look) -> Scores:
+def _rows(top: int, bottom: int, whole: WindowScores, *zoomed: WindowScores) -> Scores:
     """Return the scores of some rows, float32 (N, bottom - top, W)."""
-    scores = whole.letterbox.restore(whole.content, slice(top, bottom))
-    for look in closer:
-        look.blend_into(scores, top, whole.window.size)
+    scores = whole.letterbox.restore(whole.scores, slice(top, bottom))
+    for part in zoomed:
+        part.blend_into(scores, top, whole.window.size)
     return scores
 
 
-def segment(
-    network: Network,
-    card: Card,
-    pixels: Photo,
-    input_size: int | None = None,
-    flip: bool = True,
-    second_look: bool = True,
-    canvases: dict[tuple[Any, ...], Photo] | None = None,
-) -> Prediction:
-    """Run a network on one opened photo.
-
-    Args:
-        network: The network.
-        card: Its spec, tree and threshold.
-        pixels: RGB, uint8, shape (H, W, 3).
-        input_size: Longest side of the network's input in pixels; None for the spec's own.
-        flip: Take the mean of the scores of the photo and of its mirror image. Twice the time.
-        second_look: Look again at windows around people who are small, see `zoom.windows`. Up to four times the
-            time where there are such people, nothing where there are none.
-        canvases: Letterboxed parts of this photo, by what they depend on; those that are missing are added. Several
-            networks that share one do that work once.
-
-    Returns:
-        The prediction at the photo's own resolution; all scores of a photo without any contrast are 0.
-    """
-    size = input_size or card.spec.input_size
-    height, width = pixels.shape[:2]
-    canvases = {} if canvases is None else canvases
-
-    def look(window: Window) -> Look:
-        letterbox = Letterbox.fit(*window.size, size)
-        fill = _fill(card)
-        if (window, size, fill) not in canvases:
-            part = pixels[window.top : window.bottom, window.left : window.right]
-            canvases[window, size, fill] = letterbox.apply(part, fill)
-        return Look(window, letterbox, _scores(network, card, canvases[window, size, fill], letterbox, flip))
-
-    whole = look(Window(0, 0, height, width))
-    closer: tuple[Look, ...] = ()
-    if second_look:
-        roots = [node for node, parent in enumerate(card.hierarchy.parents) if parent < 0]
-        somebody = whole.content[roots].max(axis=0)
-        closer = tuple(look(window) for window in windows(somebody, (height, width)))
-    return Prediction(card.hierarchy, card.threshold, whole, closer)
-
-
-def _fill(card: Card) -> tuple[int, int, int]:
-    """Return the colour around a letterboxed photo: what becomes 0 when it is normalised."""
-    red, green, blue = (round(mean * 255) for mean in card.spec.mean)
-    return red, green, blue
-
-
-def _scores(network: Network, card: Card, canvas: Photo, letterbox: Letterbox, flip: bool) -> Scores:
-    """Return the node scores of a letterboxed photo, without what is around it, float32 (N, h, w)."""
-    photo = letterbox.crop(canvas.transpose(2, 0, 1)).transpose(1, 2, 0)
-    spread = photo.max(axis=0).max(axis=0) - photo.min(axis=0).min(axis=0)
-    if spread.max() < _LEAST_CONTRAST:
-        return np.zeros((len(card.hierarchy), *letterbox.content), np.float32)
-    scores = network(np.stack([canvas, canvas[:, ::-1]]) if flip else canvas[None])
-    mean = (scores[0] + scores[1, :, :, ::-1]) / 2 if flip else scores[0]
-    return np.ascontiguousarray(letterbox.crop(mean))
-
-
 class Predictor:
-    """A loaded checkpoint."""
+    """A loaded checkpoint.
+
+    Attributes:
+        name: The file's name without its ending, such as "ftm".
+        network: What turns pictures into scores.
+        card: What the checkpoint says of itself: spec, tree, title, record.
+        inference: How the network is used: as the card says, or as `using` was told.
+    """
+
+    name: str
+    network: Network
+    card: Card
+    inference: Inference
 
     def __init__(self, checkpoint_path: str | Path, device: str | None = None) -> None:
         """Load a checkpoint.
@@ -311,50 +268,89 @@ class Predictor:
         Raises:
             CheckpointError: It is missing or damaged.
         """
-        self.path = checkpoint.find(checkpoint_path)
-        self.card = checkpoint.read_card(self.path)
-        self.network = open_network(self.path, device)
+        path = checkpoint.find(checkpoint_path)
+        self.name, self.card = path.stem, checkpoint.read_card(path)
+        self.network, self.inference = open_network(path, device), self.card.inference
+
+    @classmethod
+    def of_model(cls, model: nn.Module, card: Card) -> Predictor:
+        """Return a predictor of a network that is in memory, such as one that is being trained.
+
+        Args:
+            model: A module from normalised RGB to logits; it stays where it is, and is put into eval mode.
+            card: What to say of it.
+        """
+        predictor = cls.__new__(cls)
+        predictor.name, predictor.card, predictor.inference = card.title, card, card.inference
+        predictor.network = TorchNetwork(model.eval(), card)
+        return predictor
+
+    def using(self, **changes: Any) -> Predictor:
+        """Return the same checkpoint used in another way; the network is shared.
+
+        Args:
+            changes: Fields of `Inference`; the others stay.
+        """
+        changed = copy.copy(self)
+        changed.inference = dataclasses.replace(self.inference, **changes)
+        return changed
 
     @property
-    def name(self) -> str:
-        """The file's name without its ending, such as "ftm"."""
-        return self.path.stem
+    def input_size(self) -> int:
+        """Longest side of the network's input in pixels."""
+        return self.inference.input_size or self.card.spec.input_size
 
-    def predict(
-        self,
-        photo: str | Path | bytes | Image.Image | npt.NDArray[Any],
-        flip: bool = True,
-        second_look: bool = True,
-    ) -> Prediction:
+    def predict(self, photo: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> Prediction:
         """Segment one photo.
 
         Args:
-            photo: Anything `image.open_photo` takes.
-            flip: As for `segment`.
-            second_look: As for `segment`.
+            photo: Anything `photo.open_photo` takes.
 
         Returns:
-            The prediction at the photo's own resolution.
+            The prediction at the photo's own resolution; all scores of a photo without any contrast are 0.
 
         Raises:
             PhotoError: The photo cannot be opened.
         """
-        return segment(self.network, self.card, open_photo(photo), flip=flip, second_look=second_look)
+        return predict_all({self.name: self}, photo)[self.name]
+
+    def _predict(self, size: tuple[int, int], canvas: _Canvas) -> Prediction:
+        """Segment a photo of some height and width, given what makes the network's input of a part of it."""
+        whole = self._pass(Window(0, 0, *size), canvas)
+        zoom, zoomed = self.inference.zoom, []
+        if zoom is not None:
+            somebody = whole.scores[list(self.card.hierarchy.roots)].max(axis=0)
+            for window in windows(somebody, size, zoom):
+                seen = self._pass(window, canvas)
+                zoomed.append(dataclasses.replace(seen, weight=zoom.weight, fade=zoom.fade))
+        return Prediction(self.card.hierarchy, self.inference.threshold, whole, tuple(zoomed))
+
+    def _pass(self, window: Window, canvas: _Canvas) -> WindowScores:
+        """Run the network on one window of a photo."""
+        letterbox = Letterbox.fit(*window.size, self.input_size)
+        red, green, blue = (round(mean * 255) for mean in self.card.spec.mean)  # what becomes 0 when it is normalised
+        return WindowScores(window, letterbox, self._scores(canvas(window, letterbox, (red, green, blue)), letterbox))
+
+    def _scores(self, canvas: Photo, letterbox: Letterbox) -> Scores:
+        """Return the node scores of a letterboxed photo, without what is around it, float32 (N, h, w)."""
+        photo = letterbox.crop(canvas.transpose(2, 0, 1)).transpose(1, 2, 0)
+        spread = photo.max(axis=0).max(axis=0) - photo.min(axis=0).min(axis=0)
+        if spread.max() < _LEAST_CONTRAST:
+            return np.zeros((len(self.card.hierarchy), *letterbox.content), np.float32)
+        mirror = self.inference.mirror
+        scores = self.network(np.stack([canvas, canvas[:, ::-1]]) if mirror else canvas[None])
+        mean = (scores[0] + scores[1, :, :, ::-1]) / 2 if mirror else scores[0]
+        return np.ascontiguousarray(letterbox.crop(mean))
 
 
 def predict_all(
-    predictors: Mapping[str, Predictor],
-    photo: str | Path | bytes | Image.Image | npt.NDArray[Any],
-    flip: bool = True,
-    second_look: bool = True,
+    predictors: Mapping[str, Predictor], photo: str | Path | bytes | Image.Image | npt.NDArray[Any]
 ) -> dict[str, Prediction]:
     """Segment one photo with several checkpoints, which share whatever does not depend on their weights.
 
     Args:
         predictors: Checkpoints by name.
-        photo: Anything `image.open_photo` takes.
-        flip: As for `segment`.
-        second_look: As for `segment`.
+        photo: Anything `photo.open_photo` takes.
 
     Returns:
         The prediction of each.
@@ -363,11 +359,12 @@ def predict_all(
         PhotoError: The photo cannot be opened.
     """
     pixels = open_photo(photo)
-    canvases: dict[tuple[Any, ...], Photo] = {}
-    return {
-        name: segment(each.network, each.card, pixels, flip=flip, second_look=second_look, canvases=canvases)
-        for name, each in predictors.items()
-    }
+
+    @functools.cache
+    def canvas(window: Window, letterbox: Letterbox, fill: tuple[int, int, int]) -> Photo:
+        return letterbox.apply(pixels[window.top : window.bottom, window.left : window.right], fill)
+
+    return {name: each._predict(pixels.shape[:2], canvas) for name, each in predictors.items()}
 
 
 def best_first(cards: Mapping[str, Card]) -> list[str]:

@@ -21,5 +21,7 @@ def warmed_up(spec: ModelSpec, side: int = 64) -> tuple[nn.Module, Tensor]:
 
 def head_of(network: nn.Module) -> nn.Conv2d:
     """Return the convolution that makes the scores."""
-    (head,) = (module for module in network.segmentation_head if isinstance(module, nn.Conv2d))
+    (head,) = (
+        module for module in network.get_submodule("segmentation_head").children() if isinstance(module, nn.Conv2d)
+    )
     return head

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from hierseg.inference import Inference
 from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy
@@ -50,10 +51,11 @@ def tiny_checkpoints(folder: Path, spec: ModelSpec, tree: Hierarchy) -> dict[str
             network, noise = warmed_up(spec)
             head = head_of(network)
             head.weight.copy_(torch.randn_like(head.weight))
+            assert head.bias is not None
             head.bias.copy_(-network(noise).mean((0, 2, 3)))
         levels = dict.fromkeys(tree.level_names, IOUS[name]) if name in IOUS else {}
         record = {"figures": {"dataset_iou": {"levels": levels}}}
-        checkpoint.save(path, network, checkpoint.Card(spec, tree, TITLES[name], 0.55, record=record))
+        checkpoint.save(path, network, checkpoint.Card(spec, tree, TITLES[name], Inference(threshold=0.55), record))
         export(path)
     return checkpoints
 
@@ -74,7 +76,8 @@ def page_of(folder: Path, checkpoints: Mapping[str, Path]) -> Path:
         shutil.copy(REPOSITORY / name, folder / name)
     (folder / "checkpoints").mkdir()
     for name, path in checkpoints.items():
-        target = shutil.copy(path, folder / "checkpoints" / f"{name}.safetensors")
+        target = folder / "checkpoints" / f"{name}.safetensors"
+        shutil.copy(path, target)
         exported = path.with_suffix(".onnx")  # as the real ones, it does without PyTorch
         if exported.is_file():
             shutil.copy(exported, target.with_suffix(".onnx"))

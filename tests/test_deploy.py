@@ -6,21 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gradio_client import Client, handle_file
 from huggingface_hub.utils import filter_repo_objects
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from hierseg import deploy
 from hierseg.deploy import DeployError, files, main, upload
 from tests import HANGS, REPOSITORY
+from tests.environment import environment_of
 from tests.server import running_page
 
 pytestmark = pytest.mark.slow  # all of a Space is read for each
@@ -136,41 +133,9 @@ def test_upload_sends_the_list_and_deletes_what_is_no_longer_on_it(monkeypatch: 
     assert list(filter_repo_objects(theirs, allow_patterns=sent["delete_patterns"])) == ["hierseg/page/gone.py"]
 
 
-def environment_of(requirements: Path, folder: Path) -> str:
-    """Make a virtual environment of the requirements and what they require, and nothing else; returns its Python.
-
-    Packages are linked from the environment that runs the test, for no test may fetch anything.
-    """
-    lines = [line.partition("#")[0].strip() for line in requirements.read_text().splitlines()]
-    wanted, done = [Requirement(line) for line in lines if line], set()
-    venv.create(folder, symlinks=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    while wanted:
-        requirement = wanted.pop()
-        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
-        if key in done:
-            continue
-        done.add(key)
-        try:
-            package = distribution(requirement.name)
-        except PackageNotFoundError:  # for instance a GPU's libraries beside a CPU build
-            continue
-        for name in {file.parts[0] for file in package.files or () if file.parts[0] not in ("..", "__pycache__")}:
-            source = Path(str(package.locate_file(name)))
-            if source.exists() and not (site / name).exists():
-                (site / name).symlink_to(source)
-        for line in package.requires or ():
-            further = Requirement(line)
-            if further.marker is None or any(
-                further.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras)
-            ):
-                wanted.append(further)
-    return str(folder / "bin" / "python")
-
-
 def test_what_would_be_uploaded_runs_by_itself(tmp_path: Path) -> None:
     space = copy(tmp_path / "space")
-    python = environment_of(space / "requirements.txt", tmp_path / "environment")
+    python = environment_of((space / "requirements.txt").read_text().splitlines(), tmp_path / "environment")
     with running_page(tmp_path / "uploads", space, python) as url:
         client = Client(url, verbose=False, download_files=str(tmp_path), httpx_kwargs={"timeout": HANGS})
         _, _, areas = client.predict(

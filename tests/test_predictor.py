@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +20,13 @@ from torch import Tensor, nn
 
 from hierseg import predictor
 from hierseg.decoding import Scores, decode
+from hierseg.inference import Inference
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card
-from hierseg.network.engines import TorchNetwork
 from hierseg.network.model import ModelSpec
 from hierseg.photo import Letterbox, PhotoError
 from hierseg.photo.zoom import Window
-from hierseg.predictor import Look, Prediction, Predictor, predict_all, segment
+from hierseg.predictor import Prediction, Predictor, WindowScores, predict_all
 from hierseg.tree import Hierarchy, HierarchyError
 from tests.networks import head_of, warmed_up
 from tests.rounding import HAIR, firm
@@ -41,7 +42,7 @@ def lively(tiny_spec: ModelSpec, tree: Hierarchy, tmp_path_factory: pytest.TempP
         head.weight.copy_(torch.randn_like(head.weight))
         head.bias.copy_(-network(noise).mean((0, 2, 3)))
     path = tmp_path_factory.mktemp("lively") / "lively.safetensors"
-    checkpoint.save(path, network, Card(tiny_spec, tree, "Lively", threshold=0.55))
+    checkpoint.save(path, network, Card(tiny_spec, tree, "Lively", Inference(threshold=0.55)))
     predictor = Predictor(path)
     assert len(np.unique(predictor.predict(photo_of(90, 120)).labels)) > 4
     return predictor
@@ -67,26 +68,29 @@ def predictions(draw: st.DrawFn, tree: Hierarchy) -> Prediction:
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     random = np.random.default_rng(draw(st.integers(0, 2**31 - 1)))
 
-    def look(window: Window) -> Look:
+    def scores_of(window: Window, **blending: float) -> WindowScores:
         letterbox = Letterbox.fit(*window.size, draw(st.integers(1, 40)))
-        return Look(window, letterbox, random.random((len(tree), *letterbox.content), np.float32))
+        scores = random.random((len(tree), *letterbox.content), np.float32)
+        return WindowScores(window, letterbox, scores, **blending)
 
     def part() -> Window:
         top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
         return Window(top, left, draw(st.integers(top + 1, height)), draw(st.integers(left + 1, width)))
 
-    closer = [part() for _ in range(draw(st.integers(0, 2)))]
-    if len(closer) == 2 and closer[0].touches(closer[1]):
-        closer.pop()
-    whole = look(Window(0, 0, height, width))
-    return Prediction(tree, draw(st.floats(0, 1)), whole, tuple(look(window) for window in closer))
+    windows = [part() for _ in range(draw(st.integers(0, 2)))]
+    if len(windows) == 2 and windows[0].touches(windows[1]):
+        windows.pop()
+    whole = scores_of(Window(0, 0, height, width))
+    weight, fade = draw(st.floats(0, 1)), draw(st.floats(0, 1))
+    zoomed = tuple(scores_of(window, weight=weight, fade=fade) for window in windows)
+    return Prediction(tree, draw(st.floats(0, 1)), whole, zoomed)
 
 
 def alone(tree: Hierarchy, height: int, width: int) -> Prediction:
-    """A prediction of random scores without a closer look."""
+    """A prediction of random scores without zoom."""
     letterbox = Letterbox.fit(height, width, 32)
-    content = np.random.default_rng(0).random((len(tree), *letterbox.content), np.float32)
-    return Prediction(tree, 0.5, Look(Window(0, 0, height, width), letterbox, content))
+    scores = np.random.default_rng(0).random((len(tree), *letterbox.content), np.float32)
+    return Prediction(tree, 0.5, WindowScores(Window(0, 0, height, width), letterbox, scores))
 
 
 # One run of the network ----------------------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ def test_path_bytes_image_and_array_give_the_same_prediction(lively: Predictor, 
     with Image.open(file) as image:
         for source in (str(file), file, file.read_bytes(), image, photo):
             prediction = lively.predict(source)
-            assert np.array_equal(prediction.whole.content, first.whole.content)
+            assert np.array_equal(prediction.whole.scores, first.whole.scores)
             assert np.array_equal(prediction.labels, first.labels)
 
 
@@ -168,15 +172,15 @@ def brightness(tree: Hierarchy, **values: Any) -> tuple[Brightness, Card]:
     return Brightness(len(tree)), Card(ModelSpec(input_size=64, **values), tree, "Brightness")
 
 
-def segmented(module: nn.Module, card: Card, photo: npt.NDArray[np.uint8], **options: Any) -> Prediction:
-    return segment(TorchNetwork(module, card.spec), card, photo, **options)
+def segmented(module: nn.Module, card: Card, photo: npt.NDArray[np.uint8], **inference: Any) -> Prediction:
+    return Predictor.of_model(module, card).using(**inference).predict(photo)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 40), (128, 64), (30, 64), (96, 192)])
 def test_scores_lie_where_the_photo_shows_them(height: int, width: int, tree: Hierarchy) -> None:
     photo = np.zeros((height, width, 3), dtype=np.uint8)
     photo[height // 2 :, : width // 2, 0] = 255
-    prediction = segmented(*brightness(tree), photo, flip=False)
+    prediction = segmented(*brightness(tree), photo, mirror=False)
     black, white = 1 / (1 + np.e), np.e / (1 + np.e)  # sigmoid of -1 and 1
     expected = np.where(photo[:, :, 0] == 255, white, black)
     edge = 4  # a few pixels of the photo are one of the network's
@@ -191,7 +195,7 @@ def test_the_network_gets_the_normalised_photo_with_its_mean_around_it(tree: Hie
     network, card = brightness(tree, mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.3))
     photo = np.full((33, 64, 3), 51, dtype=np.uint8)
     photo[:, 32:] = 102
-    prediction = segmented(network, card, photo, flip=False, second_look=False)
+    prediction = segmented(network, card, photo, mirror=False, zoom=None)
     (batch,) = network.given
     assert batch.shape == (1, 3, 64, 64)
     assert batch.dtype == torch.float32
@@ -205,14 +209,16 @@ def test_the_network_gets_the_normalised_photo_with_its_mean_around_it(tree: Hie
 
 
 @pytest.mark.parametrize("input_size", [None, 32, 96])
-def test_the_input_size_is_the_specs_unless_another_is_asked_for(input_size: int | None, tree: Hierarchy) -> None:
-    prediction = segmented(*brightness(tree), photo_of(50, 100), input_size=input_size)
+def test_a_network_is_used_as_its_card_says(input_size: int | None, tree: Hierarchy) -> None:
+    network, card = brightness(tree)
+    card = dataclasses.replace(card, inference=Inference(input_size, mirror=False, zoom=None))
+    prediction = Predictor.of_model(network, card).predict(photo_of(50, 100))
     side = input_size or 64
-    assert prediction.whole.letterbox.content == (side // 2, side)
-    assert prediction.whole.content.shape == (len(tree), side // 2, side)
+    assert prediction.whole.scores.shape == (len(tree), side // 2, side)
+    assert [len(batch) for batch in network.given] == [1]
 
 
-# Several looks -------------------------------------------------------------------------------------------------------
+# Several passes ------------------------------------------------------------------------------------------------------
 
 
 class Slope(nn.Module):
@@ -230,63 +236,63 @@ class Slope(nn.Module):
 
 def test_the_mirror_image_counts_as_much_as_the_photo(tree: Hierarchy) -> None:
     card = Card(ModelSpec(input_size=64), tree, "Slope")
-    once = segmented(Slope(len(tree)), card, photo_of(40, 64), flip=False, second_look=False).scores
-    both = segmented(Slope(len(tree)), card, photo_of(40, 64), second_look=False).scores
+    once = segmented(Slope(len(tree)), card, photo_of(40, 64), mirror=False, zoom=None).scores
+    both = segmented(Slope(len(tree)), card, photo_of(40, 64), zoom=None).scores
     np.testing.assert_allclose(both, (once + once[:, :, ::-1]) / 2, atol=1e-6)
     np.testing.assert_allclose(both, both[:, :, ::-1], atol=1e-6)
     assert np.abs(once - once[:, :, ::-1]).max() > 0.5
 
 
-def test_somebody_small_is_looked_at_again_larger_and_sharper(tree: Hierarchy) -> None:
+def test_somebody_small_is_seen_again_larger_and_sharper(tree: Hierarchy) -> None:
     photo = np.zeros((400, 600, 3), dtype=np.uint8)
     photo[200:260, 450:480] = 255
     network, card = brightness(tree)
-    once = segmented(network, card, photo, flip=False, second_look=False)
-    assert (len(network.given), once.closer) == (1, ())
-    twice = segmented(network, card, photo, flip=False)
-    (look,) = twice.closer
-    assert look.window.top < 200 and look.window.bottom > 260 and look.window.left < 450 and look.window.right > 480
-    assert max(look.window.size) < 200
+    once = segmented(network, card, photo, mirror=False, zoom=None)
+    assert (len(network.given), once.zoomed) == (1, ())
+    twice = segmented(network, card, photo, mirror=False)
+    (part,) = twice.zoomed
+    assert part.window.top < 200 and part.window.bottom > 260 and part.window.left < 450 and part.window.right > 480
+    assert max(part.window.size) < 200
     truth = (photo[:, :, 0] / 127.5 - 1).clip(-1, 1)
     wrong = [np.abs(prediction.scores[0] - 1 / (1 + np.exp(-truth))).mean() for prediction in (once, twice)]
     assert wrong[1] < 0.6 * wrong[0]
     outside = np.ones(photo.shape[:2], dtype=bool)
-    outside[look.window.top : look.window.bottom, look.window.left : look.window.right] = False
+    outside[part.window.top : part.window.bottom, part.window.left : part.window.right] = False
     assert np.array_equal(once.scores[:, outside], twice.scores[:, outside])
 
 
-def test_nobody_or_somebody_large_is_looked_at_once(tree: Hierarchy) -> None:
+def test_nobody_or_somebody_large_is_seen_once(tree: Hierarchy) -> None:
     for photo in (np.zeros((400, 600, 3), np.uint8), np.full((400, 600, 3), 255, np.uint8)):
-        photo[:20, :20] = 128  # without any contrast it would not be looked at at all
+        photo[:20, :20] = 128  # without any contrast the network would not run
         network, card = brightness(tree)
-        assert segmented(network, card, photo).closer == ()
+        assert segmented(network, card, photo).zoomed == ()
         assert len(network.given) == 1
 
 
 @given(data=st.data())
-def test_scores_are_the_whole_looks_mixed_with_the_closer_ones(data: st.DataObject, tree: Hierarchy) -> None:
+def test_scores_are_those_of_the_whole_mixed_with_those_of_the_windows(data: st.DataObject, tree: Hierarchy) -> None:
     prediction = data.draw(predictions(tree))
-    expected = prediction.whole.letterbox.restore(prediction.whole.content)
-    for look in prediction.closer:
-        window = look.window
+    expected = prediction.whole.letterbox.restore(prediction.whole.scores)
+    for part in prediction.zoomed:
+        window = part.window
         rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
-        seen, before = look.letterbox.restore(look.content), expected[:, rows, columns].copy()
+        seen, before = part.letterbox.restore(part.scores), expected[:, rows, columns].copy()
         mixed = prediction.scores[:, rows, columns]
         # Between the two everywhere, and where the window does not end inside the photo, at the full share.
         assert (mixed >= np.minimum(seen, before) - 1e-6).all() and (mixed <= np.maximum(seen, before) + 1e-6).all()
         if window.size == prediction.size:
-            np.testing.assert_allclose(mixed, 0.7 * seen + 0.3 * before, atol=1e-6)
+            np.testing.assert_allclose(mixed, part.weight * seen + (1 - part.weight) * before, atol=1e-6)
         expected[:, rows, columns] = mixed
     np.testing.assert_array_equal(prediction.scores, expected)
 
 
-def test_a_closer_look_leaves_no_seam(tree: Hierarchy) -> None:
+def test_a_window_leaves_no_seam(tree: Hierarchy) -> None:
     flat = Letterbox.fit(100, 100, 32)
-    whole = Look(Window(0, 0, 100, 100), flat, np.zeros((len(tree), *flat.content), np.float32))
+    whole = WindowScores(Window(0, 0, 100, 100), flat, np.zeros((len(tree), *flat.content), np.float32))
     window = Window(0, 20, 60, 80)  # at the photo's upper edge, inside elsewhere
     box = Letterbox.fit(*window.size, 32)
-    closer = Look(window, box, np.ones((len(tree), *box.content), np.float32))
-    scores = Prediction(tree, 0.5, whole, (closer,)).scores[0]
+    part = WindowScores(window, box, np.ones((len(tree), *box.content), np.float32), weight=0.7, fade=0.12)
+    scores = Prediction(tree, 0.5, whole, (part,)).scores[0]
     assert scores[0, 50] == pytest.approx(0.7) and scores[30, 50] == pytest.approx(0.7)
     assert np.abs(np.diff(scores, axis=0)).max() < 0.15 and np.abs(np.diff(scores, axis=1)).max() < 0.15
     assert scores[:, :20].max() == scores[:, 80:].max() == scores[60:].max() == 0
@@ -333,7 +339,7 @@ def test_each_level_is_the_leaf_map_seen_from_that_level(data: st.DataObject, tr
 
 def test_the_threshold_is_the_checkpoints_unless_another_is_given(lively: Predictor) -> None:
     prediction = lively.predict(photo_of(60, 80))
-    assert prediction.threshold == lively.card.threshold == 0.55
+    assert prediction.threshold == lively.card.inference.threshold == 0.55
     assert np.array_equal(prediction.labels == 0, prediction.confidence <= np.float32(0.55))
     assert (prediction.at_level("body", threshold=1.0) == 0).all()
     assert (prediction.at_level("body", threshold=0.0) != 0).all()
@@ -409,7 +415,7 @@ def test_the_summary_is_plain_and_says_what_the_other_answers_say(data: st.DataO
 def test_a_predictor_is_found_by_its_path_or_name(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "default_folder", lambda: tiny_checkpoint.parent)
     for loaded in (Predictor(str(tiny_checkpoint)), Predictor("tiny")):
-        assert (loaded.name, loaded.path) == ("tiny", tiny_checkpoint)
+        assert loaded.name == "tiny"
         assert loaded.card == checkpoint.read_card(tiny_checkpoint)
 
 
@@ -426,15 +432,15 @@ def test_several_checkpoints_give_what_each_gives_alone_and_letterbox_once(
     made: list[Letterbox] = []
     apply = Letterbox.apply
     monkeypatch.setattr(Letterbox, "apply", lambda self, *given: (made.append(self), apply(self, *given))[1])
-    predictors = {"lively": lively, "tiny": Predictor(tiny_checkpoint), "again": lively}
+    predictors = {"lively": lively.using(zoom=None), "tiny": Predictor(tiny_checkpoint).using(zoom=None)}
     photo = photo_of(90, 130)
-    together = predict_all(predictors, photo, second_look=False)
+    together = predict_all(predictors, photo)
     assert len(made) == 1
     assert list(together) == list(predictors)
     for name, one in predictors.items():
-        alone = one.predict(photo, second_look=False)
+        alone = one.predict(photo)
         assert np.array_equal(together[name].scores, alone.scores)
-        assert together[name].threshold == one.card.threshold
+        assert together[name].threshold == one.inference.threshold
 
 
 @pytest.mark.parametrize("checkpoint_name", ["bce", "ftm"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -147,15 +146,3 @@ def test_the_package_offers_its_main_names() -> None:
     assert (Predictor.__name__, losses.focal_tree_min.__name__) == ("Predictor", "focal_tree_min")
     with pytest.raises(AttributeError, match="no attribute 'unknown'"):
         _ = hierseg.unknown
-
-
-def test_package_data_names_every_file_the_code_reads() -> None:
-    with (REPOSITORY / "pyproject.toml").open("rb") as file:
-        data = tomllib.load(file)["tool"]["setuptools"]["package-data"]
-    for package, patterns in data.items():
-        folder = REPOSITORY / package.replace(".", "/")
-        listed = {path for pattern in patterns for path in folder.glob(pattern)}
-        there = {path for path in folder.rglob("*") if path.suffix in {".css", ".js", ".html", ".yaml", ".txt", ".tsv"}}
-        if package == "hierseg":
-            there = {path for path in there if "page" not in path.parts}
-        assert listed == there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -38,8 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--nobody", type=Path, metavar="FOLDER", help="also find false people on its validation list")
     evaluate.add_argument("--photos", type=at_least_1, help="only the first so many")
     evaluate.add_argument("--input-size", type=at_least_1, help="longest side of the network's input in pixels")
-    evaluate.add_argument("--no-flip", action="store_true", help="without the mean over the mirror image")
-    evaluate.add_argument("--no-second-look", action="store_true", help="without looking again at small people")
+    evaluate.add_argument("--no-mirror", action="store_true", help="without the pass over the mirror image")
+    evaluate.add_argument("--no-zoom", action="store_true", help="without the passes over windows around small people")
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
     evaluate.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
     evaluate.set_defaults(run=_evaluate)
@@ -74,51 +75,58 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from hierseg.predictor import Predictor
     from train.dataset import load_examples, read_ids, split_hash
     from train.evaluate import evaluate, false_people, squares_beside_people, table
 
     figures = {}
     for name in options.checkpoints:
         path = checkpoint.find(name)
-        model, card = checkpoint.load(path)
+        own = Predictor(path, "cpu")  # PyTorch is the reference
+        predictor = own.using(
+            input_size=options.input_size or own.inference.input_size,
+            mirror=own.inference.mirror and not options.no_mirror,
+            zoom=None if options.no_zoom else own.inference.zoom,
+        )
+        card = predictor.card
         ids = read_ids(options.data, "val")[: options.photos]
         examples = load_examples(options.data, ids, card.hierarchy)
-        passes = {"flip": not options.no_flip, "second_look": not options.no_second_look}
-        summary = evaluate(model, card, examples, options.input_size, **passes).summary()
+        summary = evaluate(predictor, examples).summary()
         squares = squares_beside_people(examples, card.hierarchy.background)
-        summary["nobody"] = false_people(model, card, squares)
+        summary["nobody"] = false_people(predictor, squares)
         if options.nobody:
             empty = load_examples(options.nobody, read_ids(options.nobody, "val"), card.hierarchy, masks=False)
-            summary["empty_photos"] = false_people(model, card, (example.photo for example in empty))
+            summary["empty_photos"] = false_people(predictor, (example.photo for example in empty))
         summary["protocol"] = {
             "split": "val",
             "ids_sha256": split_hash(ids),
-            "input_size": options.input_size or card.spec.input_size,
-            "threshold": card.threshold,
             "resolution": "photo",
-            **passes,
+            **dataclasses.asdict(predictor.inference),
+            "input_size": predictor.input_size,
         }
         print(f"{table(f'{card.title} ({path.name})', summary)}\n")
         figures[name] = summary  # as it was asked for: two runs both have a last.safetensors
         if options.record:
-            checkpoint.save(path, model, checkpoint.with_record(card, figures=summary))
+            checkpoint.write_card(path, checkpoint.with_record(card, figures=summary))
     if options.json:
         checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 def _calibrate(options: argparse.Namespace) -> None:
+    from hierseg.predictor import Predictor
     from train.calibrate import calibrate
     from train.dataset import load_examples, read_ids
 
     for name in options.checkpoints:
         path = checkpoint.find(name)
-        model, card = checkpoint.load(path)
+        predictor = Predictor(path, "cpu")
         ids = read_ids(options.data, "train")[: options.photos]
-        card = calibrate(model, card, load_examples(options.data, ids, card.hierarchy))
-        checkpoint.save(path, model, card)
+        card = calibrate(predictor, load_examples(options.data, ids, predictor.card.hierarchy))
+        checkpoint.write_card(path, card)
         lines = zip(card.hierarchy.nodes, card.calibration or (), strict=True)
         fitted = ", ".join(f"{node} {slope:.2f} {intercept:+.2f}" for node, (slope, intercept) in lines)
-        print(f"{card.title}, {len(ids)} training photos: threshold {card.threshold}; slope, intercept: {fitted}")
+        threshold = card.inference.threshold
+        print(f"{card.title}, {len(ids)} training photos: threshold {threshold}; slope, intercept: {fitted}")
 
 
 def _fill(options: argparse.Namespace) -> None:

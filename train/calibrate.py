@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from torch import nn
 from tqdm import tqdm
 
 from hierseg.calibration import Calibration, logits
 from hierseg.decoding import Scores
 from hierseg.metrics import count, iou, level_means, stack, total
-from hierseg.network.checkpoint import Card, with_calibration, with_threshold
-from hierseg.network.engines import TorchNetwork
-from hierseg.predictor import segment
+from hierseg.network.checkpoint import Card
+from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy, UInt8Map
 from train.dataset import Example
 
@@ -25,18 +24,16 @@ _FEWEST = 1000  # pixels of each kind; from fewer nothing is concluded
 
 
 def calibrate(
-    model: nn.Module,
-    card: Card,
+    predictor: Predictor,
     examples: Iterable[Example],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> Card:
-    """Choose the decoding threshold and fit the calibration of a network.
+    """Choose the decoding threshold and fit the calibration of a checkpoint.
 
     Use training photos: chosen on the photos that are reported, both would flatter the report.
 
     Args:
-        model: The network.
-        card: Its spec and tree.
+        predictor: The checkpoint.
         examples: Annotated photos.
         thresholds: Which to choose from.
 
@@ -44,11 +41,10 @@ def calibrate(
         The card with the threshold of the highest data-set IoU, mean over levels, and with the calibration of each
         node's scores where the threshold lets the node be shown.
     """
-    tree, photos = card.hierarchy, []
+    tree, photos = predictor.card.hierarchy, []
     tallies = {threshold: Tally(tree) for threshold in thresholds}
-    network = TorchNetwork(model.eval(), card.spec, hierarchy=tree)
     for example in tqdm(examples, unit="photo", disable=None):
-        prediction = segment(network, card, example.photo)
+        prediction = predictor.predict(example.photo)
         bins = binned(prediction.scores)
         decoded = {str(threshold): prediction.decoded(threshold).labels for threshold in thresholds}
         photos.append(count(decoded, example.label_map, tree))
@@ -57,7 +53,8 @@ def calibrate(
     sums = total(stack(photos))
     means = {threshold: np.mean([*level_means(iou(sums, str(threshold)), tree).values()]) for threshold in thresholds}
     chosen = max(means, key=lambda threshold: float(means[threshold]))
-    return with_calibration(with_threshold(card, chosen), tallies[chosen].fit())
+    inference = dataclasses.replace(predictor.card.inference, threshold=chosen)
+    return dataclasses.replace(predictor.card, inference=inference, calibration=tallies[chosen].fit())
 
 
 def binned(scores: Scores) -> npt.NDArray[np.int64]:

@@ -7,14 +7,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from torch import nn
 from tqdm import tqdm
 
 from hierseg.metrics import Evaluation
-from hierseg.network.checkpoint import Card
-from hierseg.network.engines import TorchNetwork
 from hierseg.photo import Photo
-from hierseg.predictor import segment
+from hierseg.predictor import Predictor
 from train.dataset import Example
 from train.report import TABLES
 
@@ -22,57 +19,37 @@ _LEAST_SIDE = 96  # pixels of a square without people; a smaller one shows next 
 _SOMEBODY = 0.01  # of a picture's pixels: more are called somebody
 
 
-def evaluate(
-    model: nn.Module,
-    card: Card,
-    examples: Sequence[Example],
-    input_size: int | None = None,
-    flip: bool = True,
-    second_look: bool = True,
-    progress: bool = True,
-) -> Evaluation:
-    """Measure a network photo by photo, each at its own resolution.
+def evaluate(predictor: Predictor, examples: Sequence[Example], progress: bool = True) -> Evaluation:
+    """Measure a checkpoint photo by photo, each at its own resolution.
 
     Args:
-        model: The network.
-        card: Its spec, tree and threshold.
+        predictor: The checkpoint.
         examples: Annotated photos.
-        input_size: Longest side of the network's input; None for the spec's own.
-        flip: As for `predictor.segment`.
-        second_look: As for `predictor.segment`.
         progress: Show a bar.
 
     Returns:
         All measures.
     """
-    evaluation = Evaluation(card.hierarchy, card.calibration)
-    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
+    evaluation = Evaluation(predictor.card.hierarchy, predictor.card.calibration)
     for example in tqdm(examples, unit="photo", disable=not progress):
-        prediction = segment(network, card, example.photo, input_size, flip, second_look)
+        prediction = predictor.predict(example.photo)
         evaluation.add(prediction.scores, prediction.labels, example.label_map)
     return evaluation
 
 
-def false_people(
-    model: nn.Module, card: Card, photos: Iterable[Photo], flip: bool = True, second_look: bool = True
-) -> dict[str, float | None]:
+def false_people(predictor: Predictor, photos: Iterable[Photo]) -> dict[str, float | None]:
     """Measure how often somebody is found where nobody is.
 
     Args:
-        model: The network.
-        card: Its spec, tree and threshold.
+        predictor: The checkpoint.
         photos: RGB, uint8 (H, W, 3); nobody is on them.
-        flip: As for `predictor.segment`.
-        second_look: As for `predictor.segment`.
 
     Returns:
         `photos`: how many; `somebody`: share of them in which more than 1 % of the pixels are decoded to a person;
         `pixels`: mean share of pixels that are. None where there is none.
     """
-    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
-    background = card.hierarchy.background
-    predictions = (segment(network, card, photo, flip=flip, second_look=second_look) for photo in photos)
-    shares = [float((prediction.labels != background).mean()) for prediction in predictions]
+    background = predictor.card.hierarchy.background
+    shares = [float((predictor.predict(photo).labels != background).mean()) for photo in photos]
     return {
         "photos": len(shares),
         "somebody": float(np.mean(np.array(shares) > _SOMEBODY)) if shares else None,

@@ -62,7 +62,7 @@ def export(path: Path) -> Path:
     target = path.with_suffix(".onnx")
     checkpoint.write_atomically(target, content)
     sha256 = hashlib.sha256(content).hexdigest()
-    checkpoint.save(path, model, checkpoint.with_record(card, **{EXPORTED: sha256}))
+    checkpoint.write_card(path, checkpoint.with_record(card, **{EXPORTED: sha256}))
     return target
 
 

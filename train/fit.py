@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hierseg.network import checkpoint
+from hierseg.predictor import Predictor
 from train.calibrate import calibrate
 from train.dataset import TrainingData, load_training_data
 from train.evaluate import evaluate, false_people
@@ -77,8 +78,8 @@ def fit(
     session = Session(recipe, photos, run, accelerator, state)
     train_steps(session, stop_after)
     if session.step >= total_steps and accelerator.is_main_process and recipe.threshold_photos:
-        model, card = checkpoint.load(run / WEIGHTS)  # as it is stored, in half precision
-        checkpoint.save(run / WEIGHTS, model, calibrate(model, card, photos.annotated[: recipe.threshold_photos]))
+        stored = Predictor(run / WEIGHTS, "cpu")  # in half precision
+        checkpoint.write_card(run / WEIGHTS, calibrate(stored, photos.annotated[: recipe.threshold_photos]))
     return run / WEIGHTS
 
 
@@ -197,28 +198,27 @@ def _seen(session: Session, waiting: Sequence[Tensor]) -> list[float]:
 
 def _end_epoch(session: Session, losses: list[float], seconds: float) -> None:
     """Validate, log and write the checkpoint."""
-    found = validate(session.average.module, session.card, session.photos)
+    found = validate(Predictor.of_model(session.average.module, session.card), session.photos)
     levels = found["dataset_iou"]["levels"]
     session.accelerator.log({f"iou/{name}": value for name, value in levels.items()}, session.step)
     log_epoch(session.run, session.step // session.plan.steps_per_epoch, losses, found, seconds)
     checkpoint.save(session.run / WEIGHTS, session.average.module, session.card)
 
 
-def validate(model: nn.Module, card: checkpoint.Card, photos: TrainingData) -> dict[str, Any]:
+def validate(predictor: Predictor, photos: TrainingData) -> dict[str, Any]:
     """Measure what draws the curves, with one pass a photo: what is wanted is how the epochs compare.
 
     Args:
-        model: The network.
-        card: Its spec, tree and threshold.
+        predictor: The network.
         photos: What a run trains on.
 
     Returns:
         The summary of an `Evaluation`, with `nobody` as of `false_people` where there are such photos.
     """
-    passes = {"flip": False, "second_look": False}
-    summary = evaluate(model, card, photos.validation, **passes, progress=False).summary()
+    predictor = predictor.using(mirror=False, zoom=None)
+    summary = evaluate(predictor, photos.validation, progress=False).summary()
     if photos.nobody:
-        summary["nobody"] = false_people(model, card, (example.photo for example in photos.nobody), **passes)
+        summary["nobody"] = false_people(predictor, (example.photo for example in photos.nobody))
     return summary
 
 

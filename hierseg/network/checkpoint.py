@@ -1,6 +1,6 @@
 """One safetensors file per trained network, with everything needed to use it and to trust it inside.
 
-The metadata hold the model spec, the tree, the decoding threshold, the training record and a checksum of the weights,
+The metadata hold the model spec, the tree, how the network is used, the training record and a checksum of the weights,
 and a checksum of all that. Nothing is ever unpickled.
 """
 
@@ -22,6 +22,7 @@ from hierseg import __version__
 from hierseg.calibration import Calibration
 from hierseg.errors import UserError
 from hierseg.files import is_hidden
+from hierseg.inference import Inference
 from hierseg.network.model import ModelError, ModelSpec, build
 from hierseg.tree import Hierarchy, HierarchyError
 
@@ -45,7 +46,7 @@ class Card:
         spec: The network and its input.
         hierarchy: The tree whose nodes are the network's channels.
         title: Name that people see, for instance "Focal-Tree-Min".
-        threshold: Decoding threshold chosen for these weights.
+        inference: How the network is used, as chosen for these weights.
         record: How it was made: loss, recipe, data split and its hash, figures with their protocol.
         version: Version of the code that wrote it.
         calibration: Slope and intercept of each node, see `hierseg.calibration`; None where it was not calibrated.
@@ -54,20 +55,10 @@ class Card:
     spec: ModelSpec
     hierarchy: Hierarchy
     title: str
-    threshold: float = 0.5
+    inference: Inference = dataclasses.field(default_factory=Inference)
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
     version: str = __version__
     calibration: Calibration | None = None
-
-
-def with_threshold(card: Card, threshold: float) -> Card:
-    """Return a card with another decoding threshold."""
-    return dataclasses.replace(card, threshold=threshold)
-
-
-def with_calibration(card: Card, calibration: Calibration | None) -> Card:
-    """Return a card with another calibration."""
-    return dataclasses.replace(card, calibration=calibration)
 
 
 def with_record(card: Card, **entries: Any) -> Card:
@@ -84,23 +75,20 @@ def save(path: str | Path, model: nn.Module, card: Card, half: bool = True) -> N
         card: What to say of it.
         half: Store weights of two and more dimensions in float16; vectors (biases, batch norm) stay float32.
     """
-    import safetensors.torch
+    _write(Path(path), {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}, card)
 
-    tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
-    content = {
-        "format": FORMAT,
-        "spec": card.spec.to_dict(),
-        "hierarchy": card.hierarchy.to_dict(),
-        "title": card.title,
-        "threshold": card.threshold,
-        **({"calibration": card.calibration} if card.calibration else {}),
-        "record": card.record,
-        "version": card.version,
-        "sha256": _digest(tensors),
-    }
-    content[_SEAL] = _seal(content)
-    payload = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(content)})
-    write_atomically(Path(path), payload)
+
+def write_card(path: str | Path, card: Card) -> None:
+    """Change what a checkpoint says of itself; its weights stay what they are.
+
+    Args:
+        path: A file written by `save`.
+        card: What it is to say.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    _write(Path(path), _tensors(Path(path), _content(Path(path))), card)
 
 
 def load(path: str | Path) -> tuple[nn.Module, Card]:
@@ -115,17 +103,10 @@ def load(path: str | Path) -> tuple[nn.Module, Card]:
     Raises:
         CheckpointError: The file is missing, damaged, or does not hold what it says.
     """
-    import safetensors.torch
-
     path = Path(path)
     content = _content(path)
     card = _card(path, content)
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type PyTorch has not
-        raise CheckpointError(f"{path} is damaged. Fetch it again.") from error
-    if _digest(tensors) != content.get("sha256"):
-        raise CheckpointError(f"{path} is damaged: its weights do not match their checksum. Fetch it again.")
+    tensors = _tensors(path, content)
     try:
         model = build(card.spec)
     except ModelError as error:
@@ -153,8 +134,10 @@ def available(folder: str | Path) -> dict[str, Path]:
 
 
 def default_folder() -> Path:
-    """Return the folder of this repository's checkpoints."""
-    return Path(__file__).resolve().parents[2] / "checkpoints"
+    """Return the folder of the published checkpoints: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "checkpoints"
+    return inside if inside.is_dir() else package.parent / "checkpoints"
 
 
 def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
@@ -216,13 +199,44 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
+def _tensors(path: Path, content: dict[str, Any]) -> dict[str, Tensor]:
+    import safetensors.torch
+
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type PyTorch has not
+        raise CheckpointError(f"{path} is damaged. Fetch it again.") from error
+    if _digest(tensors) != content.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: its weights do not match their checksum. Fetch it again.")
+    return tensors
+
+
+def _write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
+    import safetensors.torch
+
+    content = {
+        "format": FORMAT,
+        "spec": card.spec.to_dict(),
+        "hierarchy": card.hierarchy.to_dict(),
+        "title": card.title,
+        "inference": dataclasses.asdict(card.inference),
+        **({"calibration": card.calibration} if card.calibration else {}),
+        "record": card.record,
+        "version": card.version,
+        "sha256": _digest(tensors),
+    }
+    content[_SEAL] = _seal(content)
+    write_atomically(path, safetensors.torch.save(tensors, metadata={_KEY: json.dumps(content)}))
+
+
 def _card(path: Path, content: dict[str, Any]) -> Card:
     try:
         card = Card(
             spec=ModelSpec.from_dict(content["spec"]),
             hierarchy=Hierarchy.from_dict(content["hierarchy"], source=str(path)),
             title=str(content["title"]),
-            threshold=float(content["threshold"]),
+            # Files of before 2026-11-26 have a threshold alone.
+            inference=Inference.from_dict(content.get("inference") or {"threshold": content["threshold"]}),
             calibration=_calibration(content.get("calibration")),
             record=dict(content["record"]),
             version=str(content["version"]),
@@ -231,8 +245,6 @@ def _card(path: Path, content: dict[str, Any]) -> Card:
         raise CheckpointError(f"{path} has metadata that make no sense: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} has metadata that make no sense. Fetch it again.") from error
-    if not 0 <= card.threshold <= 1:
-        raise CheckpointError(f"{path} has metadata that make no sense: its threshold is no share. Fetch it again.")
     if card.calibration and len(card.calibration) != len(card.hierarchy):
         raise CheckpointError(f"{path} has metadata that make no sense: it calibrates other nodes. Fetch it again.")
     if card.spec.classes != len(card.hierarchy):

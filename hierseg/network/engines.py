@@ -21,9 +21,8 @@ import numpy.typing as npt
 from hierseg.decoding import Scores
 from hierseg.network import checkpoint
 from hierseg.network.activations import ACTIVATIONS
-from hierseg.network.checkpoint import CheckpointError
-from hierseg.network.model import ModelSpec, normalize
-from hierseg.tree import Hierarchy
+from hierseg.network.checkpoint import Card, CheckpointError
+from hierseg.network.model import normalize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,23 +49,19 @@ class Network(Protocol):
 class TorchNetwork:
     """A network that PyTorch runs."""
 
-    def __init__(
-        self, model: nn.Module, spec: ModelSpec, device: str | None = None, hierarchy: Hierarchy | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, card: Card, device: str | None = None) -> None:
         """Take a network into use.
 
         Args:
             model: A module from normalised RGB to logits, in eval mode.
-            spec: What it is.
+            card: Its spec and tree.
             device: Where it is moved; None leaves it where it is.
-            hierarchy: Its tree; None for the default one.
         """
         import torch
 
         self.engine = "PyTorch"
         self._model = model
-        self._spec = spec
-        self._hierarchy = hierarchy or Hierarchy.default()
+        self._card = card
         if device is not None:
             model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
 
@@ -77,9 +72,9 @@ class TorchNetwork:
         with torch.inference_mode():
             images = torch.from_numpy(pictures)
             weights = next(self._model.parameters(), images)  # where the network is, the photo must go
-            images = normalize(images.to(weights.device).permute(0, 3, 1, 2), self._spec)
+            images = normalize(images.to(weights.device).permute(0, 3, 1, 2), self._card.spec)
             logits = self._model(images.contiguous(memory_format=torch.channels_last))
-            scores = ACTIVATIONS[self._spec.activation](logits, self._hierarchy)
+            scores = ACTIVATIONS[self._card.spec.activation](logits, self._card.hierarchy)
             return np.asarray(scores.float().cpu().contiguous().numpy())
 
 
@@ -145,22 +140,28 @@ def open_network(path: Path, device: str | None = None) -> Network:
         The network.
 
     Raises:
-        CheckpointError: A file is missing or damaged.
+        CheckpointError: A file is missing or damaged, or PyTorch is missing.
     """
     if device is None and _may_have_graphics_card():
         import torch
 
         device = "cuda" if torch.cuda.is_available() else None
     exported = path.with_suffix(".onnx")
-    if device is None and exported.is_file() and importlib.util.find_spec("onnxruntime"):
+    if device is None and exported.is_file():
         # A checkpoint without the key was trained after the file was made, which must not speak for it.
         sha256 = checkpoint.read_card(path).record.get(EXPORTED)
         if sha256 is not None:
             return OnnxNetwork(exported, sha256)
+    if not _has_pytorch():
+        raise CheckpointError(f"{path} needs PyTorch, which is not installed: pip install 'hierseg[torch]'.")
     model, card = checkpoint.load(path)
-    return TorchNetwork(model, card.spec, device or "cpu", card.hierarchy)
+    return TorchNetwork(model, card, device or "cpu")
 
 
 def _may_have_graphics_card() -> bool:
     """Tell whether it is worth seconds of importing PyTorch to ask it for a graphics card."""
-    return bool(os.environ.get("SPACES_ZERO_GPU")) or shutil.which("nvidia-smi") is not None
+    return _has_pytorch() and (bool(os.environ.get("SPACES_ZERO_GPU")) or shutil.which("nvidia-smi") is not None)
+
+
+def _has_pytorch() -> bool:
+    return importlib.util.find_spec("torch") is not None

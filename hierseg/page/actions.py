@@ -151,9 +151,11 @@ class Actions:
     def _predict(
         self, photo: Photo, names: tuple[str, ...] | None = None, thorough: bool = True
     ) -> dict[str, Prediction]:
-        """Run some checkpoints, or all, on a photo; not thorough is one look, without mirror image or second look."""
+        """Run some checkpoints, or all, on a photo; not thorough is one pass, without mirror image or zoom."""
         wanted = {name: self.predictors[name] for name in names or self.predictors}
-        return predict_all(wanted, photo, flip=thorough, second_look=thorough)
+        if not thorough:
+            wanted = {name: each.using(mirror=False, zoom=None) for name, each in wanted.items()}
+        return predict_all(wanted, photo)
 
     def _truth(self, truth: str | None, size: tuple[int, int]) -> tuple[UInt8Map | None, str]:
         """Return a ground truth for a photo of some height and width, or why there is none: the photo is answered."""

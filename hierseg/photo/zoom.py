@@ -1,4 +1,4 @@
-"""Where to look at a photo again: windows around people who are small in it.
+"""Windows around people who are small in a photo, for a second pass.
 
 A network sees a photo at one size, where somebody in the distance has a few pixels. A second pass over a window around
 them sees them as large as it sees others.
@@ -12,16 +12,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hierseg.inference import Zoom
 from hierseg.tree import BoolMask
 
-FOUND = 0.3  # score of a root above which a pixel may belong to somebody; low, so that what was half seen counts
-WINDOWS = 3  # at most, the ones with most people first
 _CELL = 8  # pixels of the grid on which neighbours are put together
 _LEAST_PIXELS = 12  # of somebody, in the network's input; fewer are noise
-_MARGIN = 0.25  # around somebody, as a share of their longer side: context
-_SMALLEST = 0.2  # side of a window as a share of the photo's longer side: beyond that there is only blur to see
-_LARGEST = 0.7  # likewise; a larger window would show nothing better than the photo did
-_SLIMMEST = 0.6  # shorter side of a window as a share of its longer one
 
 
 @dataclass(frozen=True)
@@ -45,17 +40,18 @@ class Window:
         )
 
 
-def windows(scores: npt.NDArray[np.float32], photo: tuple[int, int]) -> list[Window]:
-    """Find the windows worth a second look.
+def windows(scores: npt.NDArray[np.float32], photo: tuple[int, int], zoom: Zoom) -> list[Window]:
+    """Find the windows that are worth a pass of their own.
 
     Args:
         scores: How much each pixel belongs to somebody, 0 to 1, shape (h, w), at the network's resolution.
         photo: Height and width of the photo in pixels.
+        zoom: Which windows are wanted.
 
     Returns:
-        At most `WINDOWS` windows of the photo that do not overlap; none if everybody is large already.
+        Windows of the photo that do not overlap; none if everybody is large already.
     """
-    found = scores > FOUND
+    found = scores > zoom.found
     people = []
     for cells in _groups(_any_in_cells(found)):
         rows, columns = (cells[:, axis] * _CELL for axis in (0, 1))
@@ -71,10 +67,10 @@ def windows(scores: npt.NDArray[np.float32], photo: tuple[int, int]) -> list[Win
                 (columns.min(), inner_columns, scale[1]),
             )
         ]
-        people.append((_around(spans[0], spans[1], photo), pixels))
-    worth = [(window, pixels) for window, pixels in _merged(people) if max(window.size) <= _LARGEST * max(photo)]
+        people.append((_around(spans[0], spans[1], photo, zoom), pixels))
+    worth = [(window, pixels) for window, pixels in _merged(people) if max(window.size) <= zoom.largest * max(photo)]
     worth.sort(key=lambda entry: -entry[1])
-    return [window for window, _ in worth[:WINDOWS]]
+    return [window for window, _ in worth[: zoom.windows]]
 
 
 def _any_in_cells(mask: BoolMask) -> BoolMask:
@@ -90,13 +86,15 @@ def _groups(cells: BoolMask) -> list[npt.NDArray[np.intp]]:
     return [np.argwhere(groups == group) for group in range(1, count)]
 
 
-def _around(rows: tuple[float, float], columns: tuple[float, float], photo: tuple[int, int]) -> Window:
+def _around(rows: tuple[float, float], columns: tuple[float, float], photo: tuple[int, int], zoom: Zoom) -> Window:
     """Return the window around a box with its margin, not too small and not too slim, inside the photo."""
-    longer = max(rows[1] - rows[0], columns[1] - columns[0]) * (1 + 2 * _MARGIN)
-    longer = max(longer, _SMALLEST * max(photo))
+    longer = max(rows[1] - rows[0], columns[1] - columns[0]) * (1 + 2 * zoom.margin)
+    longer = max(longer, zoom.smallest * max(photo))
     edges = []
     for (first, last), length in ((rows, photo[0]), (columns, photo[1])):
-        side = min(length, max((last - first) + 2 * _MARGIN * longer / (1 + 2 * _MARGIN), _SLIMMEST * longer))
+        side = min(
+            length, max((last - first) + 2 * zoom.margin * longer / (1 + 2 * zoom.margin), zoom.slimmest * longer)
+        )
         start = int(np.clip((first + last - side) / 2, 0, length - side))
         edges.append((start, min(length, start + max(1, round(side)))))
     (top, bottom), (left, right) = edges

@@ -17,7 +17,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from torch import nn
 from tqdm import tqdm
 
 from hierseg import metrics
@@ -26,16 +25,14 @@ from hierseg.errors import UserError
 from hierseg.losses import ACTIVATION_OF
 from hierseg.metrics import Counts, Values
 from hierseg.network import checkpoint
-from hierseg.network.checkpoint import Card
-from hierseg.network.engines import TorchNetwork
-from hierseg.predictor import segment
+from hierseg.predictor import Predictor
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 from studies.losses.rows import ROWS
 from studies.losses.statistics import figures, write_table
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.fit import fit, load
 from train.recipe import Recipe, RecipeError
-from train.run_folder import TrainingError
+from train.run_folder import WEIGHTS, TrainingError
 
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 THRESHOLD_PHOTOS = 120  # of the training list, its first
@@ -65,7 +62,7 @@ def sweep(recipe: Recipe, rows: Sequence[str], seeds: Sequence[int], data: Path,
     ids = {split: read_ids(data, split) for split in ("train", "val")}
     plans = {f"{row}-{seed}": plan(recipe, row, seed) for seed in seeds for row in rows}
     of_data = {"photos": len(ids["val"]), **{f"{split}_ids_sha256": split_hash(ids[split]) for split in ids}}
-    protocol = {"flip": False, "second_look": False, "threshold_photos": THRESHOLD_PHOTOS}
+    protocol = {"mirror": False, "zoom": False, "threshold_photos": THRESHOLD_PHOTOS}
     headers = {name: {"recipe": own.to_dict(), "data": of_data, "protocol": protocol} for name, own in plans.items()}
     left = [name for name, header in headers.items() if not _is_done(out / name, header)]
     print(f"{len(plans) - len(left)} of {len(plans)} runs are done.")
@@ -83,9 +80,9 @@ def sweep(recipe: Recipe, rows: Sequence[str], seeds: Sequence[int], data: Path,
             print(f"error: {error}", flush=True)
             failed.append(name)
             continue
-        model, card = checkpoint.load(runs / name / "last.safetensors")
-        thresholds = choose_thresholds(model, card, for_threshold)
-        table, bins = measure(model, card, validation, thresholds)
+        predictor = Predictor(runs / name / WEIGHTS, "cpu").using(mirror=False, zoom=None)
+        thresholds = choose_thresholds(predictor, for_threshold)
+        table, bins = measure(predictor, validation, thresholds)
         result = {**headers[name], "thresholds": thresholds, **summary(table, bins, tree)}
         write_table(out / f"{name}.npz", table)
         # Last, as it says that the run is done.
@@ -131,13 +128,12 @@ def summary(table: Counts, bins: Values, tree: Hierarchy) -> dict[str, Any]:
 
 
 def measure(
-    model: nn.Module, card: Card, examples: Iterable[Example], thresholds: Mapping[str, float]
+    predictor: Predictor, examples: Iterable[Example], thresholds: Mapping[str, float]
 ) -> tuple[Counts, Values]:
-    """Run a network once on each photo and count what every decoding makes of it, at the photo's own resolution.
+    """Run a checkpoint on each photo and count what every decoding makes of it, at the photo's own resolution.
 
     Args:
-        model: The network.
-        card: Its spec and tree.
+        predictor: The checkpoint.
         examples: Annotated photos.
         thresholds: Of each decoding.
 
@@ -145,10 +141,9 @@ def measure(
         A table, see `statistics.figures`; and pixels by confidence, see `metrics.count_confidence`, of the decoding
         "path", whose thresholded masks are one path a pixel.
     """
-    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
-    tree, photos, bins = card.hierarchy, [], []
+    tree, photos, bins = predictor.card.hierarchy, [], []
     for example in tqdm(examples, unit="photo", mininterval=5):
-        scores = segment(network, card, example.photo, flip=False, second_look=False).scores
+        scores = predictor.predict(example.photo).scores
         masks = {name: DECODINGS[name](scores, tree) > threshold for name, threshold in thresholds.items()}
         photos.append(counts_of(scores, masks, example.label_map, tree))
         labels = np.full(example.label_map.shape, tree.background, np.uint8)
@@ -186,21 +181,19 @@ def counts_of(scores: Scores, masks: Mapping[str, BoolMask], truth: UInt8Map, tr
     }
 
 
-def choose_thresholds(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[str, float]:
+def choose_thresholds(predictor: Predictor, examples: Iterable[Example]) -> dict[str, float]:
     """Return for each decoding which of `THRESHOLDS` has the highest data-set IoU, mean over levels.
 
     Args:
-        model: The network.
-        card: Its spec and tree.
+        predictor: The checkpoint.
         examples: Annotated photos, of the training list: thresholds chosen on those reported would flatter the report.
 
     Returns:
         The thresholds; 0.5 for the decodings that have no choice.
     """
-    network = TorchNetwork(model.eval(), card.spec, hierarchy=card.hierarchy)
-    tree, photos = card.hierarchy, []
+    tree, photos = predictor.card.hierarchy, []
     for example in tqdm(examples, unit="photo", mininterval=5):
-        scores = segment(network, card, example.photo, flip=False, second_look=False).scores
+        scores = predictor.predict(example.photo).scores
         strengths = {name: DECODINGS[name](scores, tree) for name in CHOSEN}
         masks = {f"{name} {least}": strengths[name] > least for name in CHOSEN for least in THRESHOLDS}
         photos.append(metrics.count(masks, example.label_map, tree))

@@ -45,14 +45,16 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from hierseg.predictor import Predictor
     from studies.predecessor.protocol import measure
     from train.dataset import load_examples, read_ids, split_hash
 
     figures = {}
     for name in options.checkpoints:
-        model, card = checkpoint.load(checkpoint.find(name))
+        predictor = Predictor(name, "cpu")
+        card = predictor.card
         ids = read_ids(options.data, "val")[: options.photos]
-        found = measure(model, card, load_examples(options.data, ids, card.hierarchy))
+        found = measure(predictor, load_examples(options.data, ids, card.hierarchy))
         levels = ", ".join(f"{level} {iou:.4f}" for level, iou in found["levels"].items())
         print(f"{card.title}, {len(ids)} photos, the predecessor's protocol: {levels}")
         figures[name] = {**found, "split": "val", "ids_sha256": split_hash(ids)}

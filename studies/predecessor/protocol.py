@@ -13,40 +13,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
 from hierseg.decoding import best_paths, decode_rounding
 from hierseg.metrics import count, level_means, predecessor_iou, stack
-from hierseg.network.checkpoint import Card
-from hierseg.network.engines import TorchNetwork
 from hierseg.photo import Photo
+from hierseg.predictor import Predictor
 from hierseg.tree import UInt8Map
 from train.dataset import Example
 
 SIDE = 224
 
 
-def measure(model: nn.Module, card: Card, examples: Iterable[Example]) -> dict[str, Any]:
-    """Measure a network as the predecessor measured its own.
+def measure(predictor: Predictor, examples: Iterable[Example]) -> dict[str, Any]:
+    """Measure a checkpoint as the predecessor measured its own.
 
     The network sees the square once. Of each pixel the scores on its best path stay and are rounded at 0.5, all others
     are 0; see `metrics.predecessor_iou` for the rest.
 
     Args:
-        model: The network.
-        card: Its spec and tree.
+        predictor: The checkpoint.
         examples: Annotated photos.
 
     Returns:
         `photos`, and the mean IoU of `levels` and `nodes` by name.
     """
-    tree, photos = card.hierarchy, []
-    network = TorchNetwork(model.eval(), card.spec, hierarchy=tree)
+    tree, photos = predictor.card.hierarchy, []
     for example in tqdm(examples, unit="photo", mininterval=5):
         photo, label_map = square(example.photo, example.label_map)
-        (scores,) = network(photo[None])
+        (scores,) = predictor.network(photo[None])
         on_path = np.moveaxis(tree.ancestors[best_paths(scores, tree).leaves], -1, 0)
         photos.append(count({"predecessor": decode_rounding(scores, tree) & on_path}, label_map, tree))
     ious = predecessor_iou(stack(photos), "predecessor").mean(axis=0)

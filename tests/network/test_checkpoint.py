@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -26,8 +27,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hierseg import __version__
+from hierseg.inference import Inference, Zoom
 from hierseg.network import checkpoint
-from hierseg.network.checkpoint import Card, CheckpointError, available, find, load, read_card, save
+from hierseg.network.checkpoint import Card, CheckpointError, available, find, load, read_card, save, write_card
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy
 from tests.networks import warmed_up
@@ -48,7 +50,8 @@ def network(tiny_spec: ModelSpec) -> nn.Module:
 @pytest.fixture(scope="module")
 def card(tiny_spec: ModelSpec, tree: Hierarchy) -> Card:
     """A card with every field filled."""
-    return Card(tiny_spec, tree, "Focal-Tree-Min", 0.37, {"loss": "ftm", "figures": {"iou": [0.5, None, True]}})
+    record = {"loss": "ftm", "figures": {"iou": [0.5, None, True]}}
+    return Card(tiny_spec, tree, "Focal-Tree-Min", Inference(320, threshold=0.37), record)
 
 
 @pytest.fixture(scope="module")
@@ -123,22 +126,6 @@ def test_half_precision_rounds_weights_and_keeps_vectors(network: nn.Module, sav
     assert not torch.equal(outputs(loaded), outputs(network))
 
 
-def test_half_precision_takes_about_half_the_room(network: nn.Module, card: Card, saved: Path, tmp_path: Path) -> None:
-    save(tmp_path / "full.safetensors", network, card, half=False)
-    assert saved.stat().st_size < 0.65 * (tmp_path / "full.safetensors").stat().st_size
-
-
-def test_saving_again_what_was_loaded_changes_nothing(saved: Path, tmp_path: Path) -> None:
-    network, card = load(saved)
-    save(tmp_path / "again.safetensors", network, card)
-    assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
-
-
-def test_a_loaded_network_is_ready_to_predict(saved: Path) -> None:
-    loaded, _ = load(saved)
-    assert not any(module.training for module in loaded.modules())
-
-
 def test_saving_leaves_the_network_as_it_is(network: nn.Module, card: Card, tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     save(tmp_path / "one.safetensors", network.train(), card)
@@ -154,13 +141,22 @@ json_values = st.recursive(
 )
 
 
+inferences = st.builds(
+    Inference,
+    st.none() | st.integers(1),
+    st.booleans(),
+    st.none() | st.builds(Zoom, windows=st.integers(1, 9), weight=st.floats(0, 1)),
+    st.floats(0, 1),
+)
+
+
 @settings(max_examples=25)  # each one is a file flushed to the disk
-@given(title=st.text(max_size=30), threshold=st.floats(0, 1), record=st.dictionaries(st.text(max_size=8), json_values))
+@given(st.text(max_size=30), inferences, st.dictionaries(st.text(max_size=8), json_values))
 def test_every_card_comes_back_equal(
-    title: str, threshold: float, record: dict[str, Any], tree: Hierarchy, tmp_path_factory: pytest.TempPathFactory
+    tree: Hierarchy, tmp_path_factory: pytest.TempPathFactory, title: str, inference: Inference, record: dict[str, Any]
 ) -> None:
     path = tmp_path_factory.mktemp("card") / "card.safetensors"
-    card = Card(ModelSpec(mean=(0.1, 0.2, 0.3)), tree, title, threshold, record)
+    card = Card(ModelSpec(mean=(0.1, 0.2, 0.3)), tree, title, inference, record)
     save(path, nn.Linear(1, 1), card)
     assert read_card(path) == card
 
@@ -170,11 +166,22 @@ def test_both_readers_give_the_same_card(saved: Path, card: Card) -> None:
     assert read_card(saved).version == __version__
 
 
-def test_a_card_can_be_changed_without_touching_the_first(card: Card) -> None:
-    other = checkpoint.with_record(checkpoint.with_threshold(card, 0.2), loss="bce", seconds=5)
-    assert (other.threshold, other.record["loss"], other.record["seconds"]) == (0.2, "bce", 5)
-    assert other.record["figures"] == card.record["figures"]
-    assert (card.threshold, card.record["loss"]) == (0.37, "ftm")
+@pytest.mark.parametrize("half", [True, False])
+def test_writing_a_card_changes_nothing_else(half: bool, network: nn.Module, card: Card, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    save(path, network, card, half)
+    before = path.read_bytes()
+    other = dataclasses.replace(card, title="Other", inference=Inference(384, mirror=False, zoom=None))
+    write_card(path, other)
+    assert read_card(path) == other
+    write_card(path, card)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["bce", "ftm"])
+def test_checkpoints_that_are_older_than_their_inference_are_used_as_ever(name: str) -> None:
+    assert b"inference" not in find(name).read_bytes()
+    assert read_card(find(name)).inference == Inference(None, True, Zoom(3, 0.3, 0.25, 0.2, 0.7, 0.6, 0.7, 0.12), 0.55)
 
 
 def test_the_metadata_say_all_that_is_needed_to_use_and_to_trust_the_file(saved: Path, card: Card) -> None:
@@ -188,7 +195,7 @@ def test_the_metadata_say_all_that_is_needed_to_use_and_to_trust_the_file(saved:
         "spec": json.loads(json.dumps(card.spec.to_dict())),
         "hierarchy": card.hierarchy.to_dict(),
         "title": card.title,
-        "threshold": card.threshold,
+        "inference": dataclasses.asdict(card.inference),
         "record": card.record,
         "version": __version__,
     }
@@ -240,7 +247,7 @@ def test_bytes_too_many_are_noticed(saved: Path, tmp_path: Path) -> None:
 
 
 CHANGES: dict[str, Forge] = {
-    "threshold": lambda content: content.update(threshold=content["threshold"] + 0.001),
+    "threshold": lambda content: content["inference"].update(threshold=0.371),
     "title": lambda content: content.update(title="Binary cross-entropy"),
     "record": lambda content: content["record"].update(loss="bce"),
     "version": lambda content: content.update(version="9"),
@@ -303,11 +310,18 @@ def deep(levels: int) -> dict[str, Any]:
 
 
 NONSENSE: dict[str, Forge] = {
-    "no threshold": lambda content: content.pop("threshold"),
-    "threshold in words": lambda content: content.update(threshold="high"),
-    "threshold no number": lambda content: content.update(threshold=float("nan")),
-    "threshold beyond one": lambda content: content.update(threshold=37),
-    "threshold beyond all numbers": lambda content: content.update(threshold=10**400),
+    "neither inference nor threshold": lambda content: content.pop("inference"),
+    "inference in words": lambda content: content.update(inference="thorough"),
+    "unknown pass": lambda content: content["inference"].update(third_look=True),
+    "mirror in words": lambda content: content["inference"].update(mirror="no"),
+    "input size of nothing": lambda content: content["inference"].update(input_size=0),
+    "threshold in words": lambda content: content["inference"].update(threshold="high"),
+    "threshold no number": lambda content: content["inference"].update(threshold=float("nan")),
+    "threshold beyond one": lambda content: content["inference"].update(threshold=37),
+    "threshold beyond all numbers": lambda content: content["inference"].update(threshold=10**400),
+    "zoom in words": lambda content: content["inference"].update(zoom="close"),
+    "zoom without windows": lambda content: content["inference"]["zoom"].update(windows=0),
+    "zoom no share": lambda content: content["inference"]["zoom"].update(weight=1.5),
     "record is a word": lambda content: content.update(record="good"),
     "unknown key of the spec": lambda content: content["spec"].update(input_seize=320),
     "spec is a list": lambda content: content.update(spec=["classes"]),
@@ -509,20 +523,6 @@ def test_a_saved_file_is_readable_by_others_and_its_folder_is_made(card: Card, t
     save(path, nn.Linear(1, 1), card)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_save_that_fails_leaves_the_old_checkpoint_usable(
-    network: nn.Module, card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise DiskFull
-
-    path = tmp_path / "last.safetensors"
-    save(path, network, card)
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(DiskFull):
-        save(path, network, checkpoint.with_threshold(card, 0.9))
-    assert load(path)[1] == card
 
 
 # Finding -------------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from hierseg.page.environment import StartError
 from hierseg.photo import Letterbox, PhotoError, open_photo
 from hierseg.photo.label_map import LabelMapError
 from hierseg.photo.zoom import Window
-from hierseg.predictor import Look, Prediction, Predictor
+from hierseg.predictor import Prediction, Predictor, WindowScores
 from hierseg.tree import Hierarchy, HierarchyError
 from tests import REPOSITORY
 from tests.server import finished, messages
@@ -71,7 +71,7 @@ def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random
     scores = np.random.default_rng(random.getrandbits(32)).random((len(tree), 6, 7), dtype=np.float32)
     # Scores on steps and ends too, where rounding the wrong way would show.
     scores = np.where(scores < 0.5, np.round(scores * 20) / 20, scores).astype(np.float32)
-    prediction = Prediction(tree, 0.5, whole=_look(scores))
+    prediction = Prediction(tree, 0.5, whole=_whole(scores))
     leaf, confidence, *along, _ = payload.maps(prediction)
     labels = np.zeros(leaf.shape, np.uint8)
     for row, column in np.ndindex(leaf.shape):  # the rule in pure/decoding.js
@@ -89,10 +89,10 @@ def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random
     assert (labels == expected).mean() > 0.8
 
 
-def _look(scores: npt.NDArray[np.float32]) -> Look:
+def _whole(scores: npt.NDArray[np.float32]) -> WindowScores:
     height, width = scores.shape[1:]
     letterbox = Letterbox((height, width), (32, 32), (height, width), (0, 0))
-    return Look(Window(0, 0, height, width), letterbox, scores)
+    return WindowScores(Window(0, 0, height, width), letterbox, scores)
 
 
 def test_a_ground_truth_is_brought_to_the_size_at_which_it_is_compared(tree: Hierarchy) -> None:

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from hierseg.network import _torchvision, checkpoint  # noqa: F401  # before smp
-from hierseg.network.engines import TorchNetwork
 from hierseg.network.model import build, normalize
 from hierseg.page.app import load_predictors
 from hierseg.page.payload import scene, shrink
 from hierseg.photo import open_photo
-from hierseg.predictor import segment
+from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from studies.predecessor.__main__ import main
 from studies.predecessor.convert import SPEC, ConversionError, convert
@@ -67,20 +66,19 @@ def converted(their_file: Path) -> Path:
 
 
 def test_scores_are_those_of_the_predecessors_network(their_network: torch.nn.Module, converted: Path) -> None:
-    model, card = checkpoint.load(converted)
-    prediction = segment(TorchNetwork(model, card.spec), card, open_photo(CAMERA), flip=False, second_look=False).whole
+    prediction = Predictor(converted, "cpu").using(mirror=False, zoom=None).predict(CAMERA).whole
     red, green, blue = (round(mean * 255) for mean in SPEC.mean)
     canvas = prediction.letterbox.apply(open_photo(CAMERA), (red, green, blue))
     with torch.inference_mode():
         own = their_network(normalize(torch.from_numpy(canvas).permute(2, 0, 1), SPEC)[None])[0]
     # Weights are stored in half precision.
-    np.testing.assert_allclose(prediction.content, prediction.letterbox.crop(own.numpy()), atol=0.01, rtol=0)
+    np.testing.assert_allclose(prediction.scores, prediction.letterbox.crop(own.numpy()), atol=0.01, rtol=0)
     assert own.std() > 0.05
 
 
 def test_the_card_says_where_the_weights_are_from(converted: Path, tree: Hierarchy) -> None:
     card = checkpoint.read_card(converted)
-    assert (card.title, card.threshold, card.hierarchy) == ("Theirs", 0.5, tree)
+    assert (card.title, card.inference.threshold, card.hierarchy) == ("Theirs", 0.5, tree)
     assert card.record["source"] == {"file": "tree_min.pt", "epoch": 39}
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from hierseg.decoding import best_paths
-from hierseg.network import checkpoint
-from hierseg.network.engines import TorchNetwork
+from hierseg.network.checkpoint import Card
 from hierseg.network.model import ModelSpec
+from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from studies.predecessor.__main__ import main
 from studies.predecessor.protocol import SIDE, measure, square
@@ -68,15 +68,15 @@ def test_figures_are_the_predecessors_pixel_by_pixel(tiny_spec: ModelSpec, tree:
         model, _ = warmed_up(tiny_spec)
         head = head_of(model)
         head.weight.copy_(2 * torch.randn_like(head.weight) * head.weight[0].numel() ** -0.5)
-    card = checkpoint.Card(tiny_spec, tree, "Tiny")
+    predictor = Predictor.of_model(model, Card(tiny_spec, tree, "Tiny"))
     examples = load_examples(data, read_ids(data, "val"), tree)
-    found = measure(model, card, examples)
+    found = measure(predictor, examples)
 
     paths = [node_and_above(tree, leaf) for leaf in tree.leaves]
     ious = []
     for example in examples:
         photo, label_map = square(example.photo, example.label_map)
-        (scores,) = TorchNetwork(model, tiny_spec, hierarchy=tree)(photo[None])
+        (scores,) = predictor.network(photo[None])
         means = np.array([scores[path].mean(0) for path in paths])
         best = np.searchsorted(tree.leaves, best_paths(scores, tree).leaves)
         assert (np.take_along_axis(means, best[None], axis=0) >= means.max(0) - HAIR).all()  # of two alike, either

@@ -23,9 +23,8 @@ from hierseg.losses import LOSSES as ALL_LOSSES
 from hierseg.metrics import calibration_error
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card
-from hierseg.network.engines import TorchNetwork
 from hierseg.network.model import ModelSpec
-from hierseg.predictor import segment
+from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from studies.losses.__main__ import main
 from studies.losses.rows import ROWS
@@ -149,11 +148,11 @@ def test_what_is_measured_is_the_last_epoch_with_thresholds_of_training_photos(
     grid: Path, data: Path, tree: Hierarchy
 ) -> None:
     for name in NAMES:
-        model, card = checkpoint.load(grid / "runs" / name / "last.safetensors")
+        predictor = Predictor(grid / "runs" / name / "last.safetensors", "cpu").using(mirror=False, zoom=None)
         training, validation = (load_examples(data, read_ids(data, split), tree) for split in ("train", "val"))
         thresholds = read(grid, name)["thresholds"]
-        assert thresholds == choose_thresholds(model, card, training)
-        table, _ = measure(model, card, validation, thresholds)
+        assert thresholds == choose_thresholds(predictor, training)
+        table, _ = measure(predictor, validation, thresholds)
         found = read_table(grid / "out" / f"{name}.npz")
         for key, values in table.items():
             np.testing.assert_array_equal(found[key], values)
@@ -279,22 +278,18 @@ def network(request: pytest.FixtureRequest, tiny_spec: ModelSpec, tree: Hierarch
         model, _ = warmed_up(spec)
         head = head_of(model)
         head.weight.copy_(2 * torch.randn_like(head.weight) * head.weight[0].numel() ** -0.5)
-    return model, Card(spec, tree, "Tiny")
+    return Predictor.of_model(model, Card(spec, tree, "Tiny")).using(mirror=False, zoom=None)
 
 
 def test_a_measured_network_has_the_figures_that_evaluate_gives_it(
-    network: tuple[nn.Module, Card], examples: list[Example], tree: Hierarchy
+    network: Predictor, examples: list[Example], tree: Hierarchy
 ) -> None:
-    model, card = network
     thresholds = {"nodes": 0.4, "path": 0.35, "flat": 0.5}
-    table, bins = measure(model, card, examples, thresholds)
+    table, bins = measure(network, examples, thresholds)
     found = {key: values[0] for key, values in figures(table, tree).items()}
-    once = {"flip": False, "second_look": False}
-    summary = evaluate(model, checkpoint.with_threshold(card, 0.35), examples, progress=False, **once).summary()
+    summary = evaluate(network.using(threshold=0.35), examples, progress=False).summary()
     # Decoded from scores here and from means of paths there: where two paths all but tie, either may come out.
-    scores = [
-        segment(TorchNetwork(model, card.spec, hierarchy=tree), card, each.photo, **once).scores for each in examples
-    ]
+    scores = [network.predict(each.photo).scores for each in examples]
     ties = sum(np.count_nonzero(~firm(each, tree, 0.35)) for each in scores)
     assert ties < 5
     assert found["violations"] == pytest.approx(summary["violations"])
@@ -310,16 +305,15 @@ def test_a_measured_network_has_the_figures_that_evaluate_gives_it(
 
 
 def test_the_thresholds_chosen_are_those_of_the_highest_iou(
-    network: tuple[nn.Module, Card], examples: list[Example], tree: Hierarchy
+    network: Predictor, examples: list[Example], tree: Hierarchy
 ) -> None:
-    model, card = network
     means: dict[str, dict[float, float]] = {"nodes": {}, "path": {}}
     for threshold in THRESHOLDS:
-        table, _ = measure(model, card, examples, {"nodes": threshold, "path": threshold})
+        table, _ = measure(network, examples, {"nodes": threshold, "path": threshold})
         found = figures(table, tree)
         for name, values in means.items():
             values[threshold] = np.mean([found[f"{name}/iou/{level}"][0] for level in tree.levels])
-    chosen = choose_thresholds(model, card, examples)
+    chosen = choose_thresholds(network, examples)
     assert chosen == {
         name: max(means[name], key=means[name].__getitem__) if name in means else 0.5 for name in DECODINGS
     }

@@ -14,6 +14,7 @@ from hierseg.metrics import calibration_error, count_confidence
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card, CheckpointError
 from hierseg.network.model import ModelSpec, build
+from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from tests.data import BACKGROUND, HEAD, TORSO
 from tests.rounding import EPSILON
@@ -111,24 +112,24 @@ def test_the_threshold_that_fits_best_is_chosen(best: float, tree: Hierarchy) ->
     grey = np.broadcast_to(bands[:, None], (60, 64))
     photo = np.repeat((grey * 255).round().astype(np.uint8)[:, :, None], 3, axis=2)
     truth = np.where(grey > best, HEAD, BACKGROUND).astype(np.uint8)
-    card = Card(ModelSpec(input_size=64), tree, "Brightness")
+    predictor = Predictor.of_model(Brightness(), Card(ModelSpec(input_size=64), tree, "Brightness"))
     examples = [Example("bands", photo, truth), Example("bands again", photo, truth)]
-    assert calibrate(Brightness(), card, examples, (0.2, 0.4, 0.6, 0.8)).threshold == best
+    assert calibrate(predictor, examples, (0.2, 0.4, 0.6, 0.8)).inference.threshold == best
 
 
 def test_the_threshold_is_chosen_by_all_photos_together(tree: Hierarchy) -> None:
     photo = np.full((64, 64, 3), 128, np.uint8)
     photo[:8, :8] = 40  # without any contrast it would not be looked at
     person, empty = np.full((64, 64), HEAD, np.uint8), np.full((64, 64), BACKGROUND, np.uint8)
-    card = Card(ModelSpec(input_size=64), tree, "Brightness")
+    predictor = Predictor.of_model(Brightness(), Card(ModelSpec(input_size=64), tree, "Brightness"))
     people, nobody = Example("person", photo, person), Example("nobody", photo, empty)
-    assert calibrate(Brightness(), card, [people, nobody], (0.4, 0.6)).threshold == 0.4
+    assert calibrate(predictor, [people, nobody], (0.4, 0.6)).inference.threshold == 0.4
     small = empty.copy()
     small[:1] = HEAD
     bright = photo.copy()
     bright[:1] = 255
     few = Example("few", bright, small)
-    assert calibrate(Brightness(), card, [few, nobody], (0.4, 0.6)).threshold == 0.6
+    assert calibrate(predictor, [few, nobody], (0.4, 0.6)).inference.threshold == 0.6
 
 
 def test_a_checkpoint_keeps_its_calibration_and_older_ones_have_none(

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from hierseg.metrics import Evaluation
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card
-from hierseg.network.engines import TorchNetwork
 from hierseg.network.model import ModelSpec, build
-from hierseg.predictor import segment
+from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from tests.data import BACKGROUND, HEAD, VOID, write_dataset
 from tests.rounding import HAIR
@@ -43,16 +42,16 @@ def lineage(tree: Hierarchy, label: int) -> set[str]:
     return names
 
 
-def measure_by_hand(model: nn.Module, card: Card, examples: list[Example]) -> dict[str, Any]:
+def measure_by_hand(predictor: Predictor, examples: list[Example]) -> dict[str, Any]:
     """Compute IoU and violations from sets of pixels, one pixel at a time."""
-    tree = card.hierarchy
+    tree = predictor.card.hierarchy
     paths = {tree.labels[leaf]: [tree.index(name) for name in lineage(tree, tree.labels[leaf])] for leaf in tree.leaves}
     classes = [*tree.nodes, "background"]
     inter, union = dict.fromkeys(classes, 0), dict.fromkeys(classes, 0)
     per_photo = {name: [] for name in tree.nodes}
     broken = pixels = 0
     for example in examples:
-        prediction = segment(TorchNetwork(model, card.spec), card, example.photo)
+        prediction = predictor.predict(example.photo)
         scores, labels = prediction.scores, prediction.labels
         both, either = dict.fromkeys(tree.nodes, 0), dict.fromkeys(tree.nodes, 0)
         for row, column in np.ndindex(example.label_map.shape):
@@ -61,9 +60,9 @@ def measure_by_hand(model: nn.Module, card: Card, examples: list[Example]) -> di
             chosen = int(labels[row, column])
             # Where two paths all but tie, or one and the threshold, rounding decides.
             if chosen == tree.background:
-                assert max(means.values()) <= card.threshold + HAIR
+                assert max(means.values()) <= predictor.inference.threshold + HAIR
             else:
-                assert means[chosen] >= max(*means.values(), card.threshold) - HAIR
+                assert means[chosen] >= max(*means.values(), predictor.inference.threshold) - HAIR
             predicted = lineage(tree, chosen) or {"background"}
             rounded = {name for name, score in zip(tree.nodes, here, strict=True) if score > 0.5}
             pixels += 1
@@ -113,12 +112,12 @@ def test_figures_are_those_counted_pixel_by_pixel(
         model = build(tiny_spec).eval()
         # Random weights leave all scores near 0.5; spread them, so that every kind of right and wrong occurs.
         model.segmentation_head[0].weight *= 40
-    card = Card(tiny_spec, tree, "Tiny", threshold=0.55)
-    summary = evaluate(model, card, examples, progress=False).summary()
-    expected = measure_by_hand(model, card, examples)
+    predictor = Predictor.of_model(model, Card(tiny_spec, tree, "Tiny")).using(threshold=0.55)
+    summary = evaluate(predictor, examples, progress=False).summary()
+    expected = measure_by_hand(predictor, examples)
     nodes, of_predecessor = summary["dataset_iou"]["nodes"], summary["predecessor_iou"]
     assert summary["photos"] == len(examples)
-    for name in card.hierarchy.nodes:
+    for name in tree.nodes:
         assert nodes[name] == pytest.approx(expected["dataset"][name], nan_ok=True)
         assert of_predecessor["nodes"][name] == pytest.approx(expected["predecessor"][name])
     background = expected["dataset"]["background"]
@@ -139,8 +138,9 @@ def test_input_size_is_the_one_asked_for(tiny_checkpoint: Path, examples: list[E
     model, card = checkpoint.load(tiny_checkpoint)
     seen: list[torch.Size] = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
-    evaluate(model, card, examples, progress=False)
-    evaluate(model, card, examples, input_size=128, progress=False)
+    predictor = Predictor.of_model(model, card)
+    evaluate(predictor, examples, progress=False)
+    evaluate(predictor.using(input_size=128), examples, progress=False)
     longest = [max(shape[-2:]) for shape in seen]
     assert longest == [64] * len(examples) + [128] * len(examples)
 
@@ -155,22 +155,22 @@ class Brightness(nn.Module):
 
 
 def test_the_report_of_one_checkpoint_has_every_table(tiny_checkpoint: Path, examples: list[Example]) -> None:
-    model, card = checkpoint.load(tiny_checkpoint)
-    summary = evaluate(model, card, examples, progress=False).summary()
-    summary["nobody"] = false_people(model, card, squares_beside_people(examples, card.hierarchy.background))
+    predictor = Predictor(tiny_checkpoint, "cpu")
+    summary = evaluate(predictor, examples, progress=False).summary()
+    summary["nobody"] = false_people(predictor, squares_beside_people(examples, BACKGROUND))
     heading, *tables = table("Tiny", summary).split("\n\n")
     assert heading == f"Tiny: {len(examples)} photos, photo resolution"
     assert tables == [make({"Tiny": summary}) for make in TABLES.values()]
 
 
 def test_each_pass_counts_unless_it_is_left_out(tiny_checkpoint: Path, examples: list[Example]) -> None:
-    model, card = checkpoint.load(tiny_checkpoint)
-    for options in ({}, {"flip": False, "second_look": False}):
-        evaluation = Evaluation(card.hierarchy)
+    predictor = Predictor(tiny_checkpoint, "cpu")
+    for used in (predictor, predictor.using(mirror=False, zoom=None)):
+        evaluation = Evaluation(predictor.card.hierarchy)
         for example in examples:
-            found = segment(TorchNetwork(model, card.spec), card, example.photo, **options)
+            found = used.predict(example.photo)
             evaluation.add(found.scores, found.labels, example.label_map)
-        assert evaluate(model, card, examples, progress=False, **options).summary() == evaluation.summary()
+        assert evaluate(used, examples, progress=False).summary() == evaluation.summary()
 
 
 @given(st.integers(90, 160), st.integers(90, 200), st.integers(0, 2**31 - 1))
@@ -204,12 +204,12 @@ def test_false_people_are_counted_beside_people_only(tree: Hierarchy) -> None:
     spotted = dark.copy()
     spotted[40:80, 40:80] = 255
     full = Example("full", dark, np.full_like(label_map, HEAD))
-    card = Card(ModelSpec(input_size=128), tree, "Brightness")
+    predictor = Predictor.of_model(Brightness(), Card(ModelSpec(input_size=128), tree, "Brightness"))
     examples = [Example("dark", dark, label_map), Example("spotted", spotted, label_map), full]
-    found = false_people(Brightness(), card, squares_beside_people(examples, BACKGROUND))
+    found = false_people(predictor, squares_beside_people(examples, BACKGROUND))
     assert (found["photos"], found["somebody"]) == (2, 0.5)
     assert found["pixels"] == pytest.approx(40 * 40 / 119**2 / 2, rel=0.1)
-    assert false_people(Brightness(), card, squares_beside_people([full], BACKGROUND)) == {
+    assert false_people(predictor, squares_beside_people([full], BACKGROUND)) == {
         "photos": 0,
         "somebody": None,
         "pixels": None,

@@ -31,6 +31,7 @@ import train.fit
 import train.processor
 import train.run_folder
 import train.session
+from hierseg.inference import Zoom
 from hierseg.losses import ACTIVATION_OF, LOSSES
 from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
@@ -142,7 +143,7 @@ def test_the_checkpoint_is_ready_to_use_and_says_what_it_was_made_of(
     run: Path, recipe: Recipe, data: Path, tree: Hierarchy
 ) -> None:
     predictor = Predictor(run / "last.safetensors")
-    assert predictor.card.threshold in THRESHOLDS
+    assert predictor.card.inference.threshold in THRESHOLDS
     assert (predictor.card.spec, predictor.card.hierarchy, predictor.card.title) == (recipe.model, tree, "BCE")
     record = predictor.card.record
     assert (record["loss"], record["recipe"]) == ("bce", recipe.to_dict())
@@ -172,12 +173,13 @@ def test_validation_measures_the_weights_that_are_saved(
     images = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64).sin()
     differences = []
 
-    def spy(model: nn.Module, card: checkpoint.Card, *arguments: Any, **options: Any) -> Any:
-        rebuilt = train.session.build(card.spec).to(memory_format=torch.channels_last)
+    def spy(predictor: Predictor, *arguments: Any, **options: Any) -> Any:
+        model = predictor.network._model
+        rebuilt = train.session.build(predictor.card.spec).to(memory_format=torch.channels_last)
         rebuilt.load_state_dict(model.state_dict())
         with torch.inference_mode():
-            differences.append(float((model.eval()(images) - rebuilt.eval()(images)).abs().max()))
-        return evaluate(model, card, *arguments, **options)
+            differences.append(float((model(images) - rebuilt.eval()(images)).abs().max()))
+        return evaluate(predictor, *arguments, **options)
 
     monkeypatch.setattr(train.fit, "evaluate", spy)
     fit(dataclasses.replace(recipe, epochs=2, ema_decay=0.9), data, tmp_path)
@@ -319,8 +321,8 @@ def test_a_run_that_was_killed_before_its_calibration_is_calibrated(
     recipe: Recipe, data: Path, run: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path, dirs_exist_ok=True)
-    model, card = checkpoint.load(tmp_path / "last.safetensors")
-    checkpoint.save(tmp_path / "last.safetensors", model, checkpoint.with_calibration(card, None))
+    weights = tmp_path / "last.safetensors"
+    checkpoint.write_card(weights, dataclasses.replace(checkpoint.read_card(weights), calibration=None))
     fit(recipe, data, tmp_path)
     assert_same_run(tmp_path, run)
 
@@ -709,15 +711,14 @@ def test_a_killed_process_goes_on_exactly_and_its_checkpoint_is_measured(
     written = json.loads(figures_file.read_text(encoding="utf-8"))
     assert list(written) == [str(weights), str(copy)]
     for path, summary in written.items():
-        model, card = checkpoint.load(path)
-        ids = read_ids(data, "val")
-        examples = load_examples(data, ids, card.hierarchy)
-        expected = evaluate(model, card, examples, progress=False).summary()
-        squares = squares_beside_people(examples, card.hierarchy.background)
-        expected["nobody"] = false_people(model, card, squares)
+        predictor = Predictor(path, "cpu")
+        tree, ids = predictor.card.hierarchy, read_ids(data, "val")
+        examples = load_examples(data, ids, tree)
+        expected = evaluate(predictor, examples, progress=False).summary()
+        expected["nobody"] = false_people(predictor, squares_beside_people(examples, tree.background))
         protocol = summary.pop("protocol")
         assert json.dumps(summary) == json.dumps(expected)
-        assert (protocol["ids_sha256"], protocol["threshold"]) == (split_hash(ids), card.threshold)
+        assert (protocol["ids_sha256"], protocol["threshold"]) == (split_hash(ids), predictor.inference.threshold)
         assert table(f"BCE ({Path(path).name})", expected) in measured.stdout
 
 
@@ -747,7 +748,7 @@ def test_evaluate_measures_what_it_is_asked_to(
 ) -> None:
     copy, output = tmp_path / "copy.safetensors", tmp_path / "figures.json"
     copy.write_bytes(tiny_checkpoint.read_bytes())
-    options = ("--photos", "1", "--input-size", "32", "--no-flip", "--record")
+    options = ("--photos", "1", "--input-size", "32", "--no-mirror", "--record")
     assert main(["evaluate", str(copy), "--data", str(data), "--json", str(output), *options]) == 0
     assert "1 photo" in capsys.readouterr().out
     summary = json.loads(output.read_text(encoding="utf-8"))[str(copy)]
@@ -756,9 +757,9 @@ def test_evaluate_measures_what_it_is_asked_to(
         "split": "val",
         "ids_sha256": split_hash(read_ids(data, "val")[:1]),
         "input_size": 32,
-        "threshold": checkpoint.read_card(copy).threshold,
+        "threshold": checkpoint.read_card(copy).inference.threshold,
         "resolution": "photo",
-        "flip": False,
-        "second_look": True,
+        "mirror": False,
+        "zoom": dataclasses.asdict(Zoom()),
     }
     assert json.dumps(checkpoint.read_card(copy).record["figures"]) == json.dumps(summary)

@@ -18,7 +18,7 @@ from hierseg.metrics import count, iou, level_means
 from hierseg.page import payload
 from hierseg.photo import Letterbox
 from hierseg.photo.zoom import Window
-from hierseg.predictor import Look, Prediction
+from hierseg.predictor import Prediction, WindowScores
 from hierseg.tree import Hierarchy
 from tests.test_files import NAMES
 
@@ -65,7 +65,8 @@ def _on_tree(tree: Hierarchy) -> dict[str, Any]:
     random = np.random.RandomState(2)
     # whole 32nds, which are exact, with thresholds among them
     scores = random.randint(0, 33, (len(tree), *shape)).astype(np.float32) / 32
-    prediction = Prediction(tree, 0.5, Look(Window(0, 0, *shape), Letterbox(shape, (32, 32), shape, (0, 0)), scores))
+    letterbox = Letterbox(shape, (32, 32), shape, (0, 0))
+    prediction = Prediction(tree, 0.5, WindowScores(Window(0, 0, *shape), letterbox, scores))
     photo = np.zeros((height, width, 3), np.uint8)
     card = SimpleNamespace(hierarchy=tree, title="Uneven")
     message = payload.scene(photo, {"it": SimpleNamespace(card=card)}, {"it": prediction})
