@@ -48,7 +48,7 @@ class Actions:
 
         Args:
             photo: The bytes of its file.
-            thorough: Whether it is also looked at in the mirror, and again where people are small.
+            thorough: Whether the mirror image and zoom are used too, as the checkpoints say.
 
         Raises:
             PhotoError: It cannot be opened.
