@@ -1,7 +1,7 @@
 # Both commands make their own virtual environment. Another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
-# Each file of tests goes to one worker, so that what its tests share is made once; long ones come first.
+# Each file of tests goes to one worker, so that what its tests share is made once.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast stress check check-viewer format clean

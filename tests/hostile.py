@@ -35,6 +35,7 @@ from tests.heic import QUADRANTS, RED_SQUARE, heic
 
 Array = npt.NDArray[Any]
 Verdict = Literal["shown", "refused", "either"]
+Tag = tuple[int, int, int, int | bytes]  # of a TIFF: number, type, count, value
 
 MEMORY = 700 * 2**20  # bytes that opening a file may take, with the process itself
 COMPUTING = 600  # seconds of computing, only to end what would never end; the slowest takes two here
@@ -196,7 +197,7 @@ def _zeros(count: int) -> bytes:
     return b"\x78\x01" + body + struct.pack(">HH", count % 65_521, 1)
 
 
-def _tags(entries: list[tuple[int, int, int, int | bytes]], data: bytes = b"") -> bytes:
+def _tags(entries: list[Tag], data: bytes = b"") -> bytes:
     """Lay out a little-endian TIFF: after its first 8 bytes come the data, the entries' values and the table."""
     body, table = bytearray(b"II*\0\0\0\0\0" + data), b""
     for tag, kind, count, value in sorted(entries, key=lambda entry: entry[0]):
@@ -210,12 +211,12 @@ def _tags(entries: list[tuple[int, int, int, int | bytes]], data: bytes = b"") -
     return bytes(body) + struct.pack("<H", len(entries)) + table + bytes(4)
 
 
-def _grey_tiff(size: int, packing: int, *entries: tuple[int, int, int, int | bytes], data: bytes) -> bytes:
+def _grey_tiff(size: int, packing: int, *entries: Tag, data: bytes) -> bytes:
     shape = [(256, 4, 1, size), (257, 4, 1, size), (258, 3, 1, 8), (259, 3, 1, packing), (262, 3, 1, 1), (277, 3, 1, 1)]
     return _tags([*shape, *entries], data)
 
 
-def exif_of(orientation: int, *entries: tuple[int, int, int, int | bytes]) -> bytes:
+def exif_of(orientation: int, *entries: Tag) -> bytes:
     return b"Exif\0\0" + _tags([(0x0112, 3, 1, orientation), *entries])
 
 
@@ -547,38 +548,22 @@ def _tiffs() -> Iterator[Case]:
     grey = GREYS[:32, :32].copy()
     tiles = b"".join(grey[top : top + 16, left : left + 16].tobytes() for top in (0, 16) for left in (0, 16))
     ends = struct.pack("<4I", 8, 264, 520, 776), struct.pack("<4I", *[256] * 4)
-    plan: list[tuple[int, int, int, int | bytes]] = [
-        (322, 3, 1, 16),
-        (323, 3, 1, 16),
-        (324, 4, 4, ends[0]),
-        (325, 4, 4, ends[1]),
-    ]
+    plan: list[Tag] = [(322, 3, 1, 16), (323, 3, 1, 16), (324, 4, 4, ends[0]), (325, 4, 4, ends[1])]
     yield case("in tiles", _grey_tiff(32, 1, *plan, data=tiles), picture=grey[:, :, None].repeat(3, axis=2))
     side = 26_000
     bomb = _zeros(side * side)
-    vast: list[tuple[int, int, int, int | bytes]] = [
-        (322, 4, 1, side),
-        (323, 4, 1, side),
-        (324, 4, 1, 8),
-        (325, 4, 1, len(bomb)),
-    ]
+    vast: list[Tag] = [(322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, 8), (325, 4, 1, len(bomb))]
     yield case("of one tile far larger than its picture", _grey_tiff(16, 8, *vast, data=bomb), "refused")
-    strip: list[tuple[int, int, int, int | bytes]] = [(278, 4, 1, 16), (273, 4, 1, 8), (279, 4, 1, len(bomb))]
+    strip: list[Tag] = [(278, 4, 1, 16), (273, 4, 1, 8), (279, 4, 1, len(bomb))]
     yield case("with a strip that swells", _grey_tiff(16, 8, *strip, data=bomb), picture=np.zeros((16, 16, 3)))
     count, side = 200_000, 2000
     again = struct.pack("<I", 8) * count, struct.pack("<I", side * (side - 1)) * count
-    overlapping: list[tuple[int, int, int, int | bytes]] = [
-        (278, 4, 1, side - 1),
-        (273, 4, count, again[0]),
-        (279, 4, count, again[1]),
-    ]
+    overlapping: list[Tag] = [(278, 4, 1, side - 1), (273, 4, count, again[0]), (279, 4, count, again[1])]
     yield case(
         "of thousands of strips over each other", _grey_tiff(side, 1, *overlapping, data=bytes(side * side)), "refused"
     )
-    heap: list[tuple[int, int, int, int | bytes]] = [
-        (40_000 + number, 7, 500_000, struct.pack("<I", 8)) for number in range(5000)
-    ]
-    one: list[tuple[int, int, int, int | bytes]] = [(278, 4, 1, 16), (273, 4, 1, 8), (279, 4, 1, 256)]
+    heap: list[Tag] = [(40_000 + number, 7, 500_000, struct.pack("<I", 8)) for number in range(5000)]
+    one: list[Tag] = [(278, 4, 1, 16), (273, 4, 1, 8), (279, 4, 1, 256)]
     yield case("whose entries overlap", _grey_tiff(16, 1, *one, *heap, data=bytes(500_000)), "refused")
     table = struct.unpack_from("<I", sound, 4)[0]
     behind = table + 2 + 12 * struct.unpack_from("<H", sound, table)[0]
@@ -652,7 +637,7 @@ def _large() -> Iterator[Case]:
     yield Case("large jpeg of 49 megapixels, progressive and turned", "large.jpg", lying, picture=flat(7000, 7000, 128))
     yield Case("large jpeg of 52 megapixels, progressive", "large.jpg", _jpeg_of_scans(7200, 0), "refused")
     floats = _zeros(4 * 7000 * 7000)
-    entries: list[tuple[int, int, int, int | bytes]] = [
+    entries: list[Tag] = [
         *((256, 4, 1, 7000), (257, 4, 1, 7000), (258, 3, 1, 32), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)),
         *((278, 4, 1, 7000), (273, 4, 1, 8), (279, 4, 1, len(floats)), (339, 3, 1, 3)),
     ]

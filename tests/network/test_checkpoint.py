@@ -111,6 +111,7 @@ def test_full_precision_comes_back_bit_for_bit(network: nn.Module, card: Card, t
         assert torch.equal(loaded.state_dict()[name], tensor)
         assert loaded.state_dict()[name].dtype == tensor.dtype
     assert torch.equal(outputs(loaded), outputs(network))
+    assert not any(module.training for module in loaded.modules())
 
 
 def test_half_precision_rounds_weights_and_keeps_vectors(network: nn.Module, saved: Path) -> None:
@@ -159,11 +160,6 @@ def test_every_card_comes_back_equal(
     card = Card(ModelSpec(mean=(0.1, 0.2, 0.3)), tree, title, inference, record)
     save(path, nn.Linear(1, 1), card)
     assert read_card(path) == card
-
-
-def test_both_readers_give_the_same_card(saved: Path, card: Card) -> None:
-    assert load(saved)[1] == read_card(saved) == card
-    assert read_card(saved).version == __version__
 
 
 @pytest.mark.parametrize("half", [True, False])
@@ -238,12 +234,6 @@ def test_no_truncation_goes_unnoticed(saved: Path, tmp_path: Path) -> None:
     for length in (0, 1, 7, 8, 9, header // 2, header - 1, header, header + 1, len(sound) // 2, len(sound) - 1):
         path.write_bytes(sound[:length])
         assert_refused(path, "damaged")
-
-
-def test_bytes_too_many_are_noticed(saved: Path, tmp_path: Path) -> None:
-    path = tmp_path / "long.safetensors"
-    path.write_bytes(saved.read_bytes() + b"\0")
-    assert_refused(path, "damaged")
 
 
 CHANGES: dict[str, Forge] = {
@@ -558,15 +548,6 @@ def test_a_checkpoint_is_found_by_its_name_or_its_path(folder: Path) -> None:
     assert find("deeplab.v3", folder) == folder / "deeplab.v3.safetensors"
     assert find(folder / "bce.safetensors") == folder / "bce.safetensors"
     assert find(str(folder / "bce.safetensors")) == folder / "bce.safetensors"
-
-
-def test_names_are_those_of_the_repositorys_folder_unless_another_is_given(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert checkpoint.default_folder().name == "checkpoints"
-    assert (checkpoint.default_folder().parent / "hierseg" / "network" / "checkpoint.py").samefile(checkpoint.__file__)
-    monkeypatch.setattr(checkpoint, "default_folder", lambda: folder)
-    assert find("bce") == folder / "bce.safetensors"
 
 
 def test_an_unknown_name_lists_those_there_are(folder: Path) -> None:
