@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-LARGEST_PHOTO = 15_000_000  # bytes of a file; intake.js says so before it is sent
+LARGEST_PHOTO = 15 * 1024 * 1024  # bytes of a file; viewer/server.js refuses it before it is sent
 _LARGEST_BODY = 21_000_000  # bytes of a photo as a data URL, with what surrounds it
 _LARGEST_CALL = 64_000  # bytes of everything else
 _LARGEST_QUERY = 2_000  # characters after the question mark; Gradio keeps some of them

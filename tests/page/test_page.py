@@ -226,13 +226,16 @@ def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page) ->
           new MutationObserver(() => window.said.push(message.textContent)).observe(message, { childList: true });
         }"""
     )
+    told = iter([{"busy": True}, {"ahead": 2, "waiting": 5}])
 
     def serve(route: Route) -> None:
-        route.fulfill(body=payload.message({"ahead": 2, "waiting": 5}) + route.fetch().body())
+        route.fulfill(body=payload.message(next(told)) + route.fetch().body())
 
     page.route(re.compile("/photo$"), serve)
     segment(page, PHOTO)
-    assert "Others came first: yours is number 2 of 5 in the queue …" in page.evaluate("window.said")
+    said = page.evaluate("window.said")
+    assert "Too many photos are waiting. Yours is sent again in a moment …" in said
+    assert "Others came first: yours is number 2 of 5 in the queue …" in said
 
 
 def test_a_ground_truth_of_another_photo_gets_a_sentence_beside_the_result(page: Page, tmp_path: Path) -> None:

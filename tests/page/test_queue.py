@@ -56,26 +56,21 @@ def test_one_works_at_a_time_in_the_order_in_which_they_came(of_programs: list[b
 
 
 def test_who_waits_is_told_how_many_are_ahead_and_who_comes_too_late_to_come_again() -> None:
-    async def ask(count: int) -> list[list[dict[str, Any]]]:
+    async def ask(count: int) -> tuple[list[list[dict[str, Any]]], str]:
         queue = PhotoQueue()
-        return await asyncio.gather(*(_last(routes._messages(queue, _photo())) for _ in range(count)))
+        photos = [asyncio.create_task(_last(routes._messages(queue, _photo()))) for _ in range(count)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError) as refused:
+            await queue.queued(lambda: None)()
+        return await asyncio.gather(*photos), str(refused.value)
 
-    answers = finished(ask(35))
+    answers, told_a_program = finished(ask(35))
     for number, told in enumerate(answers[:33]):
         assert [each["ahead"] for each in told[:-1]] == list(range(number, -1, -1))
         assert told[-1] == {"note": "done", "parts": [b"photo"]}
-    assert answers[33:] == [[{"busy": True, "parts": []}]] * 2
     assert all(each["ahead"] <= each["waiting"] <= 32 for told in answers[:33] for each in told[:-1])
-
-
-def test_a_program_that_comes_too_late_is_told_so() -> None:
-    async def ask() -> list[BaseException | None]:
-        run = PhotoQueue().queued(lambda: None)
-        return await asyncio.gather(*(run() for _ in range(34)), return_exceptions=True)
-
-    answers = finished(ask())
-    assert answers[:33] == [None] * 33
-    assert isinstance(answers[33], BusyError) and "Try again" in str(answers[33])
+    assert answers[33:] == [[{"busy": True, "parts": []}]] * 2
+    assert "Try again" in told_a_program
 
 
 def test_who_leaves_or_does_not_listen_holds_nobody_up() -> None:

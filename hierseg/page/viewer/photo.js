@@ -32,8 +32,9 @@ async function show(picture, segment) {
   else if (value) open(value);
 }
 
-function tell({ ahead, waiting }) {
-  say("working", ahead ? `Others came first: yours is number ${ahead} of ${waiting} in the queue …` : WORKING);
+function tell({ busy, ahead, waiting }) {
+  if (busy) say("working", "Too many photos are waiting. Yours is sent again in a moment …");
+  else say("working", ahead ? `Others came first: yours is number ${ahead} of ${waiting} in the queue …` : WORKING);
 }
 
 // Returns a signal that is given when something newer is shown.

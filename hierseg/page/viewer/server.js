@@ -1,14 +1,14 @@
 // The server's answers: a photo or a label map goes there as it is, in one request; what comes back is a stream of
 // messages, as payload.py makes them.
 
-const LARGEST_FILE = 15e6; // bytes, as in guard.py
+const LARGEST_FILE = 15e6; // bytes; guard.py takes no less
 const LOST = "The server cannot be reached. Try again in a moment.";
 const PATIENCE = [500, 1000, 2000]; // milliseconds before a server is asked again that cannot be reached
 const BUSY = 2000; // and one at which too many photos wait already
 
 // Each returns the value of the last message, with the bytes that belong to it as `parts`: a scene's or a ground truth's,
 // or {message}; null where the signal was given. `content` makes what is sent, anew each time, since a camera has a newer
-// frame. `tell` hears {ahead, waiting} while it is in the queue.
+// frame. `tell` hears {ahead, waiting} while it is in the queue, and {busy} when it was not let in.
 export const segmentPhoto = (content, signal, tell) => answered("photo", content, signal, tell); // with all passes
 export const segmentFrame = (content, signal) => answered("frame", content, signal); // with one, for speed
 export const segmentExample = (number, signal, tell) => answered(`example/${number}`, () => null, signal, tell);
@@ -30,6 +30,7 @@ async function answered(path, content, signal = new AbortController().signal, te
     if (signal.aborted) return null;
     if (value && !value.busy) return value;
     if (!value && !waits.length) return { message: LOST };
+    if (value) tell(value);
     await rest(value ? BUSY : waits.shift());
     if (signal.aborted) return null;
   }
@@ -37,7 +38,8 @@ async function answered(path, content, signal = new AbortController().signal, te
 
 async function ask(path, body, signal, tell) {
   const method = body ? "POST" : "GET";
-  const response = await fetch(path, { method, body, signal, headers: await headersOfHub() });
+  const headers = { "x-gradio-user": "app", ...(await headersOfHub()) }; // the first for the package spaces too
+  const response = await fetch(path, { method, body, signal, headers });
   if (response.status === 503) return { busy: true };
   if (!response.ok) return { message: (await response.json()).detail };
   for await (const value of messagesOf(response.body.getReader())) {
