@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from hierseg import __version__
-from hierseg.files import is_hidden, portable_name
+from hierseg.files import PHOTO_ENDINGS, files_below, portable_name
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import CheckpointError, write_atomically
 from hierseg.photo import PhotoError, open_photo
@@ -24,11 +24,6 @@ from hierseg.tree import HierarchyError
 from hierseg.visualize import indexed_image, overlay
 
 SOFTWARE = "hierseg"  # how every result names its maker
-PHOTO_ENDINGS = {
-    *(".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".pjpeg", ".pjp", ".mpo"),
-    *(".heic", ".heif", ".hif", ".avif"),
-    *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
-}
 _NAMED = 10  # skipped files in a message
 _RESULTS = ("-overlay.jpg", "-mask.png", ".json")  # of each photo
 
@@ -56,7 +51,7 @@ def segment_all(options: argparse.Namespace) -> int:
         return 2
 
     try:
-        predictor = Predictor(options.checkpoint or _best(checkpoint.default_folder()))
+        predictor = Predictor(options.checkpoint or best_checkpoint(checkpoint.default_folder()))
         predictor.card.hierarchy.level_depth(options.level)
         options.out.mkdir(parents=True, exist_ok=True)
     except (CheckpointError, HierarchyError, OSError) as error:
@@ -77,7 +72,7 @@ def segment_all(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _best(folder: Path) -> Path:
+def best_checkpoint(folder: Path) -> Path:
     """Return the checkpoint of a folder that is best on validation."""
     known = checkpoint.available(folder)
     cards = {}
@@ -167,34 +162,13 @@ def _photos(named: list[Path], out: Path) -> tuple[list[tuple[Path, Path]], list
         if not path.is_dir():
             photos.setdefault(os.path.abspath(path), (path, Path(path.name)))
             continue
-        for file in _files(path, out):
+        for file in sorted(files_below(path, out)):
             if file.suffix.lower() not in PHOTO_ENDINGS or not file.is_file():
                 if not (file.is_file() and _is_own(file)):
                     skipped.append(file)
             elif not (file.name.endswith(_RESULTS) and _is_own(file)):
                 photos.setdefault(os.path.abspath(file), (file, file.relative_to(path)))
     return list(photos.values()), skipped
-
-
-def _files(folder: Path, out: Path) -> list[Path]:
-    """Return the files in a folder and below it, sorted, without hidden ones and without those in `out` below it."""
-    found: list[Path] = []
-    seen = {folder.resolve(), *([out.resolve()] if out.is_dir() else [])}
-
-    def unreadable(error: OSError) -> None:
-        found.append(Path(error.filename))
-
-    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-        at = Path(place)
-        found += [at / name for name in names if not is_hidden(Path(name))]
-        inside = []
-        for name in sorted(folders):
-            real = (at / name).resolve()
-            if not is_hidden(Path(name)) and real not in seen:
-                seen.add(real)
-                inside.append(name)
-        folders[:] = inside
-    return sorted(found)
 
 
 def _targets(photos: list[tuple[Path, Path]], out: Path) -> list[tuple[Path, Path]]:

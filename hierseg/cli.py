@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from hierseg import __version__
@@ -15,8 +16,13 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The command line after the program's name; None for the process's own.
 
     Returns:
-        Exit status, see `hierseg.batch.segment_all`.
+        Exit status, see `hierseg.batch.segment_all` and `hierseg.archive.command`.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["archive"]:
+        from hierseg.archive.command import main as archive  # needs an extra
+
+        return archive(arguments[1:])
     options = _parser().parse_args(arguments)
     from hierseg.batch import segment_all  # PyTorch takes seconds to import; --help and wrong arguments do without
 
@@ -25,27 +31,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hierseg", description="Segment people in photos into a hierarchy of body parts."
+        prog="hierseg",
+        description="Segment people in photos into a hierarchy of body parts.",
+        epilog="Many thousands of photos, or several machines: hierseg archive --help.",
     )
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER")
     parser.add_argument("--checkpoint", help="a name, such as ftm, or a file (default: the one best on validation)")
     parser.add_argument("--level", default="parts", help="body, upper-lower or parts (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("hierseg-out"), help="where to write (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="also files that are not from hierseg")
-    parser.add_argument("--opacity", type=_share, default=0.55, help="of the colours, 0 to 1 (default: %(default)s)")
-    parser.add_argument("--threshold", type=_share, help="below this a pixel is background (default: the checkpoint's)")
+    parser.add_argument("--opacity", type=share, default=0.55, help="of the colours, 0 to 1 (default: %(default)s)")
+    parser.add_argument("--threshold", type=share, help="below this a pixel is background (default: the checkpoint's)")
     parser.add_argument(
-        "--certainty", type=_share, default=0.0, help="below this a pixel stops higher in the tree (default: never)"
+        "--certainty", type=share, default=0.0, help="below this a pixel stops higher in the tree (default: never)"
     )
     parser.add_argument("--version", action="version", version=f"hierseg {__version__}")
     return parser
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """Read an argument that is a number from 0 to 1."""
     number = float(text)
     if not 0 <= number <= 1:  # nor if it is no number
         raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
     return number
 
 
-_share.__name__ = "number"  # what argparse calls it in its messages
+share.__name__ = "number"  # what argparse calls it in its messages

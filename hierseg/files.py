@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+PHOTO_ENDINGS = {
+    *(".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".pjpeg", ".pjp", ".mpo"),
+    *(".heic", ".heif", ".hif", ".avif"),
+    *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+}
 
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}  # a zip's from macOS, and a Synology disk's
 _LONGEST = 200  # bytes of a name; most systems hold 255, and endings are yet to come
@@ -18,6 +26,34 @@ def is_hidden(path: Path) -> bool:
         path: Below the folder that was named; what lies above does not count.
     """
     return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in path.parts)
+
+
+def files_below(folder: Path, out: Path | None) -> Iterator[Path]:
+    """Yield the files in a folder and below it, without hidden ones and without those in `out`.
+
+    Links to folders are followed, and each folder is looked into once.
+
+    Args:
+        folder: Where to look.
+        out: Where results go; None if that is not on this machine.
+
+    Returns:
+        Files, folder by folder in the order of their names; at the end the folders that cannot be read.
+    """
+    unreadable: list[Path] = []
+    seen = {folder.resolve(), *([out.resolve()] if out and out.is_dir() else [])}
+    walk = os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename)), followlinks=True)
+    for place, folders, names in walk:
+        at = Path(place)
+        yield from (at / name for name in sorted(names) if not is_hidden(Path(name)))
+        inside = []
+        for name in sorted(folders):
+            real = (at / name).resolve()
+            if not is_hidden(Path(name)) and real not in seen:
+                seen.add(real)
+                inside.append(name)
+        folders[:] = inside
+    yield from unreadable
 
 
 def portable_name(name: str) -> str:

@@ -104,7 +104,7 @@ class OnnxNetwork:
                 f"{path} is damaged, or it was made from another checkpoint. Make it again: python -m train export."
             )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        options.intra_op_num_threads = _threads()
         # Threads that wait for work by spinning would take the processor from decoding.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         _share_arena()
@@ -115,6 +115,14 @@ class OnnxNetwork:
         """Return node scores, see `Network`."""
         (scores,) = self._session.run(None, {"pictures": np.ascontiguousarray(pictures)})
         return np.asarray(scores)
+
+
+def _threads() -> int:
+    """Return how many threads a network may use: as many as PyTorch would; 0 leaves it to ONNX Runtime."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal():
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 
 
 @functools.cache

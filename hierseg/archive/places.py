@@ -1,0 +1,104 @@
+"""A folder on this machine or in an object store, by pyarrow's file systems."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow as pa
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+
+from hierseg.errors import UserError
+from hierseg.network.checkpoint import write_atomically
+
+
+class ArchiveError(UserError):
+    """A run cannot begin or go on. The message is a plain sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder or a file.
+
+    Attributes:
+        filesystem: Where it is.
+        path: As the file system names it.
+    """
+
+    filesystem: FileSystem
+    path: str
+
+    @staticmethod
+    def of(where: str) -> Place:
+        """Find a place.
+
+        Args:
+            where: A path, or a URI that pyarrow knows, such as s3://bucket/folder. A URI's options come after "?".
+
+        Raises:
+            ArchiveError: No file system has this kind of URI.
+        """
+        if "://" not in where:
+            return Place(LocalFileSystem(), os.path.abspath(where))
+        path, mark, options = where.partition("?")
+        return Place(*locate(path.rstrip("/"), mark + options))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is on this machine's disk, or looks like it."""
+        return isinstance(self.filesystem, LocalFileSystem)
+
+    def __truediv__(self, name: str) -> Place:
+        """Return what has this name in this folder."""
+        return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+
+    def kind(self) -> FileType:
+        """Tell whether it is a folder, a file or not there."""
+        return self.filesystem.get_file_info(self.path).type
+
+    def names(self) -> list[str]:
+        """Return the names of what is in this folder; none if there is no such folder."""
+        found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
+        return [each.base_name for each in found]
+
+    def read(self) -> bytes:
+        """Return what is in this file."""
+        with self.filesystem.open_input_stream(self.path) as stream:
+            return bytes(stream.read())
+
+    def write(self, payload: bytes) -> None:
+        """Write this file, so that it appears whole or not at all."""
+        if self.is_local:
+            write_atomically(Path(self.path), payload)
+        else:  # an object store shows a file when it is closed
+            with self.filesystem.open_output_stream(self.path) as stream:
+                stream.write(payload)
+
+
+def locate(uri: str, options: str = "") -> tuple[FileSystem, str]:
+    """Return the file system of a URI, and the path that it has there.
+
+    Args:
+        uri: With its path as it is, without percent signs for what URIs cannot hold.
+        options: For the file system, "?" and what follows.
+
+    Raises:
+        ArchiveError: No file system has this kind of URI.
+    """
+    scheme, rest = uri.split("://", 1)
+    authority, slash, path = rest.partition("/")
+    filesystem, root = _filesystem(f"{scheme}://{authority}", options)
+    return filesystem, f"{root.rstrip('/')}{slash}{path}"
+
+
+@functools.cache
+def _filesystem(base: str, options: str) -> tuple[FileSystem, str]:
+    try:
+        filesystem, root = FileSystem.from_uri(f"{quote(base, safe=':/@%[]')}/{options}")
+    except (pa.ArrowException, ValueError, OSError) as error:
+        shown = base.rsplit("@", 1)[-1]  # without a secret key
+        raise ArchiveError(f"{shown} cannot be opened: {error}") from error
+    return filesystem, root

@@ -1,0 +1,162 @@
+"""What a run has to do, and what of it is done: the files beside the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+import threading
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow.fs import FileType
+
+from hierseg.archive.places import ArchiveError, Place
+from hierseg.archive.sources import Source
+
+# Names that begin with "_" are no rows to whatever reads a folder of Parquet.
+_ARCHIVE = "_archive.json"  # what the rows are of; written last, so that it speaks for the plan
+_PLAN = "_plan.parquet"  # all photos; each of its row groups is a shard
+_SHARD = re.compile(r"photos-(\d+)\.parquet")
+_LEAST, _MOST = 16, 1000  # photos of a shard: what a killed worker does again is at most that
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides the rows; it stays the same as long as any is to come.
+
+    Attributes:
+        source: What was named, without secrets.
+        checkpoint: Its name.
+        sha256: Of the checkpoint's file.
+        threshold: Below this a pixel is background.
+        certainty: Below this a pixel stops higher in the tree; 0 for never.
+        overlays: Whether rows hold the photo with its parts in colours.
+        version: Of hierseg.
+    """
+
+    source: str
+    checkpoint: str
+    sha256: str
+    threshold: float
+    certainty: float
+    overlays: bool
+    version: str
+
+
+class Plan:
+    """All shards of an archive.
+
+    Attributes:
+        out: Where the archive is.
+        about: What `_archive.json` says: the settings, the number of photos and the tree.
+    """
+
+    def __init__(self, out: Place) -> None:
+        """Open the plan of an archive that was begun.
+
+        Raises:
+            ArchiveError: There is none, or it cannot be read.
+        """
+        self.out = out
+        self._reading = threading.Lock()
+        try:
+            self._written = (out / _ARCHIVE).read()
+            self.about: dict[str, Any] = json.loads(self._written)
+            self._plan = pq.ParquetFile(io.BytesIO((out / _PLAN).read()))
+        except FileNotFoundError as error:
+            raise ArchiveError(f"There is no archive in {out.path}.") from error
+        except (OSError, ValueError) as error:
+            raise ArchiveError(f"The archive in {out.path} cannot be read: {error}") from error
+
+    @staticmethod
+    def begin(out: Place, source: Source, settings: Settings, tree: dict[str, Any]) -> tuple[Plan, list[str]]:
+        """Open an archive's plan, or make it.
+
+        Args:
+            out: Where the archive is to be.
+            source: The photos; they are listed only if there is no plan yet.
+            settings: What the rows are to be of.
+            tree: The tree, as `Hierarchy.to_dict` gives it.
+
+        Returns:
+            The plan, and the files of the source that were skipped.
+
+        Raises:
+            ArchiveError: There are no photos, the plan there is of something else, or it cannot be read or written.
+        """
+        skipped: list[str] = []
+        try:
+            if (out / _ARCHIVE).kind() == FileType.NotFound:
+                photos, skipped = source.photos(out)
+                if not len(photos):
+                    raise ArchiveError(f"There are no photos in {settings.source}.")
+                buffer = io.BytesIO()
+                pq.write_table(photos, buffer, row_group_size=min(max(len(photos) // 1000, _LEAST), _MOST))
+                (out / _PLAN).write(buffer.getvalue())
+                about = {**dataclasses.asdict(settings), "photos": len(photos), "tree": tree}
+                (out / _ARCHIVE).write((json.dumps(about, indent=1) + "\n").encode())
+        except OSError as error:
+            raise ArchiveError(f"{out.path} cannot be written: {error}") from error
+        plan = Plan(out)
+        for key, value in dataclasses.asdict(settings).items():
+            if plan.about.get(key) != value:
+                raise ArchiveError(
+                    f"{out.path} was begun with another {key}: {plan.about.get(key)}, not {value}. "
+                    "Name another folder with --out, or go on as it was begun."
+                )
+        return plan, skipped
+
+    def __len__(self) -> int:
+        """Return how many shards there are."""
+        return int(self._plan.num_row_groups)
+
+    def size(self, shard: int) -> int:
+        """Return how many photos a shard has."""
+        return int(self._plan.metadata.row_group(shard).num_rows)
+
+    def photos(self, shard: int) -> pa.Table:
+        """Return a shard's photos, see `sources.PHOTOS`."""
+        with self._reading:
+            return self._plan.read_row_group(shard)
+
+    def todo(self) -> list[int]:
+        """Return the shards that are not done, in order."""
+        done = {int(found[1]) for found in map(_SHARD.fullmatch, self.out.names()) if found}
+        return [shard for shard in range(len(self)) if shard not in done]
+
+    def rows(self) -> ds.Dataset:
+        """Return the rows that are done.
+
+        Raises:
+            ArchiveError: None are.
+        """
+        shards = sorted(name for name in self.out.names() if _SHARD.fullmatch(name))
+        if not shards:
+            raise ArchiveError(f"Nothing is done yet in {self.out.path}.")
+        return ds.dataset([(self.out / name).path for name in shards], filesystem=self.out.filesystem)
+
+    def check(self) -> int:
+        """Check that every photo has its row.
+
+        Returns:
+            How many rows hold an error.
+
+        Raises:
+            ArchiveError: There are rows too few or too many, or another run began in the same place.
+        """
+        rows = self.rows()
+        if (self.out / _ARCHIVE).read() != self._written or rows.count_rows() != self.about["photos"]:
+            raise ArchiveError(
+                f"{self.out.path} does not hold the rows of this run. Did another one begin there at the same time? "
+                "Name an empty folder with --out."
+            )
+        return int(rows.count_rows(filter=ds.field("error").is_valid()))
+
+
+def shard_name(shard: int) -> str:
+    """Return the name of a shard's file."""
+    return f"photos-{shard:06d}.parquet"

@@ -1,0 +1,255 @@
+"""What photos a source has, and their bytes: folders, lists of paths, Parquet files and tars (WebDataset)."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.fs import FileSelector, FileType
+
+from hierseg.archive.places import ArchiveError, Place, locate
+from hierseg.files import PHOTO_ENDINGS, files_below, is_hidden
+from hierseg.photo import MAX_BYTES, PhotoError, read_file
+
+# One row for each photo: its name for people; the file that it is in, as bytes, since names need not be Unicode; where
+# in a tar it begins and how long it is, or which row of a Parquet file it is; why it cannot be read, if that is known.
+PHOTOS = pa.schema(
+    [("photo", pa.string()), ("file", pa.binary()), ("at", pa.int64()), ("size", pa.int64()), ("error", pa.string())]
+)
+_Row = tuple[str, bytes, int | None, int | None, str | None]
+_CHUNK = 10_000  # rows that are held as Python objects
+_READERS = 16  # tars and Parquet files that are looked into at a time
+_BUFFER = 4_000_000  # bytes to fetch at a time from a tar: asking an object store takes longer than some photos
+_BATCH = 16  # rows of a Parquet file to hold
+
+
+class Source:
+    """What was named on the command line."""
+
+    def __init__(self, where: str) -> None:
+        """Look at it.
+
+        Args:
+            where: A folder, a list of paths (.txt), a tar, a Parquet file or a photo; a path or a URI.
+
+        Raises:
+            ArchiveError: It is not there.
+        """
+        place = Place.of(where)
+        try:
+            kind = place.kind()
+        except OSError as error:
+            raise ArchiveError(f"{place.path} cannot be opened: {error}") from error
+        if kind == FileType.NotFound:
+            raise ArchiveError(f"{place.path} does not exist.")
+        folder, _, name = place.path.rpartition("/")
+        self.name = place.path if place.is_local else f"{place.filesystem.type_name}://{place.path}"  # has no secrets
+        self.root = place if kind == FileType.Directory else Place(place.filesystem, folder)
+        self._file = None if kind == FileType.Directory else name
+
+    def photos(self, out: Place) -> tuple[pa.Table, list[str]]:
+        """List all photos.
+
+        In folders, photos are told by their endings; so are tars and Parquet files, which may hold many. Hidden files
+        and what lies below `out` are no photos.
+
+        Args:
+            out: Where results go.
+
+        Returns:
+            The photos by `PHOTOS`, always in the same order, and the files that were skipped.
+
+        Raises:
+            ArchiveError: A folder or the list cannot be read.
+        """
+        tables: list[pa.Table] = []
+        rows: list[_Row] = []
+        containers, skipped = [], []
+        try:
+            for name in self._names(out):
+                ending = PurePosixPath(name).suffix.lower()
+                if ending in (".tar", ".parquet"):
+                    containers.append(name)
+                elif ending in PHOTO_ENDINGS or self._file:
+                    rows.append((_shown(name), os.fsencode(name), None, None, None))
+                elif self.root.is_local and os.path.isdir(self._place(name).path):
+                    raise ArchiveError(f"The folder {_shown(name)} in {self.name} cannot be read. Allow it first.")
+                else:
+                    skipped.append(_shown(name))
+                if len(rows) == _CHUNK:
+                    tables.append(_table(rows))
+                    rows = []
+        except OSError as error:
+            raise ArchiveError(f"{self.name} cannot be read: {error}") from error
+        with ThreadPoolExecutor(_READERS) as pool:
+            tables += [_table(rows), *pool.map(lambda name: _table(self._inside(name)), containers)]
+        return pa.concat_tables(tables), skipped
+
+    def read(self, photos: pa.Table) -> Iterator[bytes | PhotoError]:
+        """Read some photos.
+
+        Args:
+            photos: By `PHOTOS`.
+
+        Returns:
+            Of each the bytes of its file, or why there are none.
+
+        Raises:
+            OSError: The storage does not answer: the fault is not a photo's.
+        """
+        for (file, is_whole), group in groupby(photos.to_pylist(), key=lambda row: (row["file"], row["at"] is None)):
+            rows = list(group)
+            name = os.fsdecode(file)
+            if is_whole:
+                yield from (PhotoError(row["error"]) if row["error"] else self._whole(name) for row in rows)
+                continue
+            left = len(rows)
+            try:
+                for content in self._parts(name, rows):
+                    left -= 1
+                    yield content
+            except (OSError, pa.ArrowException) as error:
+                refusal = self._refusal(name, error)
+                yield from [refusal] * left
+
+    def _place(self, name: str) -> Place:
+        if "://" in name:
+            return Place(*locate(name))
+        return Place(self.root.filesystem, name) if os.path.isabs(name) else self.root / name
+
+    def _names(self, out: Place) -> Iterator[str]:
+        """Yield files: as given, or anywhere below a folder, relative to it."""
+        if self._file is not None:
+            if not self._file.lower().endswith(".txt"):
+                yield self._file
+                return
+            lines = (self.root / self._file).read().decode("utf-8-sig", "surrogateescape").split("\n")
+            for line in dict.fromkeys(line.rstrip("\r") for line in lines if line.strip()):
+                yield line if "://" in line else os.path.abspath(line)
+        elif self.root.is_local:
+            folder = Path(self.root.path)
+            for path in files_below(folder, Path(out.path) if out.is_local else None):
+                yield path.relative_to(folder).as_posix()
+        else:
+            skip = f"{out.path}/" if out.filesystem == self.root.filesystem else None
+            found = self.root.filesystem.get_file_info(FileSelector(self.root.path, recursive=True))
+            for path in sorted(each.path for each in found if each.type == FileType.File):
+                name = path.removeprefix(self.root.path).lstrip("/")
+                if not is_hidden(Path(name)) and not (skip and path.startswith(skip)):
+                    yield name
+
+    def _inside(self, name: str) -> Iterator[_Row]:
+        """Yield the photos in a tar or a Parquet file; of a damaged one what can be read, and a row about it."""
+        shown, file = _shown(name), os.fsencode(name)
+        place = self._place(name)
+        try:
+            with place.filesystem.open_input_file(os.fsencode(place.path)) as opened:
+                if name.lower().endswith(".tar"):
+                    with tarfile.open(fileobj=io.BufferedReader(opened, _BUFFER), mode="r:") as tar:
+                        for member in tar:
+                            path = PurePosixPath(member.name)
+                            if member.isreg() and path.suffix.lower() in PHOTO_ENDINGS and not is_hidden(Path(path)):
+                                yield _shown(f"{name}/{path}"), file, member.offset_data, member.size, None
+                else:
+                    parquet = pq.ParquetFile(opened)
+                    if _image_column(parquet.schema_arrow) is None:
+                        yield shown, file, None, None, f"{shown} has no column of bytes, in which photos could be."
+                        return
+                    for row in range(parquet.metadata.num_rows):
+                        yield f"{shown}/{row}", file, row, None, None
+        except (OSError, pa.ArrowException, tarfile.TarError) as error:
+            yield shown, file, None, None, f"{shown} cannot be read: {_first_line(error)}"
+
+    def _whole(self, name: str) -> bytes | PhotoError:
+        place = self._place(name)
+        try:
+            if place.is_local:
+                if os.path.exists(place.path) and not os.path.isfile(place.path):
+                    return PhotoError(f"{_shown(name)} is not a file.")  # reading a pipe would never end
+                return read_file(Path(place.path))
+            with place.filesystem.open_input_stream(place.path) as stream:
+                return _checked(name, stream.read(MAX_BYTES + 1))
+        except PhotoError as error:
+            if place.is_local and not os.path.lexists(self.root.path):
+                raise FileNotFoundError(f"{self.root.path} is gone.") from error
+            return error
+        except OSError as error:
+            return self._refusal(name, error)
+
+    def _parts(self, name: str, rows: list[dict[str, Any]]) -> Iterator[bytes | PhotoError]:
+        """Read photos that are in one tar, or rows of a Parquet file that follow each other."""
+        place = self._place(name)
+        with place.filesystem.open_input_file(os.fsencode(place.path)) as file:
+            if rows[0]["size"] is None:
+                yield from map(_checked, (row["photo"] for row in rows), _parquet_rows(file, rows[0]["at"], len(rows)))
+            else:
+                for row in rows:
+                    file.seek(row["at"])
+                    yield _checked(row["photo"], file.read(min(row["size"], MAX_BYTES + 1)))
+
+    def _refusal(self, name: str, error: Exception) -> PhotoError:
+        """Return why a file cannot be read.
+
+        Raises:
+            OSError: Its storage does not answer, so that this says nothing of the file.
+        """
+        place = self._place(name)
+        if place.kind() == FileType.NotFound:
+            return PhotoError(f"{_shown(name)} does not exist.")
+        return PhotoError(f"{_shown(name)} cannot be read: {_first_line(error)}")
+
+
+def _checked(name: str, content: bytes | None) -> bytes | PhotoError:
+    if len(content or b"") > MAX_BYTES:
+        return PhotoError(f"{name} is too large: more than {MAX_BYTES // 1_000_000} MB. Make it smaller first.")
+    return content or b""
+
+
+def _parquet_rows(file: Any, first: int, count: int) -> Iterator[bytes | None]:
+    """Yield so many rows of the column with photos."""
+    parquet = pq.ParquetFile(file)
+    column = _image_column(parquet.schema_arrow)
+    at = 0
+    for group in range(parquet.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        if at + rows <= first or at >= first + count:
+            at += rows
+            continue
+        for batch in parquet.iter_batches(_BATCH, [group], [column]):
+            values = batch.column(0)
+            for value in values.field("bytes") if pa.types.is_struct(values.type) else values:
+                if first <= at < first + count:
+                    yield value.as_py()
+                at += 1
+
+
+def _image_column(schema: pa.Schema) -> str | None:
+    """Return the first column of bytes, or of a structure with a field "bytes", as Hugging Face's data sets have it."""
+    for field in schema:
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            return str(field.name)
+        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
+            return f"{field.name}.bytes"
+    return None
+
+
+def _table(rows: Iterable[_Row]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(PHOTOS)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, PHOTOS, strict=True)], PHOTOS)
+
+
+def _shown(name: str) -> str:
+    """Return a name as text can hold it."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
