@@ -123,7 +123,7 @@ class Source:
     def _place(self, name: str) -> Place:
         if "://" in name:
             return Place(*locate(name))
-        return Place(self.root.filesystem, name) if os.path.isabs(name) else self.root / name
+        return Place.of(name) if os.path.isabs(name) else self.root / name
 
     def _names(self, out: Place) -> Iterator[str]:
         """Yield files: as given, or anywhere below a folder, relative to it."""
