@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -132,13 +134,6 @@ def started(photos: Path, exported: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([*command, "--workers", "2"], cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True)
 
 
-def wait_for_a_shard(out: Path, more_than: int = 0) -> None:
-    deadline = time.monotonic() + HANGS
-    while len(list(out.glob("photos-*"))) <= more_than:
-        assert time.monotonic() < deadline, "no shard is done"
-        time.sleep(0.01)
-
-
 def workers_of(driver: int) -> list[int]:
     """Return the processes that Ray started for a driver and that work on photos."""
     parents, workers = {}, []
@@ -152,31 +147,29 @@ def workers_of(driver: int) -> list[int]:
     return [pid for pid in workers if parents.get(parents.get(pid, 0)) == driver]
 
 
+def wait_for(driver: subprocess.Popen[str], found: Callable[[], list[Any]]) -> list[Any]:
+    """Wait until something is there, or the driver has ended."""
+    deadline = time.monotonic() + HANGS
+    while not (there := found()) and driver.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return there
+
+
 def test_a_driver_and_a_worker_that_are_killed_cost_no_row_and_make_none_twice(
     photos: Path, exported: Path, tmp_path: Path, one_thread: None
 ) -> None:
     twin = segment_here(photos, exported, Place.of(str(tmp_path / "twin"))).rows().to_table()
     out = tmp_path / "out"
-    killed = started(photos, exported, out)
-    wait_for_a_shard(out)
-    killed.kill()
-    killed.communicate()
-    done = len(list(out.glob("photos-*")))
-    again = started(photos, exported, out)
-    for pid in wait_for_workers(again):
+    driver = started(photos, exported, out)
+    assert wait_for(driver, lambda: list(out.glob("photos-*"))), driver.communicate()[1]
+    driver.kill()
+    driver.communicate()
+    driver = started(photos, exported, out)
+    for pid in wait_for(driver, lambda: workers_of(driver.pid)):
         os.kill(pid, signal.SIGKILL)
-    said, told = again.communicate(timeout=HANGS)
-    assert again.returncode == 1, told  # damaged photos are among them
+    said, told = driver.communicate(timeout=HANGS)
+    assert driver.returncode == 1, told  # damaged photos are among them
     assert f"{len(twin) - len(DAMAGED)} of {len(twin)} photos segmented" in said
-    assert done <= len(list(out.glob("photos-*")))
-    rows = ds.dataset(out).to_table()
     columns = ["path", "width", "height", "areas", "mask", "error"]
-    assert rows.select(columns).equals(twin.select(columns))
-
-
-def wait_for_workers(driver: subprocess.Popen[str]) -> list[int]:
-    deadline = time.monotonic() + HANGS
-    while not (found := workers_of(driver.pid)) and driver.poll() is None:
-        assert time.monotonic() < deadline, "no worker is there"
-        time.sleep(0.01)
-    return found
+    assert ds.dataset(out).to_table(columns).equals(twin.select(columns))
