@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import browser, photo, start, training, visitors
+from benchmarks import archive, browser, photo, start, training, visitors
 from benchmarks.timing import Row, machine, table
 
 README = Path(__file__).resolve().parent / "README.md"
@@ -20,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--data", type=Path, help="the photos that training is measured on; left out without it")
     parser.add_argument("--rounds", type=int, default=15, help="how often each is timed (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=("photo", "start", "browser", "visitors", "training"))
+    parser.add_argument("--only", nargs="+", choices=("photo", "start", "browser", "visitors", "training", "archive"))
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -31,6 +31,7 @@ def main() -> int:
             "browser": lambda: browser.rows(options.rounds, folder),
             "visitors": lambda: visitors.rows(folder),
             "training": lambda: training.rows(options.rounds, options.data),
+            "archive": lambda: archive.rows(options.rounds, folder),
         }
         rows = [row for part, measure in parts.items() if part in (options.only or parts) for row in measure()]
     text = f"{machine()}\n\n{table(rows)}"

@@ -67,7 +67,7 @@ def _segment(options: argparse.Namespace) -> int:
             _name(f"Skipped, not photos by their names ({len(skipped)})", skipped)
         run(plan, source, settings, files, options.workers, options.ray_address)
         failed = plan.check()
-    print(f"{plan.about['photos'] - failed} of {plan.about['photos']} photos segmented into {options.out}")
+    print(f"{plan.about['photos'] - failed} of {plan.about['photos']} photos segmented into {out.name}")
     if failed:
         rows = plan.rows().scanner(["path", "error"], filter=ds.field("error").is_valid()).head(_NAMED).to_pylist()
         _name(f"Failed ({failed})", [f"{row['path']}: {row['error']}" for row in rows], failed)
@@ -98,12 +98,12 @@ def _alone(out: Place) -> Iterator[None]:
         Path(out.path).mkdir(parents=True, exist_ok=True)
         lock = Path(out.path, "_lock").open("w")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise ArchiveError(f"{out.path} cannot be written: {error.strerror}.") from error
+        raise ArchiveError(f"{out.name} cannot be written: {error.strerror}.") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ArchiveError(f"Another run is at work in {out.path}. Wait for it, or stop it.") from error
+            raise ArchiveError(f"Another run is at work in {out.name}. Wait for it, or stop it.") from error
         yield
 
 

@@ -51,6 +51,11 @@ class Place:
         """Whether this is on this machine's disk, or looks like it."""
         return isinstance(self.filesystem, LocalFileSystem)
 
+    @property
+    def name(self) -> str:
+        """What to call it: without a URI's options and secrets."""
+        return self.path if self.is_local else f"{self.filesystem.type_name}://{self.path}"
+
     def __truediv__(self, name: str) -> Place:
         """Return what has this name in this folder."""
         return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")

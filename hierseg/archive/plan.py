@@ -68,9 +68,9 @@ class Plan:
             self.about: dict[str, Any] = json.loads(self._written)
             self._plan = pq.ParquetFile(io.BytesIO((out / _PLAN).read()))
         except FileNotFoundError as error:
-            raise ArchiveError(f"There is no archive in {out.path}.") from error
+            raise ArchiveError(f"There is no archive in {out.name}.") from error
         except (OSError, ValueError) as error:
-            raise ArchiveError(f"The archive in {out.path} cannot be read: {error}") from error
+            raise ArchiveError(f"The archive in {out.name} cannot be read: {error}") from error
 
     @staticmethod
     def begin(out: Place, source: Source, settings: Settings, tree: dict[str, Any]) -> tuple[Plan, list[str]]:
@@ -100,12 +100,12 @@ class Plan:
                 about = {**dataclasses.asdict(settings), "photos": len(photos), "tree": tree}
                 (out / _ARCHIVE).write((json.dumps(about, indent=1) + "\n").encode())
         except OSError as error:
-            raise ArchiveError(f"{out.path} cannot be written: {error}") from error
+            raise ArchiveError(f"{out.name} cannot be written: {error}") from error
         plan = Plan(out)
         for key, value in dataclasses.asdict(settings).items():
             if plan.about.get(key) != value:
                 raise ArchiveError(
-                    f"{out.path} was begun with another {key}: {plan.about.get(key)}, not {value}. "
+                    f"{out.name} was begun with another {key}: {plan.about.get(key)}, not {value}. "
                     "Name another folder with --out, or go on as it was begun."
                 )
         return plan, skipped
@@ -136,7 +136,7 @@ class Plan:
         """
         shards = sorted(name for name in self.out.names() if _SHARD.fullmatch(name))
         if not shards:
-            raise ArchiveError(f"Nothing is done yet in {self.out.path}.")
+            raise ArchiveError(f"Nothing is done yet in {self.out.name}.")
         return ds.dataset([(self.out / name).path for name in shards], filesystem=self.out.filesystem)
 
     def check(self) -> int:
@@ -151,7 +151,7 @@ class Plan:
         rows = self.rows()
         if (self.out / _ARCHIVE).read() != self._written or rows.count_rows() != self.about["photos"]:
             raise ArchiveError(
-                f"{self.out.path} does not hold the rows of this run. Did another one begin there at the same time? "
+                f"{self.out.name} does not hold the rows of this run. Did another one begin there at the same time? "
                 "Name an empty folder with --out."
             )
         return int(rows.count_rows(filter=ds.field("error").is_valid()))

@@ -158,7 +158,7 @@ def _report(plan: Plan, shards: list[int], results: queue.SimpleQueue[tuple[int,
             result = results.get()
             if isinstance(result, BaseException):
                 cause = getattr(result, "cause", result)
-                raise ArchiveError(f"{cause} What is done stays done: the same command goes on from there.") from result
+                raise ArchiveError(f"{str(cause).rstrip('.')}. What is done stays done: the same command goes on from there.") from result
             failed += result[1]
             bar.set_postfix(failed=failed, refresh=False)
             bar.update(plan.size(result[0]))
@@ -167,7 +167,7 @@ def _report(plan: Plan, shards: list[int], results: queue.SimpleQueue[tuple[int,
 @contextlib.contextmanager
 def _ray(workers: int | None, address: str | None) -> Iterator[Any]:
     """Connect to Ray, or start it."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # no thread starts it anew at the end
     if address is None:
         # Ray listens on every network of the machine, unless it takes it for a notebook with Windows or macOS. The key
         # would be kept in the home folder, which may be another user's or not be writable.

@@ -47,11 +47,11 @@ class Source:
         try:
             kind = place.kind()
         except OSError as error:
-            raise ArchiveError(f"{place.path} cannot be opened: {error}") from error
+            raise ArchiveError(f"{place.name} cannot be opened: {error}") from error
         if kind == FileType.NotFound:
-            raise ArchiveError(f"{place.path} does not exist.")
+            raise ArchiveError(f"{place.name} does not exist.")
         folder, _, name = place.path.rpartition("/")
-        self.name = place.path if place.is_local else f"{place.filesystem.type_name}://{place.path}"  # has no secrets
+        self.name = place.name
         self.root = place if kind == FileType.Directory else Place(place.filesystem, folder)
         self._file = None if kind == FileType.Directory else name
 
