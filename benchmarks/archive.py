@@ -100,7 +100,7 @@ def _archive(photos: list[Path], workers: int, out: Path) -> _Speed:
     samples = []  # time, shards, processor time, memory
     while driver.poll() is None:
         samples.append((time.perf_counter(), len(list(out.glob("photos-*.parquet"))), *_processes(driver.pid)))
-        time.sleep(0.05)
+        time.sleep(0.2)
     if driver.returncode:
         raise RuntimeError("The archive could not be made.")
     last = max(shards for _, shards, _, _ in samples)

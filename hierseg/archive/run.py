@@ -6,6 +6,7 @@ and again has to be found. Ray Data decides itself what it writes together, and 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import math
@@ -57,9 +58,6 @@ def run(
     shards = plan.todo()
     if not shards:
         return
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for shard in shards:
-        todo.put(shard)
     with _ray(workers, address) as ray:
         found = ray.cluster_resources()
         gpus = int(found.get("GPU", 0))
@@ -76,103 +74,94 @@ def run(
                     return worker
             raise ArchiveError("Workers end while they load the network. Is there enough memory? Try fewer: --workers.")
 
-        results: queue.SimpleQueue[tuple[int, int] | BaseException] = queue.SimpleQueue()
+        crew = _Crew(ray, plan, settings, hire, shards)
         for _ in range(min(count, len(shards))):
-            _Foreman(ray, hire, plan, settings, todo, results).start()
-        _report(plan, shards, results)
+            threading.Thread(target=crew.tend, daemon=True).start()
+        photos, failed = plan.about["photos"], 0
+        done = photos - sum(map(plan.size, shards))
+        pause = 1 if sys.stderr.isatty() else 30  # seconds; a log is to stay short
+        with tqdm(total=photos, initial=done, unit=" photos", mininterval=pause, maxinterval=pause) as bar:
+            for _ in shards:
+                shard, failures = crew.result()
+                failed += failures
+                bar.set_postfix(failed=failed, refresh=False)
+                bar.update(plan.size(shard))
 
 
-class _Foreman(threading.Thread):
-    """Keeps one worker at work, and hires another one where it dies."""
+class _Crew:
+    """What is left to do, and the threads that do it, each with one worker after the other."""
 
-    def __init__(
-        self,
-        ray: Any,
-        hire: Callable[[], Any],
-        plan: Plan,
-        settings: Settings,
-        todo: queue.SimpleQueue[int],
-        results: queue.SimpleQueue[tuple[int, int] | BaseException],
-    ) -> None:
-        """Get ready.
-
-        Args:
-            ray: The package.
-            hire: Returns an actor that has loaded its network.
-            plan: What there is to do.
-            settings: What its rows are of.
-            todo: The shards to be done.
-            results: Gets each shard's number with how many of its photos failed, or the error that ends the run.
-        """
-        super().__init__(daemon=True)
+    def __init__(self, ray: Any, plan: Plan, settings: Settings, hire: Callable[[], Any], shards: list[int]) -> None:
         self._ray = ray
-        self._hire = hire
         self._plan = plan
         self._settings = settings
-        self._todo = todo
-        self._results = results
+        self._hire = hire
+        self._todo = collections.deque(shards)
+        self._results: queue.SimpleQueue[tuple[int, int] | BaseException] = queue.SimpleQueue()
 
-    def run(self) -> None:
-        """Work until no shard is left."""
+    def result(self) -> tuple[int, int]:
+        """Wait for a shard to be done; return its number and how many of its photos failed.
+
+        Raises:
+            ArchiveError: The run cannot go on.
+        """
+        result = self._results.get()
+        if isinstance(result, BaseException):
+            cause = str(getattr(result, "cause", result)).rstrip(".")
+            raise ArchiveError(f"{cause}. What is done stays done: the same command goes on from there.") from result
+        return result
+
+    def tend(self) -> None:
+        """Keep one worker at work until no shard is left."""
         try:
-            self._worker = self._hire()
+            worker = self._hire()
             while True:
-                shard = self._todo.get_nowait()
-                self._results.put((shard, self._segment(shard, self._plan.photos(shard))))
-        except queue.Empty:
-            self._worker = None  # its core is for whoever waits for one
+                try:
+                    shard = self._todo.popleft()
+                except IndexError:
+                    return
+                worker, failures = self._segment(worker, shard, self._plan.photos(shard))
+                self._results.put((shard, failures))
         except BaseException as error:
             self._results.put(error)
 
-    def _segment(self, shard: int, photos: pa.Table) -> int:
+    def _segment(self, worker: Any, shard: int, photos: pa.Table) -> tuple[Any, int]:
+        """Have a shard done; return who did it, and how many photos failed."""
         for tried in range(1, _TRIES + 1):
             try:
-                return int(self._ray.get(self._worker.segment.remote(shard, photos)))
+                return worker, int(self._ray.get(worker.segment.remote(shard, photos)))
             except self._ray.exceptions.RayActorError:
-                self._worker = self._hire()
+                worker = self._hire()
             except self._ray.exceptions.RayTaskError:
                 if tried == _TRIES:
                     raise
                 time.sleep(_PAUSE)
-        rows = [row for at in range(len(photos)) for row in self._alone(photos.slice(at, 1))]
-        return int(self._ray.get(self._worker.write.remote(shard, rows)))
+        rows = []
+        for at in range(len(photos)):  # one of them kills whoever works on it
+            worker, row = self._alone(worker, photos.slice(at, 1))
+            rows.append(row)
+        return worker, int(self._ray.get(worker.write.remote(shard, rows)))
 
-    def _alone(self, photo: pa.Table) -> list[dict[str, Any]]:
-        """Segment one photo of a shard that killed its workers: some photo in it does."""
+    def _alone(self, worker: Any, photo: pa.Table) -> tuple[Any, dict[str, Any]]:
         for _ in range(_TRIES):
             try:
-                return list(self._ray.get(self._worker.rows.remote(photo)))
+                return worker, self._ray.get(worker.rows.remote(photo))[0]
             except self._ray.exceptions.RayActorError:
-                self._worker = self._hire()
-        return [unsegmented(photo["photo"][0].as_py(), self._settings) | {"error": _DEADLY}]
-
-
-def _report(plan: Plan, shards: list[int], results: queue.SimpleQueue[tuple[int, int] | BaseException]) -> None:
-    """Show how far a run is until all its shards are done."""
-    photos, failed = plan.about["photos"], 0
-    pause = 1 if sys.stderr.isatty() else 30  # seconds; a log is to stay short
-    done = photos - sum(map(plan.size, shards))
-    with tqdm(total=photos, initial=done, unit=" photos", mininterval=pause, maxinterval=pause) as bar:
-        bar.set_postfix(failed=failed)
-        for _ in shards:
-            result = results.get()
-            if isinstance(result, BaseException):
-                cause = getattr(result, "cause", result)
-                raise ArchiveError(f"{str(cause).rstrip('.')}. What is done stays done: the same command goes on from there.") from result
-            failed += result[1]
-            bar.set_postfix(failed=failed, refresh=False)
-            bar.update(plan.size(result[0]))
+                worker = self._hire()
+        return worker, unsegmented(photo["photo"][0].as_py(), self._settings) | {"error": _DEADLY}
 
 
 @contextlib.contextmanager
 def _ray(workers: int | None, address: str | None) -> Iterator[Any]:
     """Connect to Ray, or start it."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # no thread starts it anew at the end
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # no thread is to start another one
     if address is None:
         # Ray listens on every network of the machine, unless it takes it for a notebook with Windows or macOS. The key
-        # would be kept in the home folder, which may be another user's or not be writable.
+        # would be kept in the home folder, which may not be writable.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    else:
+        os.environ["RAY_NUM_REDIS_GET_RETRIES"] = "1"  # or an address where nobody answers takes minutes
     import ray  # now that it knows all this
 
     where: dict[str, Any] = {"address": address}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -70,27 +70,17 @@ class Source:
         Raises:
             ArchiveError: A folder or the list cannot be read.
         """
-        tables: list[pa.Table] = []
-        rows: list[_Row] = []
-        containers, skipped = [], []
+        containers: list[str] = []
+        skipped: list[str] = []
+        rows = self._listed(out, containers, skipped)
         try:
-            for name in self._names(out):
-                ending = PurePosixPath(name).suffix.lower()
-                if ending in (".tar", ".parquet"):
-                    containers.append(name)
-                elif ending in PHOTO_ENDINGS or self._file:
-                    rows.append((_shown(name), os.fsencode(name), None, None, None))
-                elif self.root.is_local and os.path.isdir(self._place(name).path):
-                    raise ArchiveError(f"The folder {_shown(name)} in {self.name} cannot be read. Allow it first.")
-                else:
-                    skipped.append(_shown(name))
-                if len(rows) == _CHUNK:
-                    tables.append(_table(rows))
-                    rows = []
+            tables = [_table(rows)]
+            while len(tables[-1]) == _CHUNK:
+                tables.append(_table(rows))
+            with ThreadPoolExecutor(_READERS) as pool:
+                tables += pool.map(lambda name: _table(self._inside(name), None), containers)
         except OSError as error:
             raise ArchiveError(f"{self.name} cannot be read: {error}") from error
-        with ThreadPoolExecutor(_READERS) as pool:
-            tables += [_table(rows), *pool.map(lambda name: _table(self._inside(name)), containers)]
         return pa.concat_tables(tables), skipped
 
     def read(self, photos: pa.Table) -> Iterator[bytes | PhotoError]:
@@ -116,9 +106,24 @@ class Source:
                 for content in self._parts(name, rows):
                     left -= 1
                     yield content
+                if left:
+                    raise OSError("it is shorter than when its photos were listed.")
             except (OSError, pa.ArrowException) as error:
                 refusal = self._refusal(name, error)
                 yield from [refusal] * left
+
+    def _listed(self, out: Place, containers: list[str], skipped: list[str]) -> Iterator[_Row]:
+        """Yield the photos that are files; add to the lists the tars and Parquet files, and what is none of these."""
+        for name in self._names(out):
+            ending = PurePosixPath(name).suffix.lower()
+            if ending in (".tar", ".parquet"):
+                containers.append(name)
+            elif ending in PHOTO_ENDINGS or self._file:
+                yield _shown(name), os.fsencode(name), None, None, None
+            elif self.root.is_local and os.path.isdir(self._place(name).path):
+                raise ArchiveError(f"The folder {_shown(name)} in {self.name} cannot be read. Allow it first.")
+            else:
+                skipped.append(_shown(name))
 
     def _place(self, name: str) -> Place:
         if "://" in name:
@@ -166,7 +171,7 @@ class Source:
                     for row in range(parquet.metadata.num_rows):
                         yield f"{shown}/{row}", file, row, None, None
         except (OSError, pa.ArrowException, tarfile.TarError) as error:
-            yield shown, file, None, None, f"{shown} cannot be read: {_first_line(error)}"
+            yield shown, file, None, None, str(self._refusal(name, error))
 
     def _whole(self, name: str) -> bytes | PhotoError:
         place = self._place(name)
@@ -204,7 +209,8 @@ class Source:
         place = self._place(name)
         if place.kind() == FileType.NotFound:
             return PhotoError(f"{_shown(name)} does not exist.")
-        return PhotoError(f"{_shown(name)} cannot be read: {_first_line(error)}")
+        reason = str(error).split("\n", 1)[0]
+        return PhotoError(f"{_shown(name)} cannot be read: {reason}")
 
 
 def _checked(name: str, content: bytes | None) -> bytes | PhotoError:
@@ -241,15 +247,11 @@ def _image_column(schema: pa.Schema) -> str | None:
     return None
 
 
-def _table(rows: Iterable[_Row]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(PHOTOS)
+def _table(rows: Iterator[_Row], most: int | None = _CHUNK) -> pa.Table:
+    columns = list(zip(*islice(rows, most), strict=True)) or [()] * len(PHOTOS)
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, PHOTOS, strict=True)], PHOTOS)
 
 
 def _shown(name: str) -> str:
     """Return a name as text can hold it."""
     return os.fsencode(name).decode(errors="backslashreplace")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]
