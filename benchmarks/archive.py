@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.timing import Row
-from tests.server import REPOSITORY
+from tests import REPOSITORY
 
 _PHOTOS = 40  # for each round
 _TICKS = os.sysconf("SC_CLK_TCK")

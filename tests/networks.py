@@ -25,3 +25,14 @@ def head_of(network: nn.Module) -> nn.Conv2d:
         module for module in network.get_submodule("segmentation_head").children() if isinstance(module, nn.Conv2d)
     )
     return head
+
+
+def varied(spec: ModelSpec, seed: int) -> nn.Module:
+    """Build a network whose scores lie on both sides of one half."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        network, noise = warmed_up(spec)
+        head = head_of(network)
+        head.weight.copy_(torch.randn_like(head.weight))
+        head.bias.copy_(-network(noise).mean((0, 2, 3)))
+    return network

@@ -14,9 +14,11 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from hierseg.archive.places import Place
+from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy
-from tests.server import tiny_checkpoints
+from tests.networks import varied
+from train.export import export
 
 DAMAGED = {
     "cut off.jpg": "The photo is damaged or incomplete. Save it again and retry.",
@@ -26,8 +28,11 @@ DAMAGED = {
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> Path:
-    """A checkpoint of a tiny network whose scores differ from pixel to pixel."""
-    return tiny_checkpoints(tmp_path_factory.mktemp("archive"), tiny_spec, tree)["bce"]
+    """A checkpoint of a tiny network whose scores differ from pixel to pixel, ready for ONNX Runtime."""
+    path = tmp_path_factory.mktemp("archive") / "tiny.safetensors"
+    checkpoint.save(path, varied(tiny_spec, seed=0), checkpoint.Card(tiny_spec, tree, "Tiny", 0.55))
+    export(path)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +71,8 @@ def store() -> Iterator[str]:
 
 
 @pytest.fixture
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lets a worker take this process as its own."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def one_thread() -> Iterator[None]:
+    """Lets a worker take this process as its own, which then has one thread."""
     threads = cv2.getNumThreads()
     yield
     cv2.setNumThreads(threads)

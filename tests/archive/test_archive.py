@@ -28,8 +28,8 @@ from hierseg.archive.worker import Worker
 from hierseg.cli import main
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
+from tests import HANGS, REPOSITORY
 from tests.archive.conftest import DAMAGED
-from tests.server import HANGS, REPOSITORY
 
 COLUMNS = ["path", "width", "height", "areas", "mask", "error"]  # what does not depend on how a run was started
 
@@ -37,7 +37,7 @@ COLUMNS = ["path", "width", "height", "areas", "mask", "error"]  # what does not
 def segment_here(photos: Path, exported: Path, out: Place) -> Plan:
     """What a run does, without Ray: one worker in this process."""
     source = Source(str(photos))
-    settings = Settings(str(photos), "bce", "", 0.55, 0.0, True, "1")
+    settings = Settings(str(photos), "tiny", "", 0.55, 0.0, True, "1")
     plan, skipped = Plan.begin(out, source, settings, Predictor(exported).card.hierarchy.to_dict())
     assert skipped == ["words.doc"]
     worker = Worker(settings, source, out)
@@ -58,7 +58,7 @@ def test_rows_say_what_the_predictor_says_and_a_damaged_photo_its_sentence(
     assert {row["path"]: row["error"] for row in rows if row["error"]} == DAMAGED
     predictor = Predictor(exported)
     for row in rows:
-        assert row["checkpoint"] == "bce" and (row["mask"] is None) == (row["path"] in DAMAGED)
+        assert row["checkpoint"] == "tiny" and (row["mask"] is None) == (row["path"] in DAMAGED)
         if not row["error"]:
             prediction = predictor.predict(photos / row["path"])
             with Image.open(io.BytesIO(row["mask"])) as mask:
@@ -120,7 +120,7 @@ def test_what_cannot_begin_is_refused_in_a_sentence(
     (tmp_path / "file").touch()
     (tmp_path / "busy").mkdir()
     card = Predictor(exported).card
-    other = Settings(str(photos), "bce", "another", card.threshold, 0.0, False, "0.1.0")
+    other = Settings(str(photos), "tiny", "another", card.threshold, 0.0, False, "0.1.0")
     Plan.begin(Place.of(str(tmp_path / "begun")), Source(str(photos)), other, card.hierarchy.to_dict())
     named = {"photos": str(photos), "abc://photos": source}.get(source, str(tmp_path / source))
     with (tmp_path / "busy" / "_lock").open("w") as lock:
