@@ -15,8 +15,8 @@ test: .venv/.dev  ## run every test
 test-fast: .venv/.dev  ## run what takes no server, browser, training or other process: under a minute on two cores
 	$(PYTEST) -m "not slow" --ignore tests/page --ignore tests/studies
 
-stress: .venv/.dev  ## load, soak and kills: about six minutes
-	$(BIN)/python -m pytest -s tests/stress/soak.py tests/stress/training.py
+stress: .venv/.dev  ## load, soak and kills: about ten minutes
+	$(BIN)/python -m pytest -s tests/stress/soak.py tests/stress/training.py tests/stress/archive.py
 
 check: .venv/.dev check-viewer  ## lint, format, types
 	$(BIN)/ruff check .
@@ -41,7 +41,7 @@ clean:
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/.dev: requirements.txt requirements-train.txt requirements-mcp.txt requirements-dev.txt | .venv/bin/python
+.venv/.dev: requirements.txt requirements-train.txt requirements-mcp.txt requirements-archive.txt requirements-dev.txt | .venv/bin/python
 	@echo "Installing into .venv, once; this takes a minute or two."
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps --editable .

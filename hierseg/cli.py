@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from hierseg import __version__
@@ -20,7 +21,11 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["archive"]:
-        from hierseg.archive.command import main as archive  # needs an extra
+        missing = [name for name in ("ray", "pyarrow", "pycocotools") if not find_spec(name)]
+        if missing:
+            print(f"error: {missing[0]} is missing. Run: pip install -r requirements-archive.txt", file=sys.stderr)
+            return 2
+        from hierseg.archive.command import main as archive
 
         return archive(arguments[1:])
     options = _parser().parse_args(arguments)

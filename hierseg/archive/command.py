@@ -104,6 +104,8 @@ def _alone(out: Place) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ArchiveError(f"Another run is at work in {out.name}. Wait for it, or stop it.") from error
+        for part in Path(out.path).glob(".photos-*"):  # of a worker that was killed while it wrote
+            part.unlink(missing_ok=True)
         yield
 
 

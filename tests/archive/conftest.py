@@ -6,19 +6,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from hierseg.archive.places import Place
-from hierseg.network import checkpoint
-from hierseg.network.model import ModelSpec
-from hierseg.tree import Hierarchy
-from tests.networks import varied
-from train.export import export
+
+if TYPE_CHECKING:
+    from hierseg.network.model import ModelSpec
+    from hierseg.tree import Hierarchy
 
 DAMAGED = {
     "cut off.jpg": "The photo is damaged or incomplete. Save it again and retry.",
@@ -29,6 +27,10 @@ DAMAGED = {
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> Path:
     """A checkpoint of a tiny network whose scores differ from pixel to pixel, ready for ONNX Runtime."""
+    from hierseg.network import checkpoint
+    from tests.networks import varied
+    from train.export import export
+
     path = tmp_path_factory.mktemp("archive") / "tiny.safetensors"
     checkpoint.save(path, varied(tiny_spec, seed=0), checkpoint.Card(tiny_spec, tree, "Tiny", 0.55))
     export(path)
@@ -56,6 +58,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def store() -> Iterator[str]:
     """The options of a URI in an object store that runs here: s3://bucket/folder + these."""
+    from moto.server import ThreadedMotoServer
+
     secrets = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
     before = dict(os.environ)
     os.environ.update(secrets)
@@ -73,6 +77,8 @@ def store() -> Iterator[str]:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Lets a worker take this process as its own, which then has one thread."""
+    import cv2
+
     threads = cv2.getNumThreads()
     yield
     cv2.setNumThreads(threads)

@@ -158,6 +158,7 @@ def wait_for(driver: subprocess.Popen[str], found: Callable[[], list[Any]]) -> l
     return there
 
 
+@pytest.mark.slow
 def test_a_driver_and_a_worker_that_are_killed_cost_no_row_and_make_none_twice(
     photos: Path, exported: Path, tmp_path: Path, one_thread: None
 ) -> None:
