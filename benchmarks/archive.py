@@ -96,7 +96,17 @@ def _loop(photos: list[Path], processes: int) -> _Speed:
 
 def _archive(photos: list[Path], workers: int, out: Path) -> _Speed:
     """Run it, from when each worker has written its first shard."""
-    command = [sys.executable, "-m", "hierseg", "archive", photos[0].parent, "--out", out, "--checkpoint", "bce"]
+    command = [
+        sys.executable,
+        "-m",
+        "hierseg",
+        "archive",
+        str(photos[0].parent),
+        "--out",
+        str(out),
+        "--checkpoint",
+        "bce",
+    ]
     driver = subprocess.Popen(
         [*command, "--workers", str(workers)], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

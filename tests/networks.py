@@ -34,5 +34,6 @@ def varied(spec: ModelSpec, seed: int) -> nn.Module:
         network, noise = warmed_up(spec)
         head = head_of(network)
         head.weight.copy_(torch.randn_like(head.weight))
+        assert head.bias is not None
         head.bias.copy_(-network(noise).mean((0, 2, 3)))
     return network

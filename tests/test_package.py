@@ -78,6 +78,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 FILES = {
     "requirements.txt": [*PROJECT["dependencies"], *EXTRAS["torch"], *EXTRAS["page"]],
     "requirements-train.txt": EXTRAS["train"],
+    "requirements-archive.txt": EXTRAS["archive"],
     "requirements-mcp.txt": EXTRAS["mcp"],
 }
 

@@ -56,7 +56,7 @@ def _segment(options: argparse.Namespace) -> int:
         source=source.name,
         checkpoint=path.stem,
         sha256=hashlib.sha256(files[path.name]).hexdigest(),
-        threshold=card.threshold if options.threshold is None else options.threshold,
+        threshold=card.inference.threshold if options.threshold is None else options.threshold,
         certainty=options.certainty,
         overlays=options.overlays,
         version=__version__,

@@ -27,12 +27,14 @@ DAMAGED = {
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> Path:
     """A checkpoint of a tiny network whose scores differ from pixel to pixel, ready for ONNX Runtime."""
+    from hierseg.inference import Inference
     from hierseg.network import checkpoint
     from tests.networks import varied
     from train.export import export
 
     path = tmp_path_factory.mktemp("archive") / "tiny.safetensors"
-    checkpoint.save(path, varied(tiny_spec, seed=0), checkpoint.Card(tiny_spec, tree, "Tiny", 0.55))
+    card = checkpoint.Card(tiny_spec, tree, "Tiny", Inference(threshold=0.55))
+    checkpoint.save(path, varied(tiny_spec, seed=0), card)
     export(path)
     return path
 

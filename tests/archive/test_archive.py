@@ -120,7 +120,7 @@ def test_what_cannot_begin_is_refused_in_a_sentence(
     (tmp_path / "file").touch()
     (tmp_path / "busy").mkdir()
     card = Predictor(exported).card
-    other = Settings(str(photos), "tiny", "another", card.threshold, 0.0, False, "0.1.0")
+    other = Settings(str(photos), "tiny", "another", card.inference.threshold, 0.0, False, "0.1.0")
     Plan.begin(Place.of(str(tmp_path / "begun")), Source(str(photos)), other, card.hierarchy.to_dict())
     named = {"photos": str(photos), "abc://photos": source}.get(source, str(tmp_path / source))
     with (tmp_path / "busy" / "_lock").open("w") as lock:

@@ -20,6 +20,7 @@ from hierseg.tree import Hierarchy
 from studies.predecessor.__main__ import main
 from studies.predecessor.convert import SPEC, ConversionError, convert
 from tests import REPOSITORY
+from tests.server import messages
 
 import segmentation_models_pytorch as smp  # isort: skip
 
@@ -147,9 +148,10 @@ def test_the_page_shows_it_beside_ours(converted: Path, tiny_checkpoint: Path, t
     predictors = load_predictors(tmp_path)
     shown = shrink(open_photo(CAMERA), 128)
     predictions = {name: predictor.predict(shown) for name, predictor in predictors.items()}
-    entries = scene(shown, predictors, predictions)["checkpoints"]
-    assert [(entry["name"], entry["title"]) for entry in entries] == [
+    (answer,) = messages(scene(shown, predictors, predictions))
+    assert [(entry["name"], entry["title"]) for entry in answer["checkpoints"]] == [
         ("predecessor-ftm", "Theirs"),
         ("tiny", "Tiny"),
     ]
-    assert entries[0]["maps"] != entries[1]["maps"]
+    _, ours, theirs = answer["parts"]
+    assert ours != theirs
