@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Page, expect
 
 from hierseg.page import report
 from tests import HANGS
-from tests.page.driver import ready
+from tests.page.driver import every_screen, ready
 from tests.server import running_page, small_page
 
 QUOTE = "One loss has +1.2 points more than the other, & <that> is shown."
@@ -54,21 +54,19 @@ def test_the_quote_of_our_report_names_the_two_losses_and_has_an_interval() -> N
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[str]:
-    """The page with that report."""
+def address(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[str]:
+    """Where the page is served with that report."""
     folder = small_page(tmp_path_factory.mktemp("site"), tiny_checkpoint)
     written(folder / "studies" / "losses" / "report")
     with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
         yield url
 
 
-def test_views_that_compare_quote_it_and_lead_to_the_report(browser: Browser, site: str) -> None:
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.set_default_timeout(1000 * HANGS)
-    page.goto(site)
+@every_screen
+def test_views_that_compare_quote_it_and_lead_to_the_report(page: Page) -> None:
     page.locator("#examples button").first.click()
-    quoted = page.locator("#viewer .quote")
     ready(page)
+    quoted = page.locator("#viewer .quote")
     for view, shown in (("slider", True), ("breaks", False), ("both", True), ("single", False), ("differences", True)):
         page.locator(f"#viewer input[name=hierseg-view][value={view}]").check(force=True)
         expect(quoted).to_be_visible(visible=shown)
@@ -83,5 +81,4 @@ def test_views_that_compare_quote_it_and_lead_to_the_report(browser: Browser, si
     expect(of_report.get_by_role("heading", name="Which loss?")).to_be_visible()
     of_report.get_by_text("← hierseg").click()
     expect(of_report.locator("#examples button").first).to_be_visible(timeout=1000 * HANGS)
-    page.close()
     of_report.close()
