@@ -111,8 +111,11 @@ def _archive(photos: list[Path], workers: int, out: Path) -> _Speed:
         [*command, "--workers", str(workers)], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     samples = []  # time, shards, processor time, memory
+    worked: dict[int, float] = {}
     while driver.poll() is None:
-        samples.append((time.perf_counter(), len(list(out.glob("photos-*.parquet"))), *_processes(driver.pid)))
+        seconds, memory = _processes(driver.pid)
+        worked |= seconds  # what has ended stays counted
+        samples.append((time.perf_counter(), len(list(out.glob("photos-*"))), sum(worked.values()), memory))
         time.sleep(0.2)
     if driver.returncode:
         raise RuntimeError("The archive could not be made.")
@@ -120,18 +123,18 @@ def _archive(photos: list[Path], workers: int, out: Path) -> _Speed:
     begun, done = (next(each for each in samples if each[1] >= shards) for shards in (workers, last))
     size = len(photos) / -(-len(photos) // 16)  # photos of a shard; all but the last have as many
     made = (last - workers) * size
-    memory = [each[3] for each in samples if begun[0] <= each[0] <= done[0]]
-    quarter = len(memory) // 4
+    memories = [each[3] for each in samples if begun[0] <= each[0] <= done[0]]
+    quarter = len(memories) // 4
     return _Speed(
         made / (done[0] - begun[0]),
         made / (done[2] - begun[2]),
-        statistics.median(memory[quarter : 2 * quarter]),
-        statistics.median(memory[3 * quarter :]),
+        statistics.median(memories[quarter : 2 * quarter]),
+        statistics.median(memories[3 * quarter :]),
     )
 
 
-def _processes(driver: int) -> tuple[float, int]:
-    """Return the processor time of a driver and all below it, in seconds, and the memory of the largest worker."""
+def _processes(driver: int) -> tuple[dict[int, float], int]:
+    """Return the processor time of a driver and each process below it, in seconds, and the largest worker's memory."""
     seconds, parents, memory = {}, {}, 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -145,4 +148,4 @@ def _processes(driver: int) -> tuple[float, int]:
     family = {driver}
     while more := {pid for pid, parent in parents.items() if parent in family} - family:
         family |= more
-    return sum(seconds.get(pid, 0.0) for pid in family), memory
+    return {pid: seconds[pid] for pid in family & seconds.keys()}, memory

@@ -21,7 +21,8 @@ from hierseg.archive.sources import Source
 _ARCHIVE = "_archive.json"  # what the rows are of; written last, so that it speaks for the plan
 _PLAN = "_plan.parquet"  # all photos; each of its row groups is a shard
 _SHARD = re.compile(r"photos-(\d+)\.parquet")
-_LEAST, _MOST = 16, 1000  # photos of a shard: what a killed worker does again is at most that
+_LEAST, _MOST = 16, 1000  # photos of a shard: a killed worker's is done again, and a small archive has some for each
+_MOST_PICTURES = 100  # with overlays: a worker holds the rows of a shard in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,8 @@ class Plan:
                 if not len(photos):
                     raise ArchiveError(f"There are no photos in {settings.source}.")
                 buffer = io.BytesIO()
-                pq.write_table(photos, buffer, row_group_size=min(max(len(photos) // 1000, _LEAST), _MOST))
+                most = _MOST_PICTURES if settings.overlays else _MOST
+                pq.write_table(photos, buffer, row_group_size=min(max(len(photos) // 1000, _LEAST), most))
                 (out / _PLAN).write(buffer.getvalue())
                 about = {**dataclasses.asdict(settings), "photos": len(photos), "tree": tree}
                 (out / _ARCHIVE).write((json.dumps(about, indent=1) + "\n").encode())
