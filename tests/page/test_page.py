@@ -160,6 +160,16 @@ def test_the_page_opens_with_an_example_says_so_and_shows_it_in_one_click(page: 
     assert page.locator("#viewer .stage canvas").is_visible()
 
 
+def test_a_photo_that_is_chosen_before_the_modules_have_come_is_segmented(page: Page) -> None:
+    held: list[Route] = []
+    page.route(re.compile("/viewer.js$"), lambda route: held.append(route))
+    with page.expect_request(re.compile("/viewer.js$")):
+        page.reload()
+    send(page, PHOTO)
+    held[0].continue_()
+    ready(page)
+
+
 def test_what_is_not_a_photo_gets_a_plain_sentence(page: Page) -> None:
     send(page, as_file(b"these are words"))
     page.locator("#viewer .viewer[data-state=refused]").wait_for()

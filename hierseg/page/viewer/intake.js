@@ -10,11 +10,14 @@ import { contentOf, segmentFrame, segmentPhoto } from "./server.js";
 const MOST_PHOTOS = 50;
 
 export function connect() {
-  for (const input of findAll("#photo [type=file]"))
-    input.addEventListener("change", () => {
+  for (const input of findAll("#photo [type=file]")) {
+    const take = () => {
       openFiles([...input.files]);
       input.value = ""; // or the same file, chosen again, would be no change
-    });
+    };
+    input.addEventListener("change", take);
+    if (input.files.length) take(); // on a slow line, it is chosen before the modules have come
+  }
   for (const button of findAll("#examples button"))
     button.addEventListener("click", () => showExample(button.dataset.number, button.firstElementChild.src));
   listenToPage("dragover", onDrag);

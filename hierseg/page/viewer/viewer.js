@@ -25,6 +25,7 @@ const DRAWN = [choices, caption, stage, tree, truth, settings, readout, sequence
 export function start(element) {
   attach(element);
   drawWith(() => DRAWN.forEach((part) => part.draw()));
-  for (const part of [choices, stage, tree, truth, settings, readout, sequence, saving, camera, intake]) part.connect();
+  for (const part of [choices, stage, tree, truth, settings, readout, sequence, saving, camera]) part.connect();
   showFirst(find("#examples button") !== null);
+  intake.connect(); // after the example, which gives way to a photo
 }
