@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from hierseg.page.app import MOST_THREADS
 from tests import HANGS
 from tests.server import Visitor, file, has_mark, marked_photo, running_server, small_page
 
@@ -260,7 +261,7 @@ def test_two_thousand_requests_are_answered_rightly_and_leave_nothing_behind(ser
     assert +wrong == Counter()
     assert set(asked) == {kind.__qualname__ for kind in (*GOOD, *BAD)}
     assert uses[-1].memory < 1.03 * uses[0].memory, uses
-    assert uses[-1].threads <= uses[0].threads + 2, uses
+    assert uses[-1].threads <= before.threads + MOST_THREADS + 2, uses  # some that the libraries keep
     assert uses[-1].children == before.children == 0
     _until(lambda: not server.files(), server)  # also what arrived by half, and in no field of the right name
 
