@@ -203,15 +203,6 @@ def test_a_source_without_masks_that_is_not_declared_as_nobody_is_refused(folder
         load_training_data(folders, (Source("people"), Source("nobody")), tree)
 
 
-def test_the_real_extra_photos_load(real_data: Path, tree: Hierarchy) -> None:
-    extra = real_data.parent / "extra"
-    if not extra.is_dir():
-        pytest.skip("the extra photos are not on this machine")
-    for folder in ("ccp", "coco", "vikram", "camvid"):
-        examples = load_examples(extra / folder, read_ids(extra / folder, "train")[::60], tree)
-        assert any(np.isin(example.label_map, [7, 8, 9]).any() for example in examples)
-
-
 def test_validation_photos_that_show_nobody_are_refused_before_training(folders: Path, tree: Hierarchy) -> None:
     for name in read_ids(folders / "people", "val"):
         label_map = np.array(Image.open(folders / "people" / "gt_masks" / f"{name}.png"))

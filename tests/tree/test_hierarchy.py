@@ -145,13 +145,6 @@ def test_node_masks_are_those_of_a_loop_over_pixels(data: st.DataObject) -> None
 
 
 @given(st.data())
-def test_a_batch_of_maps_gives_the_masks_of_each(data: st.DataObject) -> None:
-    tree = data.draw(hierarchies())
-    batch = data.draw(label_maps(tree, (2, 3, 2)))
-    assert np.array_equal(tree.node_masks(batch), np.stack([tree.node_masks(label_map) for label_map in batch]))
-
-
-@given(st.data())
 def test_labels_may_come_in_any_whole_number_type(data: st.DataObject) -> None:
     tree = data.draw(hierarchies())
     label_map = data.draw(label_maps(tree))
