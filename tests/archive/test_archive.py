@@ -39,7 +39,7 @@ def segment_here(photos: Path, exported: Path, out: Place) -> Plan:
     source = Source(str(photos))
     settings = Settings(str(photos), "tiny", "", 0.55, 0.0, True, "1")
     plan, skipped = Plan.begin(out, source, settings, Predictor(exported).card.hierarchy.to_dict())
-    assert skipped == ["words.doc"]
+    assert {Path(name).name for name in skipped} == {"words.doc"}
     worker = Worker(settings, source, out)
     worker.load({path.name: path.read_bytes() for path in (exported, exported.with_suffix(".onnx"))})
     for shard in plan.todo():
