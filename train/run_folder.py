@@ -4,7 +4,7 @@ recipe.json         the recipe with every default filled in
 state.pt            weights, average, optimiser and step, with a checksum; read without unpickling objects. With a
 tree-triplet loss also its projection head, which no checkpoint holds
 state.previous.pt   the state before: a run goes on from it where the newest is damaged
-last.safetensors    averaged weights after the newest epoch; photos of the validation list choose nothing
+last.safetensors    averaged weights after the newest epoch; nothing is chosen on validation photos
 log.jsonl           a line each validation
 batch-STEP.npz      the photos, label maps and ids of a batch whose loss was not a number
 tensorboard/        curves
