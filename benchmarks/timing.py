@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,11 @@ class Row:
         return Row(what, form.format(value), f"at least {form.format(limit)}", value >= limit)
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def interleaved(calls: Mapping[Key, Callable[[], object]], rounds: int) -> dict[Key, float]:
     """Return the median seconds of each call; every round makes each once, so that a slow minute slows all alike."""
     for call in calls.values():
         call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[Key, list[float]] = {name: [] for name in calls}
     gc.collect()
     for _ in range(rounds):
         for name, call in calls.items():

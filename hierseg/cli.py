@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["archive"]:
         missing = [name for name in ("ray", "pyarrow", "pycocotools") if not find_spec(name)]
         if missing:
-            print(f"error: {missing[0]} is missing. Run: pip install -r requirements-archive.txt", file=sys.stderr)
+            print(f"error: {missing[0]} is missing. Run: pip install 'hierseg[archive]'", file=sys.stderr)
             return 2
         from hierseg.archive.command import main as archive
 
@@ -62,4 +62,12 @@ def share(text: str) -> float:
     return number
 
 
-share.__name__ = "number"  # what argparse calls it in its messages
+def at_least_1(text: str) -> int:
+    """Read an argument that is a whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return number
+
+
+share.__name__, at_least_1.__name__ = "number", "whole number"  # what argparse calls them in its messages

@@ -1,11 +1,14 @@
-"""Networks with random weights that answer like trained ones: other scores from pixel to pixel."""
+"""Networks with random weights that answer like trained ones, other from pixel to pixel, and a short training."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hierseg.network.model import ModelSpec, build
+from train.recipe import Crop, Optimizer, Recipe
 
 
 def warmed_up(spec: ModelSpec, side: int = 64) -> tuple[nn.Module, Tensor]:
@@ -37,3 +40,18 @@ def varied(spec: ModelSpec, seed: int) -> nn.Module:
         assert head.bias is not None
         head.bias.copy_(-network(noise).mean((0, 2, 3)))
     return network
+
+
+def tiny_recipe(spec: ModelSpec, **changes: Any) -> Recipe:
+    """Return a recipe that trains a tiny network within seconds, but for some changes."""
+    usual = {
+        "loss": "bce",
+        "model": spec,
+        "pretrained": False,
+        "crop": Crop(size=64, scale=(0.8, 1.1)),
+        "optimizer": Optimizer(lr=1e-2, encoder_lr=2e-3),
+        "batch_size": 4,
+        "ema_decay": 0.5,
+        "threshold_photos": 4,
+    }
+    return Recipe(**{**usual, **changes})

@@ -8,8 +8,9 @@ import json
 import sys
 from pathlib import Path
 
+from hierseg.cli import at_least_1
 from hierseg.network import checkpoint
-from train.arguments import add_data, at_least_1, run
+from train.arguments import add_data, run
 from train.prepare.cli import add_sources
 from train.report import ReportError, fill, tables
 

@@ -36,14 +36,3 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     """Add --data, the folder of photos and masks."""
     folder = Path(os.environ.get(_DATA, "data/pascal-part"))
     parser.add_argument("--data", type=Path, default=folder, help=f"data folder (default: ${_DATA} or %(default)s)")
-
-
-def at_least_1(text: str) -> int:
-    """Read a whole number above 0."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
-
-
-at_least_1.__name__ = "whole number"  # what argparse calls it in its messages

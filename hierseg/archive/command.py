@@ -19,7 +19,7 @@ from hierseg.archive.plan import Plan, Settings
 from hierseg.archive.run import run
 from hierseg.archive.sources import Source
 from hierseg.batch import best_checkpoint
-from hierseg.cli import share
+from hierseg.cli import at_least_1, share
 from hierseg.errors import UserError
 from hierseg.network import checkpoint
 
@@ -134,16 +134,6 @@ def _parser() -> argparse.ArgumentParser:
         "--certainty", type=share, default=0.0, help="below this a pixel stops higher in the tree (default: never)"
     )
     parser.add_argument("--overlays", action="store_true", help="keep each photo with its parts in colours, as a JPEG")
-    parser.add_argument("--workers", type=_count, help="processes at work (default: one on each core)")
+    parser.add_argument("--workers", type=at_least_1, help="processes at work (default: one on each core)")
     parser.add_argument("--ray-address", help="of a Ray cluster, such as auto (default: start Ray on this machine)")
     return parser
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
-
-
-_count.__name__ = "whole number"  # what argparse calls it in its messages

@@ -7,8 +7,9 @@ import json
 import sys
 from pathlib import Path
 
+from hierseg.cli import at_least_1
 from hierseg.network import checkpoint
-from train.arguments import add_data, at_least_1, run
+from train.arguments import add_data, run
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -156,3 +156,14 @@ def send_clip(page: Page) -> None:
     url = "data:image/jpeg;base64," + base64.b64encode(PHOTO.read_bytes()).decode()
     clip = as_file(base64.b64decode(page.evaluate(FILM, url)), "clip.webm")
     page.locator("#photo [name=photo]").set_input_files(clip)
+
+
+def listen_to_the_message(page: Page) -> None:
+    """Keep what the viewer says from now on in `window.said`."""
+    page.evaluate(
+        """() => {
+          window.said = [];
+          const message = document.querySelector("#viewer .message");
+          new MutationObserver(() => window.said.push(message.textContent)).observe(message, { childList: true });
+        }"""
+    )

@@ -19,7 +19,17 @@ from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor
 from hierseg.visualize import overlay
 from tests import HANGS, REPOSITORY
-from tests.page.driver import BEST, CARDS, SECOND, as_file, every_screen, ready, segment, send
+from tests.page.driver import (
+    BEST,
+    CARDS,
+    SECOND,
+    as_file,
+    every_screen,
+    listen_to_the_message,
+    ready,
+    segment,
+    send,
+)
 from tests.rounding import TURNED, assert_labels
 from tests.server import Visitor, file
 
@@ -229,13 +239,7 @@ def test_the_viewer_says_that_it_is_at_work_until_the_result_is_there(page: Page
 
 
 def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page) -> None:
-    page.evaluate(
-        """() => {
-          window.said = [];
-          const message = document.querySelector("#viewer .message");
-          new MutationObserver(() => window.said.push(message.textContent)).observe(message, { childList: true });
-        }"""
-    )
+    listen_to_the_message(page)
     told = iter([{"busy": True}, {"ahead": 2, "waiting": 5}])
 
     def serve(route: Route) -> None:

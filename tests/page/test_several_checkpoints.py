@@ -26,6 +26,7 @@ from tests.page.driver import (
     done,
     every_screen,
     hover,
+    listen_to_the_message,
     mask,
     ready,
     saved,
@@ -40,16 +41,6 @@ from tests.server import TITLES, marked_photo, page_of, running_page, tiny_check
 RANKED = {1: ["bce"], 3: ["leaf", "bce", "ftm"]}  # the best first, the one without figures last
 three = pytest.mark.parametrize("names", [3], indirect=True, ids="{} checkpoints".format, scope="module")
 any_number = pytest.mark.parametrize("names", RANKED, indirect=True, ids="{} checkpoints".format, scope="module")
-
-
-def listen_to_the_message(page: Page) -> None:
-    page.evaluate(
-        """() => {
-          window.said = [];
-          const message = document.querySelector("#viewer .message");
-          new MutationObserver(() => window.said.push(message.textContent)).observe(message, { childList: true });
-        }"""
-    )
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,9 @@ import train.session
 from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
 from tests.data import write_dataset
+from tests.networks import tiny_recipe
 from train.fit import fit
-from train.recipe import Crop, Optimizer, Recipe
+from train.recipe import Recipe
 
 pytestmark = pytest.mark.timeout(3600)  # a minute of computing, which a busy machine makes long
 
@@ -37,17 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(tiny_spec: ModelSpec) -> Recipe:
-    return Recipe(
-        loss="bce",
-        model=tiny_spec,
-        pretrained=False,
-        crop=Crop(size=64, scale=(0.8, 1.1)),
-        optimizer=Optimizer(lr=1e-2, encoder_lr=2e-3),
-        epochs=EPOCHS,
-        batch_size=BATCH,
-        ema_decay=0.5,
-        threshold_photos=4,
-    )
+    return tiny_recipe(tiny_spec, epochs=EPOCHS, batch_size=BATCH)
 
 
 @pytest.fixture(scope="module")

@@ -32,13 +32,13 @@ from studies.losses.statistics import figures, read_table
 from studies.losses.sweep import DECODINGS, THRESHOLDS, SweepError, choose_thresholds, measure, plan, sweep
 from tests import REPOSITORY
 from tests.data import VOID, write_dataset
-from tests.networks import head_of, warmed_up
+from tests.networks import head_of, tiny_recipe, warmed_up
 from tests.rounding import firm
 from tests.trees import hierarchies, is_leaf, node_and_above, score_maps
 from train.dataset import Example, load_examples, read_ids
 from train.evaluate import evaluate
 from train.fit import TrainingError
-from train.recipe import Crop, Optimizer, Recipe, Triplet
+from train.recipe import Optimizer, Recipe, Triplet
 
 LOSSES = ["focal_tree_min", "leaf_cross_entropy"]
 NAMES = {"focal_tree_min-0", "leaf_cross_entropy-0"}
@@ -51,18 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(tiny_spec: ModelSpec) -> Recipe:
-    return Recipe(
-        loss="bce",
-        model=tiny_spec,
-        pretrained=False,
-        crop=Crop(size=64, scale=(0.8, 1.1)),
-        optimizer=Optimizer(lr=1e-2, encoder_lr=2e-3),
-        epochs=8,
-        batch_size=3,
-        ema_decay=0.5,
-        validation_photos=1,
-        threshold_photos=0,
-    )
+    return tiny_recipe(tiny_spec, epochs=8, batch_size=3, validation_photos=1, threshold_photos=0)
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,7 @@ from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
 from tests.data import write_dataset
+from tests.networks import tiny_recipe
 from train.__main__ import main
 from train.batches import Batches
 from train.calibrate import THRESHOLDS
@@ -70,17 +71,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(tiny_spec: ModelSpec) -> Recipe:
-    return Recipe(
-        loss="bce",
-        model=tiny_spec,
-        pretrained=False,
-        crop=Crop(size=64, scale=(0.8, 1.1)),
-        optimizer=Optimizer(lr=1e-2, encoder_lr=2e-3),
-        epochs=EPOCHS,
-        batch_size=4,
-        ema_decay=0.5,
-        threshold_photos=4,
-    )
+    return tiny_recipe(tiny_spec, epochs=EPOCHS)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Makes the pictures of the page in `docs/`: `python -m docs.pictures`. The film of the README, and every state.
+"""Makes the pictures of the page in `docs/`: `python -m tests.pictures`. The film of the README, and every state.
 
 They are taken by the tests' own driver from the example photos, which are in the public domain.
 """
