@@ -53,6 +53,7 @@ class Inference:
     Attributes:
         input_size: Longest side of the network's input in pixels; None for that of its `ModelSpec`.
         mirror: Take the mean of the scores of the photo and of its mirror image. Twice the time.
+        mirror_size: Longest side of the mirror image in pixels; None for `input_size`. A larger one sees finer parts.
         zoom: Where windows around small people get passes of their own. Up to four times the time where there are such
             people, nothing where there are none. None for no such passes.
         threshold: Mean score of a path above which a pixel is no background, 0 to 1.
@@ -60,6 +61,7 @@ class Inference:
 
     input_size: int | None = None
     mirror: bool = True
+    mirror_size: int | None = None
     zoom: Zoom | None = Zoom()
     threshold: float = 0.5
 
@@ -69,8 +71,9 @@ class Inference:
         Raises:
             ValueError: One makes no sense.
         """
-        if self.input_size is not None and not (isinstance(self.input_size, int) and self.input_size > 0):
-            raise ValueError(f"An input size must be a whole number above 0, not {self.input_size!r}.")
+        for size in (self.input_size, self.mirror_size):
+            if size is not None and not (isinstance(size, int) and size > 0):
+                raise ValueError(f"An input size must be a whole number above 0, not {size!r}.")
         if not isinstance(self.mirror, bool):
             raise ValueError(f"Whether to use the mirror image must be true or false, not {self.mirror!r}.")
         if not 0 <= self.threshold <= 1:

@@ -329,18 +329,30 @@ class Predictor:
         """Run the network on one window of a photo."""
         letterbox = Letterbox.fit(*window.size, self.input_size)
         red, green, blue = (round(mean * 255) for mean in self.card.spec.mean)  # what becomes 0 when it is normalised
-        return WindowScores(window, letterbox, self._scores(canvas(window, letterbox, (red, green, blue)), letterbox))
-
-    def _scores(self, canvas: Photo, letterbox: Letterbox) -> Scores:
-        """Return the node scores of a letterboxed photo, without what is around it, float32 (N, h, w)."""
-        photo = letterbox.crop(canvas.transpose(2, 0, 1)).transpose(1, 2, 0)
+        fill = red, green, blue
+        seen = canvas(window, letterbox, fill)
+        photo = letterbox.crop(seen.transpose(2, 0, 1)).transpose(1, 2, 0)
         spread = photo.max(axis=0).max(axis=0) - photo.min(axis=0).min(axis=0)
         if spread.max() < _LEAST_CONTRAST:
-            return np.zeros((len(self.card.hierarchy), *letterbox.content), np.float32)
-        mirror = self.inference.mirror
-        scores = self.network(np.stack([canvas, canvas[:, ::-1]]) if mirror else canvas[None])
-        mean = (scores[0] + scores[1, :, :, ::-1]) / 2 if mirror else scores[0]
-        return np.ascontiguousarray(letterbox.crop(mean))
+            scores = np.zeros((len(self.card.hierarchy), *letterbox.content), np.float32)
+        elif self.inference.mirror:
+            scores = self._with_mirror_image(window, letterbox, seen, canvas, fill)
+        else:
+            scores = letterbox.crop(self.network(seen[None])[0])
+        return WindowScores(window, letterbox, np.ascontiguousarray(scores))
+
+    def _with_mirror_image(
+        self, window: Window, letterbox: Letterbox, seen: Photo, canvas: _Canvas, fill: tuple[int, int, int]
+    ) -> Scores:
+        """Return the mean of the scores of a window and of its mirror image, float32 (N, h, w)."""
+        mirrored = Letterbox.fit(*window.size, self.inference.mirror_size or self.input_size)
+        if mirrored == letterbox:
+            one, other = self.network(np.stack([seen, seen[:, ::-1]]))
+            return letterbox.crop((one + other[..., ::-1]) / 2)
+        one = letterbox.crop(self.network(seen[None])[0])
+        image = np.ascontiguousarray(canvas(window, mirrored, fill)[:, ::-1])
+        other = mirrored.crop(self.network(image[None])[0, ..., ::-1])
+        return np.asarray((one + dataclasses.replace(mirrored, photo=letterbox.content).restore(other)) / 2, np.float32)
 
 
 def predict_all(

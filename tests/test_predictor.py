@@ -243,6 +243,20 @@ def test_the_mirror_image_counts_as_much_as_the_photo(tree: Hierarchy) -> None:
     assert np.abs(once - once[:, :, ::-1]).max() > 0.5
 
 
+@pytest.mark.parametrize("mirror_size", [64, 96, 128])
+def test_a_mirror_image_of_any_size_leaves_what_is_where(mirror_size: int, tree: Hierarchy) -> None:
+    rows, columns = np.mgrid[0:400, 0:600]
+    photo = np.zeros((400, 600, 3), dtype=np.uint8)
+    photo[(rows - 120) ** 2 + (columns - 430) ** 2 < 90**2] = 255
+    network, card = brightness(tree)
+    alone = segmented(network, card, photo, mirror=False, zoom=None)
+    both = segmented(network, card, photo, zoom=None, mirror_size=mirror_size)
+    assert both.whole.letterbox == alone.whole.letterbox
+    assert [given.shape[-1] for given in network.given[1:]] == [64] if mirror_size == 64 else [64, mirror_size]
+    one, other = (each.scores[0] > 0.5 for each in (alone, both))
+    assert (one ^ other).sum() < 0.03 * one.sum()  # along its edge
+
+
 def test_somebody_small_is_seen_again_larger_and_sharper(tree: Hierarchy) -> None:
     photo = np.zeros((400, 600, 3), dtype=np.uint8)
     photo[200:260, 450:480] = 255

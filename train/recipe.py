@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from hierseg.errors import UserError
+from hierseg.inference import Inference
 from hierseg.losses import ACTIVATION_OF, LOSSES
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy
@@ -99,6 +100,7 @@ class Recipe:
     hierarchy: str | None = None  # YAML file of the tree; None for the default tree
     # The network and its input when it is used. Its activation, if it is not named, is the loss's own.
     model: ModelSpec = dataclasses.field(default_factory=ModelSpec)
+    inference: Inference = Inference()  # how the checkpoint is used; its threshold is chosen at the end, see calibrate
     pretrained: bool = True  # start from published weights in the encoder, see `hierseg.network.pretrained`
     # Checkpoint whose weights to start from instead, or only its encoder's where the decoder is another.
     start_from: str | None = None
@@ -205,8 +207,9 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for YAML and JSON, from which the same recipe is read."""
         values: dict[str, Any] = _RECIPE.dump_python(self, mode="json")
-        for key, default in (("triplet", None), ("jaccard", 0.0), ("data", [dataclasses.asdict(Source())])):
-            if values[key] == default:
+        defaults = {"triplet": None, "jaccard": 0.0, "data": (Source(),), "inference": Inference()}
+        for key, default in defaults.items():
+            if getattr(self, key) == default:
                 del values[key]  # so that runs that are older than this key go on
         return values
 

@@ -83,6 +83,7 @@ class Session:
             spec=recipe.model,
             hierarchy=tree,
             title=_title(recipe),
+            inference=recipe.inference,
             record={"loss": recipe.loss, **_origin(recipe), "data": photos.record},
         )
         averaging = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]

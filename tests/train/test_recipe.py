@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hierseg.inference import Inference, Zoom
 from hierseg.losses import ACTIVATION_OF
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
@@ -115,10 +116,22 @@ def test_triplets_are_off_unless_named_and_then_have_the_papers_values(tmp_path:
 
 def test_sources_are_read_and_the_only_one_is_the_data_folder_itself(tmp_path: Path) -> None:
     assert "data" not in Recipe(loss="bce").to_dict()  # so that older runs go on
+
     named = [{"folder": "people", "share": 3}, {"folder": "extra/nobody", "nobody": True}]
     recipe = Recipe.from_yaml(write(tmp_path, {"loss": "bce", "data": named}))
     assert recipe.data == (Source("people", 3.0), Source("extra/nobody", 1.0, nobody=True))
     assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
+
+
+def test_a_recipe_says_how_its_checkpoint_is_used(tmp_path: Path) -> None:
+    used = {"mirror_size": 384, "zoom": {"largest": 0.8}}
+    recipe = Recipe.from_yaml(write(tmp_path, {"loss": "bce", "inference": used}))
+    assert recipe.inference == Inference(mirror_size=384, zoom=Zoom(largest=0.8))
+    assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
+    assert "inference" not in Recipe(loss="bce").to_dict()  # so that older runs go on
+    for wrong in ({"mirror_size": "384"}, {"mirrored": True}, {"zoom": {"window": 1}}, {"threshold": 2}):
+        with pytest.raises(RecipeError, match=r"inference|threshold"):
+            Recipe.from_yaml(write(tmp_path, {"loss": "bce", "inference": wrong}))
 
 
 @pytest.mark.parametrize(
