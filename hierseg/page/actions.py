@@ -43,19 +43,23 @@ class Actions:
         self.tree = next(iter(predictors.values())).card.hierarchy
         self._run = on_gpu(self._predict)
 
-    def show(self, photo: bytes, thorough: bool = True) -> bytes:
+    def show(self, photo: bytes, names: tuple[str, ...] = (), thorough: bool = True) -> bytes:
         """Return what the viewer shows of a photo, see `payload.scene`.
 
         Args:
             photo: The bytes of its file.
+            names: Of the checkpoints to run; none for all.
             thorough: Whether the mirror image and zoom are used too, as the checkpoints say.
 
         Raises:
             PhotoError: It cannot be opened.
+            UserError: There is no such checkpoint.
         """
+        for name in names:
+            self._check(name)
         shown, size = _to_show(open_photo(photo))
         note = "This photo is animated; its first picture is shown." if is_animated(photo) else ""
-        return payload.scene(shown, self.predictors, self._run(shown, thorough=thorough), note, size)
+        return payload.scene(shown, self.predictors, self._run(shown, names, thorough=thorough), note, size)
 
     def fit_truth(self, truth: bytes, height: int, width: int) -> bytes:
         """Return a message with the packed map of a ground truth, as the viewer compares it, and a note about it.
@@ -148,9 +152,7 @@ class Actions:
             figures["note"] = note
         return _one_answer(Image.fromarray(difference_picture(pixels, found))), figures
 
-    def _predict(
-        self, photo: Photo, names: tuple[str, ...] | None = None, thorough: bool = True
-    ) -> dict[str, Prediction]:
+    def _predict(self, photo: Photo, names: tuple[str, ...] = (), thorough: bool = True) -> dict[str, Prediction]:
         """Run some checkpoints, or all, on a photo; not thorough is one pass, without mirror image or zoom."""
         wanted = {name: self.predictors[name] for name in names or self.predictors}
         if not thorough:

@@ -41,10 +41,6 @@ from hierseg.predictor import Predictor
 from hierseg.visualize import readable
 
 TITLE = "hierseg"
-HEADING = """
-# Segment people into a hierarchy of body parts
-A photo is segmented into the whole body, its upper and lower half, and its parts, by {networks}.
-"""
 PRIVACY = """
 **What happens to a photo.** It is sent to the machine that serves this page and to nobody else, segmented there, and
 forgotten: it is never written to a disk. Masks and figures you save are made in your browser. What programs send is
@@ -126,8 +122,6 @@ def build_page(
     page.routes = [modules.ROUTE, *routes(actions, queue, list(thumbnails))]
     page.queue(max_size=MOST_WAITING, api_open=False)
     with page:
-        networks = "networks trained with different losses" if len(names) > 1 else "a network"
-        gr.Markdown(HEADING.format(networks=networks), elem_id="heading")
         gr.HTML(
             list(thumbnails.values()),
             html_template=_own_file("viewer.html").replace("<!-- quote -->", _quoted(report)),

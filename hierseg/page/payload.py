@@ -27,6 +27,7 @@ from hierseg.tree import Hierarchy, UInt8Map
 from hierseg.visualize import readable
 
 VIEW_SIZE = 1280  # longest side shown; larger photos are shrunk before anything else is done with them
+LEVEL_TITLES = {"upper-lower": "halves"}  # where the page has a word of its own
 STEPS = 100  # thresholds are multiples of one over this
 
 
@@ -68,7 +69,7 @@ def scene(
     Args:
         shown: The photo as it is to be shown, RGB, uint8 (H, W, 3).
         predictors: Checkpoints by name; all of one tree.
-        predictions: What each says of `shown`.
+        predictions: What each, or some of them, say of `shown`.
         note: A sentence about the photo to show with it.
         original: Height and width of the photo as it was sent, the size of saved masks; None for that of `shown`.
 
@@ -89,6 +90,7 @@ def scene(
         "background": tree.background,
         "void": tree.void,
         "levels": list(tree.level_names),
+        "level_titles": [LEVEL_TITLES.get(level, readable(level)) for level in tree.level_names],
         "nodes": [
             {
                 "name": name,
@@ -103,6 +105,7 @@ def scene(
             {"name": name, "title": predictors[name].card.title, "threshold": prediction.threshold}
             for name, prediction in predictions.items()
         ],
+        "offered": [{"name": name, "title": predictor.card.title} for name, predictor in predictors.items()],
     }
     return message(value, *parts)
 

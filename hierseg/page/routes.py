@@ -29,8 +29,9 @@ _log = logging.getLogger(__name__)
 
 
 def routes(actions: Actions, queue: PhotoQueue, examples: Sequence[Path]) -> list[Route]:
-    """Return what answers beside Gradio: photos, frames, of which only one look is taken, ground truths and examples.
+    """Return what answers beside Gradio: photos, frames, ground truths and examples.
 
+    Of a frame, only one look is taken, by the checkpoints that the query names: `/frame?checkpoint=bce&checkpoint=ftm`.
     An example's scene is kept from the first time on that somebody asks for it.
     """
     scenes: dict[int, bytes] = {}
@@ -44,6 +45,10 @@ def routes(actions: Actions, queue: PhotoQueue, examples: Sequence[Path]) -> lis
         number = request.path_params["number"]
         return Response(scenes[number]) if number in scenes else _answer(request, queue, partial(scene_of, number))
 
+    async def frame(request: Request) -> Response:
+        names = tuple(request.query_params.getlist("checkpoint"))
+        return _answer(request, queue, partial(actions.show, await request.body(), names, thorough=False))
+
     def post(path: str, work: Callable[..., bytes]) -> Route:
         async def answer(request: Request) -> Response:
             return _answer(request, queue, partial(work, await request.body(), **request.path_params))
@@ -52,7 +57,7 @@ def routes(actions: Actions, queue: PhotoQueue, examples: Sequence[Path]) -> lis
 
     return [
         post("/photo", actions.show),
-        post("/frame", partial(actions.show, thorough=False)),
+        Route("/frame", frame, methods=["POST"]),
         post("/truth/{height:int}/{width:int}", actions.fit_truth),
         Route("/example/{number:int}", example),
     ]

@@ -186,19 +186,6 @@ def test_what_is_not_a_photo_gets_a_plain_sentence(page: Page) -> None:
     assert "not a photo" in page.locator("#viewer .message").inner_text()
 
 
-@every_screen
-def test_result_is_beside_the_photo_on_a_desktop_and_below_it_on_a_phone(page: Page) -> None:
-    photo, viewer = page.locator("#photo").bounding_box(), page.locator("#viewer .viewer").bounding_box()
-    assert photo is not None and viewer is not None and page.viewport_size is not None
-    if page.viewport_size["width"] > 640:
-        assert viewer["x"] >= photo["x"] + photo["width"]
-    else:
-        assert viewer["y"] >= photo["y"] + photo["height"]
-        examples = page.locator("#examples").bounding_box()
-        assert examples is not None and examples["y"] >= viewer["y"] + viewer["height"]
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-
-
 def test_a_page_whose_example_cannot_be_segmented_says_what_to_do(page: Page) -> None:
     refused = payload.message({"message": "There is no card."})
     page.route(re.compile("/example/0$"), lambda route: route.fulfill(body=refused))

@@ -207,7 +207,7 @@ def test_the_live_camera_compares_any_two(page: Page) -> None:
     ready(page)
     choose(page, "view", "differences")
     compare(page, "leaf", "ftm")
-    with page.expect_response(re.compile("/frame$")):
+    with page.expect_response(re.compile("/frame")):
         pass
     expect(page.locator("#viewer .rate")).to_contain_text("pictures a second")
     expect(page.locator("#viewer .caption")).to_contain_text("only Softmax over leaves")

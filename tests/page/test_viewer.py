@@ -349,7 +349,7 @@ def test_the_camera_is_segmented_live_and_mirrored_until_it_is_stopped(page: Pag
     assert np.abs(mirrored - wanted).mean() > 15
     page.locator("#viewer [name=mirror]").uncheck()
     for _ in range(30):  # frames that were on their way are still mirrored
-        with page.expect_response(re.compile("/frame$")):
+        with page.expect_response(re.compile("/frame")):
             pass
         if np.abs(pixels(page).astype(int) - wanted).mean() < 15:
             break

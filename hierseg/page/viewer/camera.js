@@ -2,10 +2,12 @@
 // on the very frame that it is of, with every view, level and threshold. The picture taken is a photo like any other.
 
 import { jpegOf } from "./draw.js";
-import { find } from "./page.js";
-import { showPhoto } from "./photo.js";
+import { namesShown } from "./models.js";
+import { find, reveal } from "./page.js";
+import { invite, showPhoto } from "./photo.js";
 import { begin, close, open, refuse } from "./scene.js";
 import { segmentFrame } from "./server.js";
+import { state } from "./state.js";
 
 const LIVE_SIZE = 480; // longest side of a frame that is sent
 const FAULTS = {
@@ -16,8 +18,25 @@ const FAULTS = {
 };
 const INSECURE = "Browsers give the camera to secure pages only. Open this page by https or on this machine itself.";
 
+let shown = null; // the frame on the stage, a JPEG
+
 export function connect() {
-  find(".live").addEventListener("click", () => ("live" in find(".viewer").dataset ? begin() : start()));
+  find(".live").addEventListener("click", () => ("live" in find(".viewer").dataset ? stop() : start()));
+}
+
+// The last frame stays, and is asked of the other checkpoints too.
+function stop() {
+  const ending = new AbortController();
+  begin(() => ending.abort());
+  if (state.scene) complete(ending.signal);
+  else invite(); // no frame had come yet
+}
+
+async function complete(signal) {
+  const frame = shown;
+  const value = await segmentFrame(() => frame, signal);
+  if (value?.message) refuse(value.message);
+  else if (value) await open(value);
 }
 
 async function start() {
@@ -27,6 +46,7 @@ async function start() {
     mark(false);
   });
   close("working", "Starting the camera …");
+  reveal();
   mark(true);
   const fault = await run(ending.signal).catch((error) => FAULTS[error.name] ?? "The camera stopped. Start it again.");
   if (!ending.signal.aborted) refuse(fault);
@@ -42,31 +62,34 @@ function mark(live) {
 async function run(ended) {
   if (!navigator.mediaDevices) return INSECURE;
   const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, facingMode: "user" } });
-  const stop = () => stream.getTracks().forEach((track) => track.stop());
-  if (ended.aborted) return stop();
-  ended.addEventListener("abort", stop);
+  const release = () => stream.getTracks().forEach((track) => track.stop());
+  if (ended.aborted) return release();
+  ended.addEventListener("abort", release);
   const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: stream });
   await video.play();
-  const shoot = async () => showPhoto(await pictureOf(video, Infinity, false));
+  const shoot = async () => showPhoto(await pictureOf(video, Infinity));
   find(".shoot").addEventListener("click", shoot, { signal: ended });
   const times = [];
   for (;;) {
-    const value = await segmentFrame(() => pictureOf(video, LIVE_SIZE, find("[name=mirror]").checked), ended);
+    let frame = null;
+    const take = async () => (frame = await pictureOf(video, LIVE_SIZE));
+    const value = await segmentFrame(take, ended, namesShown().filter(Boolean));
     if (!value || value.message) return value?.message;
     const rate = rateOf(times);
+    shown = frame;
     await open(value);
     find(".rate").textContent = rate ? `${rate.toFixed(1)} pictures a second` : "";
   }
 }
 
-// What the camera sees now, as a JPEG whose longest side is at most `size` pixels.
-function pictureOf(video, size, mirrored) {
+// What the camera sees now, as a JPEG whose longest side is at most `size` pixels, mirrored as its visitor sees it.
+function pictureOf(video, size) {
   const scale = Math.min(1, size / Math.max(video.videoWidth, video.videoHeight));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(video.videoWidth * scale));
   canvas.height = Math.max(1, Math.round(video.videoHeight * scale));
   const context = canvas.getContext("2d");
-  if (mirrored) context.setTransform(-1, 0, 0, 1, canvas.width, 0);
+  if (find("[name=mirror]").checked) context.setTransform(-1, 0, 0, 1, canvas.width, 0);
   context.drawImage(video, 0, 0, canvas.width, canvas.height);
   return jpegOf(canvas);
 }

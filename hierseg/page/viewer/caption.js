@@ -7,7 +7,7 @@ import { state } from "./state.js";
 import { ANOTHER_PART, BREAK, ONLY_ONE, ONLY_OTHER } from "./views.js";
 
 const NOBODY_FOUND =
-  "No person found in this photo. Try one in which people are larger, or move the person threshold down.";
+  "No person found in this photo. Try one in which people are larger, or move the person cut-off down.";
 
 export function draw() {
   const { scene, truth } = state;
@@ -45,6 +45,6 @@ function key(color, words) {
 function drawQuote() {
   const sentence = find(".quote span"); // none where there is no report
   const shown = modelsShown();
-  const lacking = state.scene.models.filter((model) => !shown.includes(model));
-  if (sentence) sentence.hidden = lacking.some((model) => sentence.textContent.includes(model.title));
+  const lacking = state.scene.offered.filter(({ name }) => !shown.some((model) => model.name === name));
+  if (sentence) sentence.hidden = lacking.some(({ title }) => sentence.textContent.includes(title));
 }

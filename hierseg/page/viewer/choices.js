@@ -13,9 +13,9 @@ export function connect() {
 }
 
 export function draw() {
-  const { models, levels } = state.scene;
-  const names = models.map((model) => model.name);
-  if (offered !== `${names} ${levels}`) fill(names, models, levels);
+  const { levels } = state.scene;
+  const names = state.scene.offered.map((checkpoint) => checkpoint.name);
+  if (offered !== `${names} ${levels}`) fill(names, state.scene);
   offered = `${names} ${levels}`;
   find(".viewer").dataset.view = state.view;
   for (const kind of ["level", "view", "checkpoint"])
@@ -23,9 +23,9 @@ export function draw() {
   for (const kind of ["first", "second"]) find(`[name=hierseg-${kind}]`).value = state[kind];
 }
 
-function fill(names, models, levels) {
-  const titles = models.map((model) => model.title);
-  offer("level", levels, levels);
+function fill(names, scene) {
+  const titles = scene.offered.map((checkpoint) => checkpoint.title);
+  offer("level", scene.levels, scene.level_titles);
   offer("view", names.length < 2 ? [] : Object.keys(VIEWS), Object.values(VIEWS).map((view) => view.title));
   offer("checkpoint", names, titles);
   find('[data-choice="pair"]').dataset.few = names.length < 3; // of two, it is the one with the other

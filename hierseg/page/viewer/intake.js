@@ -2,12 +2,15 @@
 // the pictures of a clip, become a sequence.
 
 import { picturesOf } from "./clip.js";
-import { find, findAll } from "./page.js";
+import { find, findAll, reveal } from "./page.js";
 import { showExample, showPhoto } from "./photo.js";
 import { runSequence } from "./sequence.js";
 import { contentOf, segmentFrame, segmentPhoto } from "./server.js";
+import { state } from "./state.js";
 
 const MOST_PHOTOS = 50;
+
+let drawn = null; // the scene in the thumbnail
 
 export function connect() {
   for (const input of findAll("#photo [type=file]")) {
@@ -18,8 +21,11 @@ export function connect() {
     input.addEventListener("change", take);
     if (input.files.length) take(); // on a slow line, it is chosen before the modules have come
   }
-  for (const button of findAll("#examples button"))
-    button.addEventListener("click", () => showExample(button.dataset.number, button.firstElementChild.src));
+  for (const button of findAll("#examples button")) {
+    const take = () => openExample(button);
+    button.addEventListener("click", take);
+    if (button.matches("[aria-current]")) take(); // it marked itself: the modules had not come yet
+  }
   listenToPage("dragover", onDrag);
   listenToPage("dragleave", onDrag);
   listenToPage("drop", onDrop);
@@ -32,8 +38,30 @@ function listenToPage(kind, listen) {
   document.addEventListener(kind, (event) => viewer.isConnected && listen(event));
 }
 
+// The visitor's photo in small, on the button for another one.
+export function draw() {
+  const { scene } = state;
+  const thumb = find(".thumb");
+  thumb.hidden = Boolean(scene.lent);
+  find(".choose span").textContent = scene.lent ? "Choose a photo" : "Another photo";
+  if (scene.lent || scene === drawn) return;
+  drawn = scene;
+  for (const button of findAll("#examples [aria-current]")) button.removeAttribute("aria-current");
+  const scale = 64 / Math.min(scene.width, scene.height);
+  Object.assign(thumb, { width: scene.width * scale, height: scene.height * scale });
+  thumb.getContext("2d").drawImage(scene.photo, 0, 0, thumb.width, thumb.height);
+}
+
+function openExample(button) {
+  for (const other of findAll("#examples [aria-current]")) other.removeAttribute("aria-current");
+  button.setAttribute("aria-current", "true");
+  reveal();
+  showExample(button.dataset.number, button.firstElementChild.src);
+}
+
 function openFiles(files) {
   const [file] = files;
+  if (file) reveal();
   if (files.length > 1) runSequence("photos", photosOf(files), segmentPhoto);
   else if (file?.type.startsWith("video/")) runSequence("clip", picturesOf(file), segmentFrame);
   else if (file) showPhoto(file);
@@ -45,13 +73,13 @@ const isForTruth = (event) => event.target.closest?.("[name=truth]"); // which t
 function onDrag(event) {
   if (!hasFiles(event) || isForTruth(event)) return;
   event.preventDefault(); // or the browser leaves the page for the file that is dropped
-  find("#photo").toggleAttribute("data-awaited", event.type === "dragover");
+  find(".viewer").toggleAttribute("data-awaited", event.type === "dragover");
 }
 
 function onDrop(event) {
   if (!hasFiles(event) || isForTruth(event)) return;
   event.preventDefault();
-  find("#photo").removeAttribute("data-awaited");
+  find(".viewer").removeAttribute("data-awaited");
   openFiles([...event.dataTransfer.files]);
 }
 

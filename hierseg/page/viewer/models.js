@@ -22,11 +22,10 @@ function remember(source, key, compute) {
   return memory.get(key);
 }
 
-// The models that the view shows, left to right.
-export function modelsShown() {
-  const names = state.view === "single" ? [state.checkpoint] : [state.first, state.second];
-  return names.map((name) => state.scene.models.find((model) => model.name === name));
-}
+// The models that the view shows, left to right; undefined where the camera's frame has not been asked of one yet.
+export const modelsShown = () => namesShown().map((name) => state.scene.models.find((model) => model.name === name));
+
+export const namesShown = () => (state.view === "single" ? [state.checkpoint] : [state.first, state.second]);
 
 export const depthShown = () => state.scene.levels.indexOf(state.level);
 export const ownThreshold = (model) => Math.round(model.threshold * STEPS);

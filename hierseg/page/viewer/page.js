@@ -16,9 +16,19 @@ export function make(name, content = [], attributes = {}) {
 }
 
 // Says where the viewer stands: "empty", "working" or "refused" without a scene, "example" or "ready" with one.
-// While it is working, what was beside the last scene stays in its place.
+// While it is working, what was beside the last scene stays in its place; it is bare where there is none.
 export function say(state, message) {
   find(".viewer").dataset.state = state;
+  if (state !== "working") find(".viewer").toggleAttribute("data-bare", state === "empty" || state === "refused");
   find(".message").textContent = message;
   for (const part of [".bar", ".side"]) find(part).inert = state === "working";
+}
+
+// Scrolls to the picture, with the bar above it, unless it is wholly in view.
+export function reveal() {
+  const [bar, stage] = [find(".bar"), find(".stage")];
+  const top = bar.offsetParent ? bar : stage;
+  if (top.getBoundingClientRect().top >= 0 && stage.getBoundingClientRect().bottom <= window.innerHeight) return;
+  const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  top.scrollIntoView({ behavior: still ? "instant" : "smooth" });
 }

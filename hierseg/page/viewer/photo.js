@@ -1,35 +1,57 @@
-// One photo at a time: it stays in view, dimmed, until its result is there, or a newer one has come.
+// One photo at a time: it is in view, dimmed, until its result is there, or a newer one has come.
 
-import { find, say } from "./page.js";
+import { find, make, reveal, say } from "./page.js";
 import { begin, close, open, refuse } from "./scene.js";
 import { contentOf, segmentExample, segmentPhoto } from "./server.js";
+import { makeRoom } from "./stage.js";
 
+const SENDING = "Sending the photo …";
 const WORKING = "Segmenting the photo …";
 const FIRST = "An example. Drop a photo of your own.";
 const INVITATION =
   "Drop a photo of people anywhere on the page, paste one, or click an example. The body parts appear here.";
+
+export const invite = () => close("empty", INVITATION);
 
 export function showPhoto(file) {
   const picture = URL.createObjectURL(file);
   show(picture, (signal) => segmentPhoto(() => contentOf(file), signal, tell));
 }
 
-export const showExample = (number, picture) => show(picture, (signal) => segmentExample(number, signal, tell));
+export const showExample = (number, picture) =>
+  show(picture, async (signal) => {
+    const value = await segmentExample(number, signal, tell);
+    return value && { ...value, lent: true };
+  });
 
 // What the page opens with; a failure is nothing that a visitor did.
-export async function showFirst(hasExamples) {
-  const value = hasExamples ? await segmentExample(0, begun()) : {};
-  if (value?.parts?.length) open({ ...value, example: true, note: FIRST });
-  else if (value) close("empty", INVITATION);
+export async function showFirst(picture) {
+  const signal = begun();
+  if (picture) {
+    close("working", "Opening an example …");
+    preview(picture, signal);
+  }
+  const value = picture ? await segmentExample(0, signal) : {};
+  if (value?.parts?.length) open({ ...value, lent: true, example: true, note: FIRST });
+  else if (value) invite();
 }
 
 async function show(picture, segment) {
   const signal = begun();
-  find(".coming").src = picture;
-  close("working", WORKING);
+  close("working", SENDING);
+  preview(picture, signal).then(reveal);
   const value = await segment(signal);
   if (value?.message) refuse(value.message);
   else if (value) open(value);
+}
+
+// Shows a photo as soon as the browser has decoded it. Until then, and where it cannot, the one before stays in view.
+async function preview(picture, signal) {
+  const image = make("img", [], { className: "coming", src: picture, alt: "" });
+  await image.decode().catch(() => {});
+  if (signal.aborted || !image.naturalWidth) return;
+  makeRoom(image);
+  find(".coming").replaceWith(image);
 }
 
 function tell({ busy, ahead, waiting }) {

@@ -10,7 +10,8 @@ const BUSY = 2000; // and one at which too many photos wait already
 // or {message}; null where the signal was given. `content` makes what is sent, anew each time, since a camera has a newer
 // frame. `tell` hears {ahead, waiting} while it is in the queue, and {busy} when it was not let in.
 export const segmentPhoto = (content, signal, tell) => answered("photo", content, signal, tell); // with all passes
-export const segmentFrame = (content, signal) => answered("frame", content, signal); // with one, for speed
+export const segmentFrame = (content, signal, names = []) => // with one, for speed, by these checkpoints or by all
+  answered(`frame?${new URLSearchParams(names.map((name) => ["checkpoint", name]))}`, content, signal);
 export const segmentExample = (number, signal, tell) => answered(`example/${number}`, () => null, signal, tell);
 export const fitTruth = (content, [width, height]) => answered(`truth/${height}/${width}`, content);
 

@@ -11,26 +11,47 @@ let base = null; // the canvas without the cross
 
 export function connect() {
   layout = base = null;
-  let measured = 0;
-  new ResizeObserver(() => {
-    if (find(".stage").clientWidth === measured) return; // drawing changes the height only
-    measured = find(".stage").clientWidth;
+  let measured = "";
+  const measure = () => {
+    const room = `${find(".stage").clientWidth} ${tallest()}`; // drawing changes the stage's height only
+    if (room === measured) return;
+    measured = room;
     redraw();
-  }).observe(find(".stage"));
+  };
+  new ResizeObserver(measure).observe(find(".stage"));
+  new ResizeObserver(measure).observe(document.documentElement);
+  window.addEventListener("resize", measure);
+}
+
+// How high a picture may be: with all that is above it, it fits the window, unless that is low, as a zoomed page's is.
+function tallest() {
+  const { clientHeight } = document.documentElement; // unlike innerHeight, no scrolling on a phone changes it
+  const above = find(".stage").getBoundingClientRect().top + window.scrollY;
+  return Math.max(280, 0.7 * clientHeight, clientHeight - above - 10);
+}
+
+function arranged(count, size) {
+  const ratio = window.devicePixelRatio || 1;
+  const width = find(".stage").clientWidth * ratio;
+  return { ...arrange(count, size, width, tallest() * ratio, 6 * ratio, Math.round(12 * ratio)), ratio };
+}
+
+// Gives a photo that is on its way the size that the canvas will have when it is there.
+export function makeRoom(image) {
+  const { naturalWidth: width, naturalHeight: height } = image;
+  const room = arranged(layout?.panels.length ?? 1, { width, height });
+  image.style.width = `${room.width / room.ratio}px`;
+  image.style.height = `${room.height / room.ratio}px`;
 }
 
 export function draw() {
-  const stage = find(".stage");
-  if (!stage.clientWidth) return; // not laid out yet; it is drawn when it is
+  if (!find(".stage").clientWidth) return; // not laid out yet; it is drawn when it is
   const draws = panelsShown();
-  const ratio = window.devicePixelRatio || 1;
-  const tallest = Math.max(280, 0.7 * window.innerHeight, window.innerHeight - 230); // a zoomed page is low
-  const least = Math.round(12 * ratio);
-  layout = { ...arrange(draws.length, state.scene, stage.clientWidth * ratio, tallest * ratio, 6 * ratio, least), ratio };
+  layout = arranged(draws.length, state.scene);
   const canvas = find(".stage canvas");
   canvas.width = layout.width;
   canvas.height = layout.height;
-  canvas.style.width = `${layout.width / ratio}px`;
+  canvas.style.width = `${layout.width / layout.ratio}px`;
   base = painted(draws, layout);
   assemble();
   for (const kind of ["view", "checkpoint", "first", "second", "level"]) canvas.dataset[kind] = state[kind];

@@ -36,7 +36,7 @@ export const reset = () => change({ ...SETTINGS, hidden: new Set() });
 
 // Shows a scene; what was chosen before stays chosen where it can.
 export function showScene(scene) {
-  const names = scene.models.map((model) => model.name);
+  const names = scene.offered.map((checkpoint) => checkpoint.name);
   const { checkpoint, first, second, level, view } = state;
   const comparable = names.includes(first) && names.includes(second);
   change({

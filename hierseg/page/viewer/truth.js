@@ -36,8 +36,8 @@ function table(scene, models, scores) {
     make("caption", `Intersection over union with the ground truth, at ${scene.width} by ${scene.height} pixels`),
     make("thead", make("tr", [make("th", "IoU"), ...models.map((model) => make("th", model.title, { scope: "col" }))])),
     make("tbody", [
-      ...scene.levels.map((level, depth) =>
-        row(level, (own) => mean(membersOfLevel(scene, depth).map((node) => own[node])), { className: "mean" }),
+      ...scene.levels.map((_, depth) =>
+        row(scene.level_titles[depth], (own) => mean(membersOfLevel(scene, depth).map((node) => own[node])), { className: "mean" }),
       ),
       ...scene.nodes.map((node, index) => row(node.title, (own) => own[index])),
     ]),

@@ -8,6 +8,7 @@ import * as camera from "./camera.js";
 import * as caption from "./caption.js";
 import * as choices from "./choices.js";
 import * as intake from "./intake.js";
+import { modelsShown } from "./models.js";
 import { attach, find } from "./page.js";
 import { showFirst } from "./photo.js";
 import * as readout from "./readout.js";
@@ -20,12 +21,12 @@ import * as tree from "./tree.js";
 import * as truth from "./truth.js";
 
 // In this order: the stage is measured when the page around it says what it says, and the read-out lies on the stage.
-const DRAWN = [choices, caption, stage, tree, truth, settings, readout, sequence];
+const DRAWN = [choices, caption, stage, tree, truth, settings, readout, sequence, intake];
 
 export function start(element) {
   attach(element);
-  drawWith(() => DRAWN.forEach((part) => part.draw()));
+  drawWith(() => modelsShown().every(Boolean) && DRAWN.forEach((part) => part.draw()));
   for (const part of [choices, stage, tree, truth, settings, readout, sequence, saving, camera]) part.connect();
-  showFirst(find("#examples button") !== null);
+  showFirst(find("#examples img")?.src);
   intake.connect(); // after the example, which gives way to a photo
 }

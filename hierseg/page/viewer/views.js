@@ -11,8 +11,8 @@ export const ANOTHER_PART = [255, 255, 255];
 export const BREAK = [255, 214, 10];
 
 export const VIEWS = {
-  single: { title: "One", panels: (models) => models.map(parts) },
-  slider: { title: "Slider", panels: (models) => [slider(models)] },
+  single: { title: "Single", panels: (models) => models.map(parts) },
+  slider: { title: "Swipe", panels: (models) => [slider(models)] },
   both: { title: "Side by side", panels: (models) => models.map(namedParts) },
   differences: { title: "Differences", panels: () => [differing] },
   breaks: { title: "Broken tree", panels: (models) => models.map(breaks) },

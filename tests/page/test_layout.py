@@ -1,0 +1,282 @@
+"""How the page is laid out on windows of any size, and the ways in: the picture is what it is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from PIL import Image
+from playwright.sync_api import FloatRect, Page, Request, Route, expect
+
+from hierseg.network.model import ModelSpec
+from hierseg.tree import Hierarchy
+from tests.heic import QUADRANTS, heic
+from tests.page.driver import PHOTO, as_file, choose, listen_to_the_message, picture, ready, segment, send
+from tests.server import marked_photo, page_of, running_page, tiny_checkpoints
+
+phone = pytest.mark.parametrize("context", [(360, 780, 3)], indirect=True, ids=["phone"], scope="session")
+OVERFLOWS = "document.documentElement.scrollWidth > window.innerWidth"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> Iterator[str]:
+    tiny = tiny_checkpoints(tmp_path_factory.mktemp("tiny"), tiny_spec, tree)
+    folder = page_of(tmp_path_factory.mktemp("site"), tiny)
+    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
+        yield url
+
+
+def box(page: Page, part: str) -> FloatRect:
+    """Where a part is in the window."""
+    found = page.locator(f"#viewer {part}").first.bounding_box()
+    assert found is not None
+    return found
+
+
+def bottom(page: Page, part: str) -> float:
+    found = box(page, part)
+    return found["y"] + found["height"]
+
+
+def held(page: Page, address: str) -> list[Route]:
+    """Hold what is sent there from now on; it goes on when a test says so."""
+    routes: list[Route] = []
+    page.route(re.compile(address), routes.append)
+    return routes
+
+
+def test_the_picture_has_most_of_the_viewer_and_the_viewer_nearly_all_of_the_window(page: Page) -> None:
+    for width in (360, 640, 768, 900, 1000, 1280, 1920, 2560):
+        height = 450 if width == 640 else 3 * width  # 640 by 450 is 1280 by 900 at 200 %; else the height is no limit
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_function(
+            """tall => {
+              const [viewer, stage, canvas] = [".viewer", ".stage", ".stage canvas"].map((part) =>
+                document.querySelector(`#viewer ${part}`).getBoundingClientRect());
+              const share = viewer.width < 900 ? 1 : 0.6; // above the tree, or beside it
+              return stage.width > 0 && stage.width >= share * viewer.width && viewer.width >= 0.94 * window.innerWidth
+                && Math.abs(canvas.left + canvas.right - stage.left - stage.right) <= 2
+                && (tall ? canvas.width >= stage.width - 2 : canvas.height >= 0.6 * window.innerHeight);
+            }""",
+            arg=width != 640,
+        )
+        assert not page.evaluate(OVERFLOWS), width
+
+
+@pytest.mark.parametrize("size", [(1000, 800), (1280, 800), (1920, 1080), (2560, 1300)], ids=str)
+def test_the_picture_and_the_bar_above_it_fit_the_first_screen_of_a_desktop(page: Page, size: tuple[int, int]) -> None:
+    width, height = size
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function(
+        "() => document.querySelector('#viewer .stage').getBoundingClientRect().bottom <= window.innerHeight"
+    )
+    assert box(page, ".bar")["y"] >= 0 and bottom(page, ".bar") <= box(page, ".stage")["y"]
+    assert box(page, ".stage canvas")["height"] >= 0.72 * height
+    assert box(page, ".examples")["x"] >= box(page, ".stage")["x"] + box(page, ".stage")["width"]
+
+
+@pytest.mark.parametrize("context", [(640, 450, 2)], indirect=True, ids=["1280 by 900 at 200 %"], scope="session")
+def test_a_page_at_twice_its_size_has_everything_and_scrolls_one_way(page: Page) -> None:
+    segment(page, as_file(marked_photo(1)))
+    for view in ("single", "slider", "both", "differences"):
+        choose(page, "view", view)
+        assert not page.evaluate(OVERFLOWS), view
+    for part in (".choose", ".stage canvas", ".tree", ".settings", ".downloads"):
+        page.locator(f"#viewer {part}").scroll_into_view_if_needed()
+        place = box(page, part)
+        assert place["x"] >= 0 and place["x"] + place["width"] <= 640
+
+
+@phone
+def test_a_phone_shows_the_result_first_and_scrolls_there_when_a_photo_comes(page: Page, tmp_path: Path) -> None:
+    assert page.evaluate("window.scrollY") == 0
+    assert bottom(page, ".bar") - box(page, ".bar")["y"] < 780 / 3
+    assert bottom(page, ".stage") <= box(page, ".examples")["y"] < box(page, ".tree")["y"]
+    tall = tmp_path / "tall.png"
+    Image.effect_noise((200, 300), 80).save(tall)
+    for bring in (lambda: segment(page, tall), lambda: page.locator("#examples button").click()):
+        page.locator("footer").scroll_into_view_if_needed()
+        bring()
+        page.wait_for_function(
+            """() => {
+              const [bar, stage] = [".bar", ".stage"].map((part) =>
+                document.querySelector(`#viewer ${part}`).getBoundingClientRect());
+              return bar.top >= 0 && stage.bottom <= window.innerHeight;
+            }"""
+        )
+        ready(page)
+    assert not page.evaluate(OVERFLOWS)
+
+
+@phone
+def test_many_examples_are_a_strip_that_scrolls_by_itself(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          const [strip, one] = ["#examples", "#examples button"].map((part) => document.querySelector(part));
+          strip.append(...Array.from({ length: 11 }, () => one.cloneNode(true)));
+        }"""
+    )
+    assert page.locator("#examples").evaluate("strip => strip.scrollWidth > strip.clientWidth")
+    assert box(page, ".examples")["height"] < 100
+    assert not page.evaluate(OVERFLOWS)
+
+
+def test_a_photo_on_its_way_is_in_view_at_the_size_of_its_result_with_what_happens_to_it(page: Page) -> None:
+    listen_to_the_message(page)
+    choose(page, "level", "body")
+    for view in ("single", "both"):
+        choose(page, "view", view)
+        before = box(page, ".side")
+        with page.expect_request(re.compile("/photo$")):
+            routes = held(page, "/photo$")
+            send(page, PHOTO)
+        page.locator("#viewer .coming[src]").wait_for()
+        expect(page.locator("#viewer .message")).to_have_text("Sending the photo …")
+        assert page.locator("#viewer .moving").is_visible()
+        assert page.locator("#viewer .stage canvas").is_hidden()
+        assert page.locator("#viewer .tree td").first.is_hidden()  # the figures are of the photo before
+        assert box(page, ".side") == before
+        coming, stage = box(page, ".coming"), box(page, ".stage")
+        page.unroute(re.compile("/photo$"))
+        routes[0].continue_()
+        ready(page)
+        assert box(page, ".stage") == stage and box(page, ".side") == before
+        assert box(page, ".stage canvas") == pytest.approx(coming, abs=1)
+        assert page.locator("#viewer .coming").is_hidden() and page.locator("#viewer .moving").is_hidden()
+    said = page.evaluate("window.said")
+    assert said.index("Sending the photo …") < said.index("Segmenting the photo …")
+
+
+def test_of_a_photo_that_the_browser_cannot_show_the_last_picture_stays_until_its_result_is_there(page: Page) -> None:
+    before, stage = picture(page), box(page, ".stage")
+    with page.expect_request(re.compile("/photo$")):
+        routes = held(page, "/photo$")
+        send(page, as_file(heic(QUADRANTS), "photo.heic"))
+    page.locator("#viewer .viewer[data-state=working]").wait_for()
+    assert page.locator("#viewer .stage canvas").is_visible()
+    assert picture(page) == before and box(page, ".stage") == stage
+    routes[0].continue_()
+    ready(page)
+    assert picture(page) != before
+
+
+def test_an_example_that_is_clicked_before_the_modules_have_come_is_shown(page: Page) -> None:
+    routes = held(page, "/viewer.js$")
+    with page.expect_request(re.compile("/viewer.js$")):
+        page.reload()
+    page.locator("#examples button").click()
+    routes[0].continue_()
+    ready(page)  # and not as the example that the page opens with
+
+
+def test_the_photo_box_becomes_a_thumbnail_of_the_visitors_photo(page: Page) -> None:
+    choose_button = page.locator("#photo .choose")
+    expect(choose_button).to_have_text("Choose a photo")
+    assert page.locator("#photo .thumb").is_hidden()
+    segment(page, PHOTO)
+    expect(choose_button).to_have_text("Another photo")
+    seen = page.locator("#photo .thumb").evaluate(
+        "thumb => new Set(thumb.getContext('2d').getImageData(0, 0, thumb.width, thumb.height).data).size"
+    )
+    assert seen > 50
+    page.locator("#examples button").click()  # this is not the visitor's
+    expect(choose_button).to_have_text("Choose a photo")
+    assert page.locator("#examples [aria-current]").count() == 1
+    assert page.locator("#photo .thumb").is_hidden()
+
+
+def test_a_dragged_file_is_awaited_on_the_picture(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File(["photo"], "photo.jpg", { type: "image/jpeg" }));
+          for (const kind of ["dragover", "dragleave", "dragover"])
+            document.body.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer }));
+        }"""
+    )
+    expect(page.locator("#viewer .stage")).to_have_css("outline-style", "dashed")
+
+
+def test_a_camera_that_is_stopped_before_its_first_frame_leaves_an_invitation(page: Page) -> None:
+    held(page, "/frame")
+    with page.expect_request(re.compile("/frame")):
+        page.locator("#viewer .live").click()
+    expect(page.locator("#viewer .message")).to_have_text("Starting the camera …")
+    page.locator("#viewer .live").click()
+    expect(page.locator("#viewer .message")).to_contain_text("Drop a photo of people")
+    expect(page.locator("#viewer .live")).to_have_text("Live camera")
+
+
+def test_frames_are_asked_only_of_the_checkpoints_on_view_and_the_last_of_all(page: Page) -> None:
+    asked: list[list[str]] = []
+
+    def listen(request: Request) -> None:
+        if "/frame" in request.url:
+            asked.append(parse_qs(urlsplit(request.url).query).get("checkpoint", []))
+
+    def asked_of(*names: str) -> None:
+        with page.expect_request(lambda request: "/frame" in request.url and asked[-1] == list(names)):
+            pass
+
+    page.on("request", listen)
+    page.locator("#viewer .live").click()
+    ready(page)
+    asked_of("leaf")
+    page.locator("#viewer label:has([name=hierseg-checkpoint][value=ftm])").click()
+    asked_of("ftm")
+    page.locator("#viewer .stage canvas[data-checkpoint=ftm]").wait_for()
+    page.locator("#viewer label:has([name=hierseg-view][value=both])").click()
+    asked_of("leaf", "ftm")
+    page.locator("#viewer .stage canvas[data-view=both]").wait_for()
+    page.locator("#viewer .live").click()
+    asked_of()
+    choose(page, "view", "single")
+    for name in ("bce", "leaf", "ftm"):
+        choose(page, "checkpoint", name)
+    assert all(len(names) == 1 for names in asked[: asked.index(["leaf", "ftm"])])
+
+
+def test_what_does_not_act_in_a_view_is_not_offered_there(page: Page) -> None:
+    acting = {
+        "single": {"opacity", "outlines", "tick", "mask"},
+        "slider": {"opacity", "outlines", "tick", "split"},
+        "both": {"opacity", "outlines", "tick"},
+        "differences": set(),
+    }
+    controls = {
+        **{name: f"#viewer [name={name}]" for name in ("opacity", "outlines", "split")},
+        "tick": "#viewer .tree [data-node=head] input",
+        "mask": "#viewer [data-save=mask]",
+    }
+    for view, expected in acting.items():
+        choose(page, "view", view)
+        offered = {name for name, control in controls.items() if page.locator(control).is_visible()}
+        assert offered == expected, view
+
+
+def test_no_figures_stand_beside_an_error(page: Page) -> None:
+    segment(page, PHOTO)
+    choose(page, "view", "differences")
+    page.locator("#viewer .stage canvas").focus()
+    page.keyboard.press("ArrowUp")
+    parts = (".caption", ".readout", ".tree", ".bar", ".downloads", ".stage canvas")
+    for part in parts:
+        assert page.locator(f"#viewer {part}").first.is_visible(), part
+    send(page, as_file(b"these are words"))
+    page.locator("#viewer .viewer[data-state=refused]").wait_for()
+    for part in (*parts, ".compare summary"):
+        assert page.locator(f"#viewer {part}").first.is_hidden(), part
+    assert page.locator("#photo .choose").is_visible() and page.locator("#examples button").is_visible()
+
+
+def test_the_page_calls_a_level_by_a_word_that_people_know(page: Page) -> None:
+    labels = page.locator("#viewer [data-choice=level] label")
+    assert labels.all_text_contents() == ["body", "halves", "parts"]
+    assert page.locator("#viewer [data-choice=level] input").evaluate_all("all => all.map((one) => one.value)") == [
+        "body",
+        "upper-lower",
+        "parts",
+    ]
