@@ -20,6 +20,7 @@ from hierseg.network import checkpoint
 from hierseg.network.checkpoint import CheckpointError, write_atomically
 from hierseg.photo import PhotoError, open_photo
 from hierseg.predictor import Predictor, best_first
+from hierseg.risk import RiskError, certainty_for
 from hierseg.tree import HierarchyError
 from hierseg.visualize import indexed_image, overlay
 
@@ -53,8 +54,11 @@ def segment_all(options: argparse.Namespace) -> int:
     try:
         predictor = Predictor(options.checkpoint or best_checkpoint(checkpoint.default_folder()))
         predictor.card.hierarchy.level_depth(options.level)
+        if options.threshold is not None:
+            predictor = predictor.using(threshold=options.threshold)
+        certainty = options.certainty if options.risk is None else certainty_for(predictor.risk, options.risk)
         options.out.mkdir(parents=True, exist_ok=True)
-    except (CheckpointError, HierarchyError, OSError) as error:
+    except (CheckpointError, HierarchyError, RiskError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -63,7 +67,7 @@ def segment_all(options: argparse.Namespace) -> int:
         try:
             if not options.overwrite:
                 _require_own(target)
-            _segment(predictor, source, target, options)
+            _segment(predictor, source, target, options, certainty)
         except (PhotoError, OSError) as error:
             failed.append(f"{source}: {error}")
     print(f"{len(photos) - len(failed)} of {len(photos)} photos segmented into {options.out}")
@@ -86,11 +90,11 @@ def best_checkpoint(folder: Path) -> Path:
     return known[best_first(cards)[0]]
 
 
-def _segment(predictor: Predictor, source: Path, target: Path, options: argparse.Namespace) -> None:
+def _segment(predictor: Predictor, source: Path, target: Path, options: argparse.Namespace, certainty: float) -> None:
     photo = open_photo(source)
     prediction = predictor.predict(photo)
     tree = predictor.card.hierarchy
-    labels = prediction.at_level(options.level, options.threshold, options.certainty)
+    labels = prediction.at_level(options.level, certainty=certainty)
     picture = Image.fromarray(overlay(photo, labels, tree, options.opacity))
     mark = PngInfo()
     mark.add_text("Software", SOFTWARE)
@@ -100,7 +104,8 @@ def _segment(predictor: Predictor, source: Path, target: Path, options: argparse
         "checkpoint": predictor.name,
         "level": options.level,
         "version": __version__,
-        **prediction.summary(options.threshold, options.certainty),
+        **({} if options.risk is None else {"risk": options.risk}),
+        **prediction.summary(certainty=certainty),
     }
     contents = (
         _encoded(picture, "JPEG", quality=92, comment=SOFTWARE),

@@ -1,8 +1,8 @@
 """Scores that mean what they say: of all pixels shown as a head with a confidence of .8, four in five are one.
 
 Each node has a slope and an intercept on the logits of its scores (Platt, 1999), fitted once on training photos by
-`python -m train calibrate` and kept in the checkpoint. Masks are decoded from the scores as they are; what people read
-as a confidence is calibrated.
+`python -m train calibrate` and kept in the checkpoint. Paths and background are decoded from the scores as they are;
+what people read as a confidence is calibrated, and so is what decoding compares with a certainty.
 """
 
 from __future__ import annotations
@@ -41,7 +41,21 @@ def calibrated(scores: Scores, calibration: Sequence[tuple[float, float]] | None
     """
     if calibration is None:
         return scores
-    if len(calibration) != len(scores):
-        raise ValueError(f"There are {len(calibration)} pairs for the scores of {len(scores)} nodes.")
-    slopes, intercepts = np.array(calibration, np.float32).reshape(-1, 2, *(1,) * (scores.ndim - 1)).swapaxes(0, 1)
+    slopes, intercepts = lines(calibration, len(scores)).reshape(2, -1, *(1,) * (scores.ndim - 1))
+    return on_lines(scores, slopes, intercepts)
+
+
+def lines(calibration: Sequence[tuple[float, float]], nodes: int) -> Scores:
+    """Return the slopes and the intercepts of a calibration, float32 (2, N).
+
+    Raises:
+        ValueError: They are not of so many nodes.
+    """
+    if len(calibration) != nodes:
+        raise ValueError(f"There are {len(calibration)} pairs for the scores of {nodes} nodes.")
+    return np.array(calibration, np.float32).T
+
+
+def on_lines(scores: Scores, slopes: Scores, intercepts: Scores) -> Scores:
+    """Return scores calibrated by a slope and an intercept each, float32; shapes are broadcast."""
     return np.asarray(1 / (1 + np.exp(-(slopes * logits(scores) + intercepts))), np.float32)

@@ -47,8 +47,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="also files that are not from hierseg")
     parser.add_argument("--opacity", type=share, default=0.55, help="of the colours, 0 to 1 (default: %(default)s)")
     parser.add_argument("--threshold", type=share, help="below this a pixel is background (default: the checkpoint's)")
-    parser.add_argument(
+    sure = parser.add_mutually_exclusive_group()
+    sure.add_argument(
         "--certainty", type=share, default=0.0, help="below this a pixel stops higher in the tree (default: never)"
+    )
+    sure.add_argument(
+        "--risk",
+        type=share,
+        help="instead of a certainty: at most this share of the person's pixels has a wrong name, for instance 0.2; "
+        "refused where the checkpoint cannot promise it, and beside a --threshold of your own",
     )
     parser.add_argument("--version", action="version", version=f"hierseg {__version__}")
     return parser

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hierseg.calibration import Calibration, lines, on_lines
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
 Scores = npt.NDArray[np.float32]
@@ -34,7 +35,8 @@ class BestPaths:
     Attributes:
         leaves: Index of the node the path ends in, uint8 (H, W).
         confidence: Mean score of the path, float32 (H, W), 0 to 1.
-        scores: Score of the path's node at each depth, float32 (D, H, W), 0 to 1; a shorter path repeats its leaf.
+        scores: Score of the path's node at each depth, calibrated where a calibration was given, float32 (D, H, W), 0
+            to 1; a shorter path repeats its leaf.
     """
 
     leaves: npt.NDArray[np.uint8]
@@ -42,12 +44,13 @@ class BestPaths:
     scores: Scores
 
 
-def best_paths(scores: Scores, hierarchy: Hierarchy) -> BestPaths:
+def best_paths(scores: Scores, hierarchy: Hierarchy, calibration: Calibration | None = None) -> BestPaths:
     """Find each pixel's best path, from which `decode` follows for every threshold and certainty.
 
     Args:
         scores: Sigmoid scores, float32, shape (N, H, W), 0 to 1.
         hierarchy: The tree.
+        calibration: Of the nodes, see `hierseg.calibration`; changes nothing but `BestPaths.scores`.
 
     Returns:
         The paths; of two that are equally good, the one whose leaf comes first.
@@ -57,11 +60,16 @@ def best_paths(scores: Scores, hierarchy: Hierarchy) -> BestPaths:
     """
     _check(scores, hierarchy)
     best, confidence = _best(_means(scores, hierarchy))
-    along = [_chosen(scores, best, step) for step in _steps(hierarchy)]
-    return BestPaths(_mapped(best, hierarchy.leaves), confidence, np.stack(along))
+    return BestPaths(_mapped(best, hierarchy.leaves), confidence, _along(scores, best, hierarchy, calibration))
 
 
-def decode(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5, certainty: float = 0.0) -> Decoded:
+def decode(
+    scores: Scores,
+    hierarchy: Hierarchy,
+    threshold: float = 0.5,
+    certainty: float = 0.0,
+    calibration: Calibration | None = None,
+) -> Decoded:
     """Give each pixel the path of highest mean score, or background.
 
     The rule is the one of Li et al., CVPR 2022, section 3.3, with a background that the tree itself does not have.
@@ -70,8 +78,9 @@ def decode(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5, certain
         scores: Sigmoid scores, float32, shape (N, H, W), 0 to 1.
         hierarchy: The tree.
         threshold: A pixel is background unless the mean score of its best path is above this.
-        certainty: A pixel goes down its path only while node scores are above this, so it may stop at body or upper
-            where the parts are unsure. Its root stays. 0 always reaches a leaf.
+        certainty: A pixel goes down its path only while calibrated node scores are above this, so it may stop at body
+            or upper where the parts are unsure. Its root stays. 0 always reaches a leaf.
+        calibration: Of the nodes, see `hierseg.calibration`; the certainty alone depends on it.
 
     Returns:
         Labels and confidence.
@@ -83,7 +92,7 @@ def decode(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5, certain
     best, confidence = _best(_means(scores, hierarchy))
     nodes = _mapped(best, hierarchy.leaves)
     if certainty > 0:
-        nodes = _deepest_certain(scores, best, hierarchy, certainty)
+        nodes = _deepest_certain(_along(scores, best, hierarchy, calibration), best, hierarchy, certainty)
     return _labelled(nodes, confidence, hierarchy, threshold)
 
 
@@ -206,15 +215,27 @@ def _steps(hierarchy: Hierarchy) -> list[tuple[int, ...]]:
     return list(zip(*(path + path[-1:] * (depth - len(path)) for path in hierarchy.paths), strict=True))
 
 
+def _along(
+    scores: Scores, best: npt.NDArray[np.uint8], hierarchy: Hierarchy, calibration: Calibration | None
+) -> Scores:
+    """Return the score, calibrated, that each pixel's best path has at each depth, (D, H, W)."""
+    steps = _steps(hierarchy)
+    along = np.stack([_chosen(scores, best, step) for step in steps])
+    if calibration is None:
+        return along
+    slopes, intercepts = lines(calibration, len(hierarchy))[:, np.array(steps)]  # each (D, P)
+    return on_lines(along, slopes[:, best], intercepts[:, best])  # of fewer scores than all nodes have
+
+
 def _deepest_certain(
-    scores: Scores, best: npt.NDArray[np.uint8], hierarchy: Hierarchy, certainty: float
+    along: Scores, best: npt.NDArray[np.uint8], hierarchy: Hierarchy, certainty: float
 ) -> npt.NDArray[np.uint8]:
-    """Return for each pixel (H, W) the last node of its best path before one that is not certain."""
+    """Return for each pixel (H, W) the last node of its best path before one whose score, of `along`, is too low."""
     root, *below = _steps(hierarchy)
     nodes = _mapped(best, root)
     certain = np.ones(best.shape, dtype=bool)
-    for step in below:
-        certain &= _chosen(scores, best, step) > certainty
+    for step, scores in zip(below, along[1:], strict=True):
+        certain &= scores > certainty
         np.copyto(nodes, _mapped(best, step), where=certain)
     return nodes
 

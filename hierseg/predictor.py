@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from hierseg.calibration import Calibration, calibrated
 from hierseg.decoding import Decoded, Scores, decode, decode_means, decode_rounding, path_means, violations
 from hierseg.inference import Inference
 from hierseg.network import checkpoint
@@ -23,6 +24,7 @@ from hierseg.network.checkpoint import Card
 from hierseg.network.engines import Network, TorchNetwork, open_network
 from hierseg.photo import Letterbox, Photo, open_photo
 from hierseg.photo.zoom import Window, windows
+from hierseg.risk import RiskControl, certainty_for
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and an exported network needs none of it
@@ -40,7 +42,7 @@ class Area:
     Attributes:
         share_of_photo: Its pixels over the photo's, 0 to 1.
         share_of_person: Its pixels over those that are not background, 0 to 1.
-        confidence: Mean score of the node over its pixels, 0 to 1; 0 where it has none.
+        confidence: Mean calibrated score of the node over its pixels, 0 to 1; 0 where it has none.
     """
 
     share_of_photo: float
@@ -112,12 +114,16 @@ class Prediction:
         threshold: Decoding threshold used where none is given.
         whole: Scores of the whole photo.
         zoomed: Scores of windows of it, which do not overlap.
+        calibration: Makes scores readable as probabilities, see `hierseg.calibration`; None where nothing does.
+        risk: Which risks can be promised at this threshold; None where none can.
     """
 
     hierarchy: Hierarchy
     threshold: float
     whole: WindowScores
     zoomed: tuple[WindowScores, ...] = ()
+    calibration: Calibration | None = None
+    risk: RiskControl | None = None
     _decoded: dict[tuple[float, float], Decoded] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
@@ -137,7 +143,7 @@ class Prediction:
 
     @property
     def confidence(self) -> npt.NDArray[np.float32]:
-        """Mean score of each pixel's best path, float32 (H, W)."""
+        """Mean score of each pixel's best path, float32 (H, W): what the threshold cuts, not calibrated."""
         return self.decoded().confidence
 
     def decoded(self, threshold: float | None = None, certainty: float = 0.0) -> Decoded:
@@ -145,7 +151,7 @@ class Prediction:
 
         Args:
             threshold: Decoding threshold; None for the checkpoint's own.
-            certainty: How sure a node must be for a pixel to go down to it; 0 always reaches a leaf.
+            certainty: Calibrated score above which a pixel goes down to a node; 0 always reaches a leaf.
 
         Returns:
             Labels and confidence, both (H, W). The last one asked for is kept.
@@ -154,7 +160,7 @@ class Prediction:
         decoded = self._decoded.get(key)
         if decoded is None:
             if certainty > 0:
-                strips = [decode(scores, self.hierarchy, *key) for _, scores in self.strips()]
+                strips = [decode(scores, self.hierarchy, *key, self.calibration) for _, scores in self.strips()]
             else:  # the same from fewer maps
                 means = [part.path_means(self.hierarchy) for part in (self.whole, *self.zoomed)]
                 strips = [decode_means(rows, self.hierarchy, key[0]) for _, rows in _strips(*means)]
@@ -188,10 +194,10 @@ class Prediction:
         sums = np.zeros(len(self.hierarchy))
         for rows, scores in self.strips():
             for node, members in enumerate(self.hierarchy.membership.T):
-                mask = cv2.LUT(labels[rows], members.astype(np.uint8))
-                covered = cv2.countNonZero(mask)
-                pixels[node] += covered
-                sums[node] += cv2.mean(scores[node], mask)[0] * covered
+                covered = scores[node][cv2.LUT(labels[rows], members.view(np.uint8)).view(bool)]
+                pixels[node] += covered.size
+                own = None if self.calibration is None else self.calibration[node : node + 1]
+                sums[node] += calibrated(covered[None], own).sum(dtype=np.float64)
         person = int((labels != self.hierarchy.background).sum())
         return {
             name: Area(
@@ -201,6 +207,19 @@ class Prediction:
             )
             for node, name in enumerate(self.hierarchy.nodes)
         }
+
+    def certainty(self, risk: float) -> float:
+        """Return the least certainty, for `decoded` and its kin, that keeps a risk; see `hierseg.risk`.
+
+        It does so at the checkpoint's own threshold.
+
+        Args:
+            risk: Share of the pixels called a person that may have a wrong name, 0 to 1, for instance 1 / 5.
+
+        Raises:
+            RiskError: It cannot be promised.
+        """
+        return certainty_for(self.risk, risk)
 
     def summary(self, threshold: float | None = None, certainty: float = 0.0) -> dict[str, Any]:
         """Return size, decoding, areas and the share of tree-breaking raw scores as plain values, ready for JSON."""
@@ -296,6 +315,12 @@ class Predictor:
         return changed
 
     @property
+    def risk(self) -> RiskControl | None:
+        """Which risks can be promised; None where none was measured for the checkpoint as it is used."""
+        measured = self.card.risk
+        return measured if measured and measured.inference == self.inference else None
+
+    @property
     def input_size(self) -> int:
         """Longest side of the network's input in pixels."""
         return self.inference.input_size or self.card.spec.input_size
@@ -323,7 +348,8 @@ class Predictor:
             for window in windows(somebody, size, zoom):
                 seen = self._pass(window, canvas)
                 zoomed.append(dataclasses.replace(seen, weight=zoom.weight, fade=zoom.fade))
-        return Prediction(self.card.hierarchy, self.inference.threshold, whole, tuple(zoomed))
+        card, threshold = self.card, self.inference.threshold
+        return Prediction(card.hierarchy, threshold, whole, tuple(zoomed), card.calibration, self.risk)
 
     def _pass(self, window: Window, canvas: _Canvas) -> WindowScores:
         """Run the network on one window of a photo."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -19,6 +20,7 @@ from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card
 from hierseg.network.model import ModelSpec
 from hierseg.predictor import Predictor, best_first
+from hierseg.risk import Promise, RiskControl
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
 from tests.heic import QUADRANTS, heic
@@ -38,6 +40,29 @@ def test_writes_overlay_mask_and_json_of_each_photo(tiny_checkpoint: Path, tmp_p
     told = json.loads((tmp_path / "camera.json").read_text())
     assert told["checkpoint"] == "tiny" and told["level"] == "body"
     assert told["areas"] == json.loads(json.dumps(prediction.summary()["areas"]))
+
+
+def test_a_risk_is_kept_where_it_can_be_promised_and_refused_elsewhere(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, path = EXAMPLES / "camera.jpg", tmp_path / "sure.safetensors"
+    shutil.copy(tiny_checkpoint, path)
+    arguments = [str(photo), "--checkpoint", str(path), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--risk", "0.2"]) == 2
+    assert "none was measured" in capsys.readouterr().err
+    tiny = checkpoint.read_card(path)
+    promises = (Promise(1, 0.0, 0.3, {}), Promise(5, 0.5, 0.2, {}))
+    risk = RiskControl(promises, tiny.inference, 200, "a", 307, "b")
+    checkpoint.write_card(path, dataclasses.replace(tiny, risk=risk))
+    for refused in (["--risk", "0.1"], ["--risk", "0.2", "--threshold", "0.3"]):
+        assert main([*arguments, *refused]) == 2
+        assert "error: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*arguments, "--risk", "0.2"]) == 0
+    with Image.open(tmp_path / "out" / "camera-mask.png") as mask:
+        np.testing.assert_array_equal(np.array(mask), Predictor(path).predict(photo).at_level("parts", certainty=0.5))
+    told = json.loads((tmp_path / "out" / "camera.json").read_text())
+    assert (told["risk"], told["certainty"]) == (0.2, 0.5)
 
 
 def card(spec: ModelSpec, tree: Hierarchy, *figures: Any) -> Card:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierseg.decoding import decode, decode_means, decode_rounding, path_means, violations
+from hierseg.calibration import calibrated
+from hierseg.decoding import best_paths, decode, decode_means, decode_rounding, path_means, violations
 from hierseg.tree import Hierarchy
 from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, nodes_of_label, score_maps
 
@@ -34,6 +35,49 @@ def twin_labels(scores: np.ndarray, tree: Hierarchy, threshold: float, certainty
                 reached = node
             allowed.add(tree.labels[reached])
     return allowed
+
+
+@given(data=st.data(), threshold=cuts, certainty=cuts)
+def test_certainty_alone_is_compared_with_calibrated_scores(
+    data: st.DataObject, threshold: float, certainty: float
+) -> None:
+    tree = data.draw(hierarchies())
+    scores = data.draw(score_maps(tree))
+    pairs = st.tuples(st.just(0.0) | st.floats(0, 3), st.floats(-3, 3))
+    lines = tuple(data.draw(st.lists(pairs, min_size=len(tree), max_size=len(tree))))
+    plain = decode(scores, tree, threshold)
+    for found in (decode(scores, tree, threshold, 0, lines), decode(scores, tree, threshold, certainty, lines)):
+        np.testing.assert_array_equal(found.confidence, plain.confidence)
+        np.testing.assert_array_equal(found.labels == tree.background, plain.labels == tree.background)
+    np.testing.assert_array_equal(decode(scores, tree, threshold, 0, lines).labels, plain.labels)
+    sure = calibrated(scores, lines)
+    for pixel in np.ndindex(plain.labels.shape):
+        label = plain.labels[pixel]
+        if label == tree.background or certainty == 0:
+            continue
+        allowed = []
+        for hair in (-1e-5, 1e-5):
+            reached, *below = node_and_above(tree, tree.labels.index(label))[::-1]
+            for node in below:
+                if sure[(node, *pixel)] <= certainty + hair:
+                    break
+                reached = node
+            allowed.append(tree.labels[reached])
+        assert found.labels[pixel] in allowed
+    np.testing.assert_allclose(
+        best_paths(scores, tree, lines).scores[0], np.choose(_roots(scores, tree), sure[list(tree.roots)]), atol=1e-5
+    )
+
+
+def _roots(scores: np.ndarray, tree: Hierarchy) -> np.ndarray:
+    """Return which root each pixel's best path has."""
+    roots = [tree.roots.index(tree.lineages[leaf][0]) for leaf in range(len(tree))]
+    return np.array(roots)[best_paths(scores, tree).leaves]
+
+
+def test_a_calibration_of_other_nodes_is_refused(tree: Hierarchy) -> None:
+    with pytest.raises(ValueError, match="2 pairs for the scores of 9 nodes"):
+        decode(np.zeros((len(tree), 1, 1), np.float32), tree, certainty=0.5, calibration=((1.0, 0.0),) * 2)
 
 
 def twin_confidence(scores: np.ndarray, tree: Hierarchy) -> float:

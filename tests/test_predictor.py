@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hierseg import predictor
+from hierseg.calibration import calibrated
 from hierseg.decoding import Scores, decode
 from hierseg.inference import Inference
 from hierseg.network import checkpoint
@@ -380,10 +381,13 @@ def test_an_unknown_level_is_refused_naming_those_there_are(lively: Predictor) -
 @given(data=st.data(), strip=st.integers(1, 400))
 def test_areas_are_counted_pixel_by_pixel(data: st.DataObject, strip: int, tree: Hierarchy) -> None:
     prediction = data.draw(predictions(tree))
+    lines = tuple((0.5 + node / 4, 1 - node / 3) for node in range(len(tree)))
+    prediction.calibration = data.draw(st.sampled_from([None, lines]))
     threshold, certainty = data.draw(st.floats(0, 1)), data.draw(st.just(0.0) | st.floats(0, 1))
     with strips_of(strip):
         areas = prediction.areas(threshold, certainty)
-    labels, scores = prediction.decoded(threshold, certainty).labels, prediction.scores
+    labels = prediction.decoded(threshold, certainty).labels
+    scores = calibrated(prediction.scores, prediction.calibration)
     assert list(areas) == list(tree.nodes)
     for node, name in enumerate(tree.nodes):
         below = [tree.labels[other] for other in range(len(tree)) if node in tree.lineages[other]]

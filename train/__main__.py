@@ -1,4 +1,4 @@
-"""The command line of training: `python -m train prepare | fit | evaluate | calibrate | export | report`."""
+"""The command line of training: `python -m train prepare | fit | evaluate | calibrate | risk | export | report`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from hierseg.cli import at_least_1
+from hierseg.errors import UserError
 from hierseg.network import checkpoint
 from train.arguments import add_data, run
 from train.prepare.cli import add_sources
@@ -51,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     add_data(calibrate)
     calibrate.add_argument("--photos", type=at_least_1, default=200, help="the first so many (default: %(default)s)")
     calibrate.set_defaults(run=_calibrate)
+
+    risk = commands.add_parser("risk", help="find which risks can be promised, on validation photos")
+    risk.add_argument("checkpoints", nargs="+", help="files, or names such as bce; changed in place")
+    add_data(risk)
+    risk.add_argument("--photos", type=at_least_1, default=200, help="that choose certainties (default: %(default)s)")
+    risk.add_argument("--held-out", type=at_least_1, help="of the others, so many to measure on (default: all)")
+    risk.set_defaults(run=_risk)
 
     export = commands.add_parser("export", help="write the ONNX file that runs a checkpoint fast, beside it")
     export.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
@@ -105,8 +113,9 @@ def _evaluate(options: argparse.Namespace) -> None:
             **dataclasses.asdict(predictor.inference),
             "input_size": predictor.input_size,
         }
-        print(f"{table(f'{card.title} ({path.name})', summary)}\n")
-        figures[name] = summary  # as it was asked for: two runs both have a last.safetensors
+        promised = {"risk": dataclasses.asdict(card.risk)} if card.risk else {}  # from its card, not measured here
+        figures[name] = {**summary, **promised}  # as it was asked for: two runs both have a last.safetensors
+        print(f"{table(f'{card.title} ({path.name})', figures[name])}\n")
         if options.record:
             checkpoint.write_card(path, checkpoint.with_record(card, figures=summary))
     if options.json:
@@ -128,6 +137,27 @@ def _calibrate(options: argparse.Namespace) -> None:
         fitted = ", ".join(f"{node} {slope:.2f} {intercept:+.2f}" for node, (slope, intercept) in lines)
         threshold = card.inference.threshold
         print(f"{card.title}, {len(ids)} training photos: threshold {threshold}; slope, intercept: {fitted}")
+
+
+def _risk(options: argparse.Namespace) -> None:
+    from hierseg.predictor import Predictor
+    from train.dataset import load_examples, read_ids
+    from train.report import risks
+    from train.risk import control_risk, split
+
+    chosen, others = split(read_ids(options.data, "val"), options.photos)
+    if not others:
+        raise UserError(f"All {len(chosen)} photos of the list would choose, and none would be left to measure on.")
+    for name in options.checkpoints:
+        path = checkpoint.find(name)
+        predictor = Predictor(path, "cpu")
+        tree = predictor.card.hierarchy
+        examples = (load_examples(options.data, ids, tree) for ids in (chosen, others[: options.held_out]))
+        card = control_risk(predictor, *examples)
+        checkpoint.write_card(path, card)
+        if card.risk:
+            print(f"{card.risk.photos} photos chose, {card.risk.held_out} others measured\n")
+            print(f"{risks({card.title: {'risk': dataclasses.asdict(card.risk)}})}\n")
 
 
 def _fill(options: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ def calibrate(
 
     Returns:
         The card with the threshold of the highest data-set IoU, mean over levels, and with the calibration of each
-        node's scores where the threshold lets the node be shown.
+        node's scores where the threshold lets the node be shown. It promises no risk: the certainties were of others.
     """
     tree, photos = predictor.card.hierarchy, []
     tallies = {threshold: Tally(tree) for threshold in thresholds}
@@ -54,7 +54,7 @@ def calibrate(
     means = {threshold: np.mean([*level_means(iou(sums, str(threshold)), tree).values()]) for threshold in thresholds}
     chosen = max(means, key=lambda threshold: float(means[threshold]))
     inference = dataclasses.replace(predictor.card.inference, threshold=chosen)
-    return dataclasses.replace(predictor.card, inference=inference, calibration=tallies[chosen].fit())
+    return dataclasses.replace(predictor.card, inference=inference, calibration=tallies[chosen].fit(), risk=None)
 
 
 def binned(scores: Scores) -> npt.NDArray[np.int64]:

@@ -13,7 +13,7 @@ from hierseg.metrics import Evaluation
 from hierseg.photo import Photo
 from hierseg.predictor import Predictor
 from train.dataset import Example
-from train.report import TABLES
+from train.report import tables
 
 _LEAST_SIDE = 96  # pixels of a square without people; a smaller one shows next to nothing
 _SOMEBODY = 0.01  # of a picture's pixels: more are called somebody
@@ -79,4 +79,4 @@ def largest_square_beside_people(example: Example, background: int) -> Photo | N
 def table(title: str, summary: dict[str, Any]) -> str:
     """Lay a summary of `Evaluation` out as Markdown tables."""
     heading = f"{title}: {summary['photos']} photos, photo resolution"
-    return "\n\n".join([heading, *(make({title: summary}) for make in TABLES.values())])
+    return "\n\n".join([heading, *tables({title: summary}).values()])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hierseg.errors import UserError
+from hierseg.risk import RISKS
 
 Figures = Mapping[str, Mapping[str, Any]]  # of each checkpoint, by its name
 
@@ -147,6 +148,24 @@ def nobody(figures: Figures) -> str:
     return markdown(["checkpoint", "measured on", "somebody found", "pixels decoded to a person"], rows)
 
 
+def risks(figures: Figures) -> str:
+    """Return rows for each checkpoint: what came of each risk on photos held out, and which cannot be promised."""
+    first = next(iter(figures.values()))["risk"]
+    levels = list(first["promises"][0]["stops"])
+    rows = []
+    for name, summary in figures.items():
+        kept = {promise["one_in"]: promise for promise in summary["risk"]["promises"]}
+        for one_in in RISKS:
+            risk = f"1 in {one_in}" if one_in > 1 else "nothing"
+            promise = kept.get(one_in)
+            shares = [promise["wrong"], *(promise["stops"][level] for level in levels)] if promise else []
+            certainty = f"{promise['certainty']:.2f}" if promise else "cannot be"
+            rows.append([name, risk, certainty, *(f"{share:.1%}" for share in shares)])
+    columns = [f"wrong, {first['held_out']} photos held out", *(f"stop at {level}" for level in levels)]
+    filled = ([*row, *[""] * (3 + len(columns) - len(row))] for row in rows)
+    return markdown(["checkpoint", "promised: wrong at most", "certainty", *columns], filled)
+
+
 _Column = Callable[[Mapping[str, Any]], Mapping[str, float | None]]
 TABLES: dict[str, Callable[[Figures], str]] = {
     "levels": levels,
@@ -154,6 +173,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "sizes": sizes,
     "boundaries": boundaries,
     "calibration": calibration,
+    "risks": risks,
     "tree": tree,
     "nobody": nobody,
 }

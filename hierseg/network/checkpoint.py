@@ -24,6 +24,7 @@ from hierseg.errors import UserError
 from hierseg.files import is_hidden
 from hierseg.inference import Inference
 from hierseg.network.model import ModelError, ModelSpec, build
+from hierseg.risk import RiskControl
 from hierseg.tree import Hierarchy, HierarchyError
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import; only weights need it, a card does not
@@ -50,6 +51,7 @@ class Card:
         record: How it was made: loss, recipe, data split and its hash, figures with their protocol.
         version: Version of the code that wrote it.
         calibration: Slope and intercept of each node, see `hierseg.calibration`; None where it was not calibrated.
+        risk: Which risks it can promise, see `hierseg.risk`; None where that was not measured.
     """
 
     spec: ModelSpec
@@ -59,6 +61,7 @@ class Card:
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
     version: str = __version__
     calibration: Calibration | None = None
+    risk: RiskControl | None = None
 
 
 def with_record(card: Card, **entries: Any) -> Card:
@@ -221,6 +224,7 @@ def _write(path: Path, tensors: dict[str, Tensor], card: Card) -> None:
         "title": card.title,
         "inference": dataclasses.asdict(card.inference),
         **({"calibration": card.calibration} if card.calibration else {}),
+        **({"risk": dataclasses.asdict(card.risk)} if card.risk else {}),
         "record": card.record,
         "version": card.version,
         "sha256": _digest(tensors),
@@ -238,6 +242,7 @@ def _card(path: Path, content: dict[str, Any]) -> Card:
             # Files of before 2026-11-26 have a threshold alone.
             inference=Inference.from_dict(content.get("inference") or {"threshold": content["threshold"]}),
             calibration=_calibration(content.get("calibration")),
+            risk=RiskControl.from_dict(content["risk"]) if content.get("risk") is not None else None,
             record=dict(content["record"]),
             version=str(content["version"]),
         )

@@ -160,7 +160,8 @@ def test_the_report_of_one_checkpoint_has_every_table(tiny_checkpoint: Path, exa
     summary["nobody"] = false_people(predictor, squares_beside_people(examples, BACKGROUND))
     heading, *tables = table("Tiny", summary).split("\n\n")
     assert heading == f"Tiny: {len(examples)} photos, photo resolution"
-    assert tables == [make({"Tiny": summary}) for make in TABLES.values()]
+    # What a checkpoint promises stands in its card, and this one promises nothing.
+    assert tables == [make({"Tiny": summary}) for name, make in TABLES.items() if name != "risks"]
 
 
 def test_each_pass_counts_unless_it_is_left_out(tiny_checkpoint: Path, examples: list[Example]) -> None:

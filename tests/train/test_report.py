@@ -29,7 +29,17 @@ def figures(tree: Hierarchy) -> dict[str, Any]:
             predicted = rng.choice([tree.background, *tree.labels], (20, 20)).astype(np.uint8)
             evaluation.add(rng.random((len(tree), 20, 20), np.float32), predicted, truth)
         nobody = {"photos": 7, "somebody": len(name) / 100, "pixels": len(name) / 1000}
-        found[name] = {**evaluation.summary(), "nobody": nobody, "empty_photos": {**nobody, "photos": 5}}
+        promises = [
+            {
+                "one_in": one_in,
+                "certainty": certainty,
+                "wrong": 0.3 - certainty / 4,
+                "stops": {"body": 0.25, "parts": 0.75},
+            }
+            for one_in, certainty in ((1, 0.0), (4, len(name) / 10))
+        ]
+        risk = {"promises": promises, "held_out": 307}
+        found[name] = {**evaluation.summary(), "risk": risk, "nobody": nobody, "empty_photos": {**nobody, "photos": 5}}
     return found
 
 
@@ -59,6 +69,10 @@ def test_every_figure_stands_in_its_row_and_column(figures: dict[str, Any], tree
         assert cells(text, "nobody")[name] == ["7 squares beside people", f"{len(name)}.000%", f"0.{len(name)}00%"]
         assert f"| {name} | 5 photos of nobody | {len(name)}.000% |" in text
         assert cells(text, "tree")[name] == [f"{summary['violations']:.3%}"]
+        certainty = len(name) / 10
+        assert f"| {name} | nothing | 0.00 | 30.0% | 25.0% | 75.0% |" in text
+        assert f"| {name} | 1 in 4 | {certainty:.2f} | {0.3 - certainty / 4:.1%} | 25.0% | 75.0% |" in text
+        assert f"| {name} | 1 in 5 | cannot be |  |  |  |" in text
     assert sizes["under 2 % (0 photos)"] == [""] * 6  # nothing to measure is shown as nothing
     assert len(cells(text, "calibration")) == 2 + len(tree.level_names)
 
