@@ -21,7 +21,6 @@ _CONTROLS: dict[
     "another checkpoint": [(_RADIO.format("checkpoint", name), None) for name in ("bce", "ftm")],
     "opacity": [("#viewer [name=opacity]", value) for value in (30, 70)],
     "person threshold": [("#viewer [name=threshold]", value) for value in (40, 60)],
-    "part threshold": [("#viewer [name=certainty]", value) for value in (50, 70)],
     "differences and back": [(_RADIO.format("view", view), None) for view in ("differences", "single")],
 }
 # From a control's event until its frame has been drawn: a task that is queued in a frame's callback runs after it.

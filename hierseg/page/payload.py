@@ -6,6 +6,7 @@ by itself, with the very pixels that the library gives.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import zlib
@@ -102,7 +103,12 @@ def scene(
             for node, name in enumerate(tree.nodes)
         ],
         "checkpoints": [
-            {"name": name, "title": predictors[name].card.title, "threshold": prediction.threshold}
+            {
+                "name": name,
+                "title": predictors[name].card.title,
+                "threshold": prediction.threshold,
+                "risk": _promises(prediction),
+            }
             for name, prediction in predictions.items()
         ],
         "offered": [{"name": name, "title": predictor.card.title} for name, predictor in predictors.items()],
@@ -110,21 +116,34 @@ def scene(
     return message(value, *parts)
 
 
+def _promises(prediction: Prediction) -> dict[str, Any] | None:
+    """Return what the viewer needs to know of a prediction's `RiskControl`."""
+    if prediction.risk is None:
+        return None
+    kept = [dataclasses.asdict(promise) for promise in prediction.risk.promises]
+    return {
+        "promises": [{key: promise[key] for key in ("one_in", "certainty", "wrong")} for promise in kept],
+        "held_out": prediction.risk.held_out,
+    }
+
+
 def maps(prediction: Prediction) -> npt.NDArray[np.uint8]:
     """Return what decoding needs to know of every pixel.
 
-    Scores are rounded up to steps of 1 / `STEPS`: a score is above a multiple of that exactly if its map is.
+    Scores are rounded up to steps of 1 / `STEPS`: a score is above a multiple of that exactly if its map is. Those of
+    the path's nodes are calibrated before, here and not in the browser, for near 0 and 1 steps that were rounded first
+    would tell too little.
 
     Args:
         prediction: What a checkpoint says of a photo of H by W pixels.
 
     Returns:
-        Maps, uint8 (3 + D, H, W): index of the best path's leaf, its mean score in steps, the score of its node at each
-        of D depths in steps, and 1 where the raw scores break the tree.
+        Maps, uint8 (3 + D, H, W): index of the best path's leaf, its mean score in steps, the calibrated score of its
+        node at each of D depths in steps, and 1 where the raw scores break the tree.
     """
     strips = []
     for _, scores in prediction.strips():
-        paths = best_paths(scores, prediction.hierarchy)
+        paths = best_paths(scores, prediction.hierarchy, prediction.calibration)
         broken = violations(decode_rounding(scores, prediction.hierarchy), prediction.hierarchy)
         steps = np.ceil(np.concatenate([paths.confidence[None], paths.scores]) * np.float32(STEPS))
         strips.append(np.concatenate([paths.leaves[None], steps, broken[None]]).astype(np.uint8))

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from hierseg.calibration import calibrated
 from hierseg.decoding import decode
 from hierseg.errors import UserError
 from hierseg.network import checkpoint
@@ -71,7 +72,8 @@ def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random
     scores = np.random.default_rng(random.getrandbits(32)).random((len(tree), 6, 7), dtype=np.float32)
     # Scores on steps and ends too, where rounding the wrong way would show.
     scores = np.where(scores < 0.5, np.round(scores * 20) / 20, scores).astype(np.float32)
-    prediction = Prediction(tree, 0.5, whole=_whole(scores))
+    lines = random.choice([None, tuple((random.uniform(0, 3), random.uniform(-2, 2)) for _ in tree.nodes)])
+    prediction = Prediction(tree, 0.5, whole=_whole(scores), calibration=lines)
     leaf, confidence, *along, _ = payload.maps(prediction)
     labels = np.zeros(leaf.shape, np.uint8)
     for row, column in np.ndindex(leaf.shape):  # the rule in pure/decoding.js
@@ -82,9 +84,10 @@ def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random
         while depth + 1 < len(path) and (certainty == 0 or along[depth + 1][row, column] > certainty):
             depth += 1
         labels[row, column] = tree.labels[path[depth]]
-    expected = decode(scores, tree, threshold / payload.STEPS, certainty / payload.STEPS).labels
+    expected = decode(scores, tree, threshold / payload.STEPS, certainty / payload.STEPS, lines).labels
     # A score that is a step but for its last bit may fall to either side.
-    close = np.isclose(scores * 100, np.round(scores * 100), atol=1e-4).any(axis=0)
+    compared = np.concatenate([scores, calibrated(scores, lines)])
+    close = np.isclose(compared * 100, np.round(compared * 100), atol=1e-4).any(axis=0)
     np.testing.assert_array_equal(labels[~close], expected[~close])
     assert (labels == expected).mean() > 0.8
 

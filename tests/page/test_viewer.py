@@ -89,7 +89,7 @@ def test_nothing_is_asked_of_the_server_after_the_one_inference(viewer: Page, tm
     for view in ("slider", "both", "differences", "breaks", "single"):
         choose(viewer, "view", view)
     choose(viewer, "level", "body")
-    for name in ("opacity", "threshold", "certainty"):
+    for name in ("opacity", "threshold"):
         slide(viewer, name, 40)
     hover(viewer, 200, 200)
     saved(viewer, "masks", tmp_path)
@@ -102,8 +102,7 @@ def test_the_saved_mask_is_the_librarys(viewer: Page, predictions: dict[str, Pre
         assert_labels(mask(saved(viewer, "mask", tmp_path)), predictions[checkpoint])
     choose(viewer, "level", "upper-lower")
     slide(viewer, "threshold", 30)
-    slide(viewer, "certainty", 80)
-    assert_labels(mask(saved(viewer, "mask", tmp_path)), predictions[checkpoint], "upper-lower", 0.3, 0.8)
+    assert_labels(mask(saved(viewer, "mask", tmp_path)), predictions[checkpoint], "upper-lower", 0.3)
 
 
 def test_the_saved_mask_is_right_where_the_browser_guards_its_canvases(
@@ -259,7 +258,6 @@ def test_reset_brings_everything_back(viewer: Page) -> None:
     before = picture(viewer)
     slide(viewer, "opacity", 90)
     slide(viewer, "threshold", 90)
-    slide(viewer, "certainty", 90)
     viewer.locator("#viewer [name=outlines]").uncheck()
     viewer.locator("#viewer .tree [data-node=head]").get_by_role("checkbox").uncheck()
     assert picture(viewer) != before

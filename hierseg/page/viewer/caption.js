@@ -3,6 +3,7 @@
 import { differences, findsSomebody, modelsShown } from "./models.js";
 import { find, make, say } from "./page.js";
 import { inPercent } from "./pure/words.js";
+import { depthsInWords } from "./risk.js";
 import { state } from "./state.js";
 import { ANOTHER_PART, BREAK, ONLY_ONE, ONLY_OTHER } from "./views.js";
 
@@ -18,6 +19,8 @@ export function draw() {
 }
 
 const SENTENCES = {
+  slider: depthsInWords,
+  both: depthsInWords,
   differences: () => {
     const [one, other] = modelsShown();
     const { ofPhoto, ofPerson, shares } = differences();

@@ -6,6 +6,7 @@ import { NOBODY, STEPS, decode } from "./pure/decoding.js";
 import { enlarge } from "./pure/enlarge.js";
 import { outline } from "./pure/geometry.js";
 import { agreement, areas, difference } from "./pure/measures.js";
+import { NO_RISK, certaintyFor, risksOf } from "./pure/risk.js";
 import { nodesBelow, nodesOnLevel, through } from "./pure/tables.js";
 import { state } from "./state.js";
 
@@ -31,15 +32,21 @@ export const depthShown = () => state.scene.levels.indexOf(state.level);
 export const ownThreshold = (model) => Math.round(model.threshold * STEPS);
 export const thresholdOf = (model) => state.threshold ?? ownThreshold(model);
 
+// A risk is promised at the checkpoints' own thresholds. One that was chosen and cannot be promised now is as if it were not.
+export const ownThresholdsHold = () => modelsShown().every((model) => thresholdOf(model) === ownThreshold(model));
+export const risksOffered = () => risksOf(modelsShown());
+export const riskKept = () => (ownThresholdsHold() && risksOffered().includes(state.risk) ? state.risk : NO_RISK);
+export const certaintyOf = (model) => certaintyFor(model, riskKept());
+
 // What a result depends on: how scores are decoded, on which level they are seen, what is on the picture.
-const decoding = (model) => `${thresholdOf(model)} ${state.certainty}`;
+const decoding = (model) => `${thresholdOf(model)} ${certaintyOf(model)}`;
 const seen = (model) => `${decoding(model)} ${state.level}`;
 const look = (model) => `${seen(model)} ${[...state.hidden]} ${state.pointed}`;
 
 // The deepest node of every pixel.
 export function foundBy(model) {
   const { nodes } = state.scene;
-  return remember(model, `found ${decoding(model)}`, () => decode(model, nodes, thresholdOf(model), state.certainty));
+  return remember(model, `found ${decoding(model)}`, () => decode(model, nodes, thresholdOf(model), certaintyOf(model)));
 }
 
 // The same in the size of the photo that was sent.

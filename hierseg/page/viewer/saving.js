@@ -1,9 +1,10 @@
 // Files that are made in the browser, so that what is saved is what is seen and no photo goes back to the server.
 
-import { areasOf, depthShown, enlargedBy, modelsShown, shareOfBreaks, thresholdOf } from "./models.js";
+import { areasOf, certaintyOf, depthShown, enlargedBy, modelsShown, riskKept, shareOfBreaks, thresholdOf } from "./models.js";
 import { findAll } from "./page.js";
 import { STEPS } from "./pure/decoding.js";
 import { indexedPng, zip } from "./pure/files.js";
+import { NO_RISK } from "./pure/risk.js";
 import { labelsOfNodes, maskOfNode, nodesOnLevel, through } from "./pure/tables.js";
 import { pictureBlob } from "./stage.js";
 import { state } from "./state.js";
@@ -57,19 +58,20 @@ async function masksOf(models) {
 }
 
 export function figuresBlob() {
-  const { scene, level, certainty } = state;
+  const { scene, level } = state;
   const figures = {
     program: "hierseg",
     version: scene.version,
     width: scene.original[0],
     height: scene.original[1],
     level,
+    risk: riskKept() === NO_RISK ? null : 1 / riskKept(),
     tree: scene.tree,
     checkpoints: modelsShown().map((model) => ({
       name: model.name,
       title: model.title,
       threshold: thresholdOf(model) / STEPS,
-      certainty: certainty / STEPS,
+      certainty: certaintyOf(model) / STEPS,
       areas: Object.fromEntries(areasOf(model).map((area, index) => [scene.nodes[index].name, area])),
       raw_violations: shareOfBreaks(model),
     })),

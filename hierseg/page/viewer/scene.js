@@ -1,7 +1,8 @@
 // The scene: what the server said of one photo, as arrays. After the one inference, everything is answered from it.
 //
 // hierseg/page/payload.py makes the value: {version, note, original: [width, height] of the photo as it was sent, tree,
-// background, void, levels, nodes: [{name, title, label, color, path}], checkpoints: [{name, title, threshold}], offered: [{name, title}]
+// background, void, levels, nodes: [{name, title, label, color, path}], checkpoints: [{name, title, threshold,
+// risk: {promises: [{one_in, certainty, wrong}], held_out} or null}], offered: [{name, title}]
 // of these and of those that were not asked, the best on validation first, level_titles, parts: the photo (shrunk where it is large) and the maps of each checkpoint}. photo.js marks what
 // no visitor sent as `lent`, and what the page opens with as `example`.
 

@@ -5,7 +5,7 @@ import { find } from "./page.js";
 import { inHundredths } from "./pure/words.js";
 import { change, reset, state } from "./state.js";
 
-const SLIDERS = ["split", "opacity", "threshold", "certainty"];
+const SLIDERS = ["split", "opacity", "threshold"];
 
 export function connect() {
   for (const name of SLIDERS)
@@ -15,13 +15,12 @@ export function connect() {
 }
 
 export function draw() {
-  const { split, opacity, threshold, certainty, outlines } = state;
+  const { split, opacity, threshold, outlines } = state;
   const own = [...new Set(modelsShown().map((model) => inHundredths(ownThreshold(model))))];
   const words = {
     split: `${split} %`,
     opacity: `${opacity} %`,
     threshold: threshold === null ? `${own.join(" | ")} (the checkpoint's)` : inHundredths(threshold),
-    certainty: certainty ? inHundredths(certainty) : "none",
   };
   for (const name of SLIDERS) {
     find(`[data-slider=${name}] output`).textContent = words[name];

@@ -1,7 +1,9 @@
 // What is shown: a scene, and what a visitor chose to see of it. All modules read `state`; it is written here alone, by
 // functions that have the page drawn again.
 
-const SETTINGS = { split: 50, opacity: 55, threshold: null, certainty: 0, outlines: true }; // null: the checkpoint's own
+import { NO_RISK } from "./pure/risk.js";
+
+const SETTINGS = { split: 50, opacity: 55, threshold: null, risk: NO_RISK, outlines: true }; // null: the checkpoint's own
 
 export const state = {
   scene: null, // see scene.js; null while there is none

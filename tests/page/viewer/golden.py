@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hierseg import visualize
+from hierseg.calibration import Calibration
 from hierseg.comparison import differences
 from hierseg.files import portable_name
 from hierseg.metrics import count, iou, level_means
@@ -55,18 +56,21 @@ def viewer() -> dict[str, Any]:
         "colors": visualize._DIFFERENCES.tolist(),
         "names": {name: portable_name(name) for name in NAMES},
         "enlarged": [_enlarged((7, 5), (17, 13)), _enlarged((6, 4), (7, 11)), _enlarged((1, 3), (4, 4))],
-        "trees": [_on_tree(Hierarchy.default()), _on_tree(UNEVEN)],
+        "trees": [
+            _on_tree(Hierarchy.default()),
+            _on_tree(UNEVEN, ((0.8, -0.3), (1.5, 0.7), (3.1, -0.9), (0.6, 0.4), (1.1, 0.2), (0, -0.1))),
+        ],
     }
 
 
-def _on_tree(tree: Hierarchy) -> dict[str, Any]:
+def _on_tree(tree: Hierarchy, calibration: Calibration | None = None) -> dict[str, Any]:
     """Return what follows from one photo's scores, truth and second map on a tree."""
     height, width = shape = (7, 9)
     random = np.random.RandomState(2)
     # whole 32nds, which are exact, with thresholds among them
     scores = random.randint(0, 33, (len(tree), *shape)).astype(np.float32) / 32
     letterbox = Letterbox(shape, (32, 32), shape, (0, 0))
-    prediction = Prediction(tree, 0.5, WindowScores(Window(0, 0, *shape), letterbox, scores))
+    prediction = Prediction(tree, 0.5, WindowScores(Window(0, 0, *shape), letterbox, scores), (), calibration)
     photo = np.zeros((height, width, 3), np.uint8)
     card = SimpleNamespace(hierarchy=tree, title="Uneven")
     message = payload.scene(photo, {"it": SimpleNamespace(card=card)}, {"it": prediction})

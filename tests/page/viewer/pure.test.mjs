@@ -10,6 +10,7 @@ import { enlarge } from "../../../hierseg/page/viewer/pure/enlarge.js";
 import { safeName } from "../../../hierseg/page/viewer/pure/files.js";
 import { arrange, outline, pixelAt, placeOf } from "../../../hierseg/page/viewer/pure/geometry.js";
 import { agreement, areas, difference, mean } from "../../../hierseg/page/viewer/pure/measures.js";
+import { NO_RISK, certaintyFor, inWords, promiseInWords, risksOf } from "../../../hierseg/page/viewer/pure/risk.js";
 import {
   comparePaths,
   labelsOfNodes,
@@ -91,6 +92,45 @@ test("a node is compared with a ground truth only where that knows of it", () =>
       close(mean(membersOfLevel(scene, depth).map((node) => scores[node])), expected);
     });
   });
+});
+
+const promising = (title, certainties) => ({
+  title,
+  risk: {
+    held_out: 307,
+    promises: Object.entries(certainties).map(([oneIn, certainty]) => {
+      return { one_in: Number(oneIn), certainty, wrong: (1 - certainty) / 4 };
+    }),
+  },
+});
+
+test("a risk is offered where every checkpoint can promise it and one of them stops anything for it", () => {
+  const one = promising("One", { 1: 0, 3: 0, 4: 0, 5: 0.29, 10: 0.57 });
+  const other = promising("Other", { 1: 0, 3: 0, 4: 0.58, 5: 0.9 });
+  assert.deepEqual(risksOf([one]), [5, 10]);
+  assert.deepEqual(risksOf([one, other]), [4, 5]);
+  assert.deepEqual(risksOf([other, one]), [4, 5]);
+  for (const unmeasured of [{ title: "None", risk: null }, { title: "Frame" }])
+    for (const pair of [[unmeasured], [one, unmeasured], [unmeasured, one]]) assert.deepEqual(risksOf(pair), []);
+  // .29, .57 and .58 times a hundred are no whole numbers to a computer.
+  assert.deepEqual([5, 10].map((oneIn) => certaintyFor(one, oneIn)), [29, 57]);
+  assert.deepEqual([NO_RISK, 4, 5].map((oneIn) => certaintyFor(other, oneIn)), [0, 58, 90]);
+  assert.equal(certaintyFor({ risk: null }, NO_RISK), 0);
+});
+
+test("what a risk promises is said with what came of it", () => {
+  const one = promising("One", { 1: 0, 5: 0.4 });
+  const other = promising("Other", { 1: 0, 5: 0.2 });
+  assert.deepEqual([NO_RISK, 5].map(inWords), ["off", "wrong at most 1 in 5"]);
+  assert.equal(
+    promiseInWords([one], NO_RISK),
+    "Of the pixels called a person, 25 % had a wrong name on 307 photos held out.",
+  );
+  assert.equal(
+    promiseInWords([one, other], 5),
+    "Of the pixels called a person, at most 1 in 5 has a wrong name, on average over photos like those it was set on. " +
+      "It was 15 % with One and 20 % with Other on 307 photos held out.",
+  );
 });
 
 test("each pixel of an enlarged map has the number with the largest part", () => {

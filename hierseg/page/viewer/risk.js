@@ -1,0 +1,45 @@
+// How sure is sure enough: a choice among the risks that the checkpoints shown can promise, and what is promised.
+
+import { areasOf, modelsShown, ownThresholdsHold, riskKept, risksOffered } from "./models.js";
+import { find, make } from "./page.js";
+import { NO_RISK, inWords, promiseInWords } from "./pure/risk.js";
+import { membersOfLevel } from "./pure/tables.js";
+import { inPercent } from "./pure/words.js";
+import { change, state } from "./state.js";
+
+let offered = ""; // the risks that the list was filled with
+
+export function connect() {
+  offered = "";
+  find("[name=risk]").addEventListener("change", (event) => change({ risk: Number(event.target.value) }));
+}
+
+export function draw() {
+  const risks = risksOffered();
+  const own = ownThresholdsHold();
+  find(".risk").hidden = risks.length === 0;
+  if (risks.length === 0) return;
+  if (offered !== `${risks}`) fill([NO_RISK, ...risks]);
+  offered = `${risks}`;
+  find("[name=risk]").value = riskKept();
+  find("[name=risk]").disabled = !own;
+  find(".promise").textContent = own
+    ? promiseInWords(modelsShown(), riskKept())
+    : "Nothing can be promised at this person cut-off, only at the checkpoint's own.";
+}
+
+function fill(risks) {
+  find("[name=risk]").replaceChildren(...risks.map((oneIn) => make("option", inWords(oneIn), { value: oneIn })));
+}
+
+// At one risk, how deep the two that are compared go: that is what they can be compared by.
+export function depthsInWords() {
+  const { levels, level_titles: titles } = state.scene;
+  if (riskKept() === NO_RISK) return [];
+  const leaves = membersOfLevel(state.scene, levels.length - 1);
+  const [one, other] = modelsShown().map((model) => {
+    const named = leaves.reduce((sum, leaf) => sum + areasOf(model)[leaf].share_of_person, 0);
+    return { title: model.title, share: inPercent(named) };
+  });
+  return [`At this risk ${one.title} names ${titles.at(-1)} for ${one.share} of the person's pixels, ${other.title} for ${other.share}.`];
+}
