@@ -174,6 +174,22 @@ def violations(masks: BoolMask, hierarchy: Hierarchy) -> BoolMask:
     return broken
 
 
+def person_pixels(labels: UInt8Map, broken: BoolMask, hierarchy: Hierarchy) -> BoolMask:
+    """Tell which pixels are the person's, the whole of which a share of broken pixels is: decoded to a node, or broken.
+
+    Of all pixels, most are background and easy; and what is broken need not be decoded to a node.
+
+    Args:
+        labels: What `decode` made of the photo, uint8 (H, W).
+        broken: Where masks break the tree, bool (H, W), from `violations`.
+        hierarchy: The tree.
+
+    Returns:
+        Mask, bool, shape (H, W).
+    """
+    return np.asarray((labels != hierarchy.background) | broken)
+
+
 def _best(means: Iterable[Scores]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """Return for each pixel (H, W) the index of its best path and that path's mean score, from those of all paths."""
     # One path after the other, with whole-array operations only: a matrix product of so few rows, an argmax across

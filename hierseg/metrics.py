@@ -7,6 +7,7 @@ adds them up. Of a tree of N nodes there are, with background last where there a
     truth     (N + 1,)  pixels of each node
     boundary  (N,)      pixels of each node near its boundary
     broken    (2,)      pixels whose masks break the tree; nodes in them that are on under one that is off
+    person    ()        the person's pixels, see `decoding.person_pixels`
 
 and for the decoding NAME
 
@@ -30,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hierseg.calibration import Calibration, calibrated
-from hierseg.decoding import Scores, decode_rounding, violations
+from hierseg.decoding import Scores, decode_rounding, person_pixels, violations
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
 Counts = Mapping[str, npt.NDArray[Any]]
@@ -93,6 +94,12 @@ def count_broken(masks: BoolMask, hierarchy: Hierarchy) -> npt.NDArray[np.uint32
     """Count where the masks of one photo, bool (N, H, W), break the tree; returns `broken`, shape (2,)."""
     edges = [masks[node] & ~masks[parent] for node, parent in enumerate(hierarchy.parents) if parent >= 0]
     return np.array([np.count_nonzero(violations(masks, hierarchy)), sum(map(np.count_nonzero, edges))], np.uint32)
+
+
+def count_person(predicted: UInt8Map, masks: BoolMask, hierarchy: Hierarchy) -> npt.NDArray[np.uint32]:
+    """Count the person's pixels of one photo, from labels (H, W) and masks, bool (N, H, W); returns `person`."""
+    person = person_pixels(predicted, violations(masks, hierarchy), hierarchy)
+    return np.array(np.count_nonzero(person), np.uint32)
 
 
 def count_confidence(
@@ -224,6 +231,24 @@ def calibration_error(bins: Values, hierarchy: Hierarchy) -> dict[str, dict[str,
     return errors
 
 
+def violations_of_person(counts: Counts) -> dict[str, Any]:
+    """Return which share of the person's pixels is broken: median and mean over photos, 0 to 1.
+
+    Args:
+        counts: Stacked, with `broken` and `person`.
+
+    Returns:
+        `photos` in which there is anybody, `median` and `mean`; nan where there is no such photo.
+    """
+    somebody = counts["person"] > 0
+    shares = ratio(counts["broken"][somebody, 0], counts["person"][somebody])
+    return {
+        "photos": len(shares),
+        "median": np.median(shares) if len(shares) else np.nan,
+        "mean": shares.mean() if len(shares) else np.nan,
+    }
+
+
 def person_sizes(counts: Counts, hierarchy: Hierarchy) -> dict[str, npt.NDArray[np.bool_]]:
     """Return for each class of person size which of P photos are of it; void counts as no person."""
     shares = counts["truth"][:, list(hierarchy.roots)].sum(1) / counts["pixels"]
@@ -263,6 +288,7 @@ class Evaluation:
         counts: dict[str, npt.NDArray[Any]] = {
             **count({"path": predicted, "predecessor": rounded}, truth, tree, boundaries=["path"]),
             "broken": count_broken(rounded, tree),
+            "person": count_person(predicted, rounded, tree),
             "confidence": count_confidence(scores, predicted, truth, tree),
         }
         if self._calibration is not None:
@@ -299,6 +325,7 @@ class Evaluation:
                 for kind, errors in calibration_error(sums[f"{prefix}confidence"], tree).items()
             },
             "violations": ratio(sums["broken"][0], sums["pixels"]),
+            "violations_of_person": violations_of_person(counts),
         }
         return {key: _plain(value) for key, value in summary.items()}
 

@@ -17,7 +17,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from hierseg.calibration import Calibration, calibrated
-from hierseg.decoding import Decoded, Scores, decode, decode_means, decode_rounding, path_means, violations
+from hierseg.decoding import (
+    Decoded,
+    Scores,
+    decode,
+    decode_means,
+    decode_rounding,
+    path_means,
+    person_pixels,
+    violations,
+)
 from hierseg.inference import Inference
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card
@@ -222,15 +231,22 @@ class Prediction:
         return certainty_for(self.risk, risk)
 
     def summary(self, threshold: float | None = None, certainty: float = 0.0) -> dict[str, Any]:
-        """Return size, decoding, areas and the share of tree-breaking raw scores as plain values, ready for JSON."""
+        """Return size, decoding, areas and the share of tree-breaking raw scores as plain values, ready for JSON.
+
+        That share is `raw_violations` of all pixels, and `raw_violations_of_person` of the person's, see
+        `decoding.person_pixels`; None where there is nobody.
+        """
         height, width = self.size
+        broken = self.violations()
+        person = person_pixels(self.decoded(threshold, certainty).labels, broken, self.hierarchy).sum()
         return {
             "width": width,
             "height": height,
             "threshold": self.threshold if threshold is None else threshold,
             "certainty": certainty,
             "areas": {name: dataclasses.asdict(area) for name, area in self.areas(threshold, certainty).items()},
-            "raw_violations": float(self.violations().mean()),
+            "raw_violations": float(broken.mean()),
+            "raw_violations_of_person": float(broken.sum() / person) if person else None,
             "tree": self.hierarchy.to_dict(),
         }
 

@@ -52,6 +52,11 @@ def view(name: str) -> Callable[[Page], None]:
     return show
 
 
+def undecoded(page: Page) -> None:
+    view("both")(page)
+    page.locator("#viewer [name=raw]").check()
+
+
 def refused(page: Page) -> None:
     words = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": b"no photo"}
     page.locator("#photo input[type=file]").first.set_input_files(files=[words])  # type: ignore[list-item]
@@ -104,7 +109,7 @@ STATES: dict[str, Callable[[Page], None]] = {
     "slider": view("slider"),
     "side-by-side": view("both"),
     "differences": view("differences"),
-    "broken-tree": view("breaks"),
+    "undecoded": undecoded,
     "ground-truth": truth,
     "refused": refused,
     "nobody": nobody,
@@ -156,9 +161,10 @@ def scenes(page: Page) -> Iterator[tuple[Image.Image, int]]:
         yield now(220)
     choose(page, "view", "differences")
     yield now(1500)
-    choose(page, "view", "breaks")
-    yield now(1500)
     choose(page, "view", "single")
+    page.locator("#viewer [name=raw]").check()
+    yield now(1500)
+    page.locator("#viewer [name=raw]").uncheck()
     yield now(500)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierseg.calibration import calibrated
-from hierseg.decoding import best_paths, decode, decode_means, decode_rounding, path_means, violations
+from hierseg.decoding import best_paths, decode, decode_means, decode_rounding, path_means, person_pixels, violations
 from hierseg.tree import Hierarchy
 from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, nodes_of_label, score_maps
 
@@ -194,6 +194,16 @@ def test_rounding_breaks_the_tree_where_decoding_does_not(tree: Hierarchy) -> No
     scores = scores_of(tree, body=0.9, upper=0.45, head=0.8)
     assert violations(decode_rounding(scores, tree), tree).all()
     assert name_of(tree, decode(scores, tree).labels) == "head"
+
+
+@given(st.data())
+def test_the_persons_pixels_are_those_that_are_decoded_or_broken(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    scores = data.draw(score_maps(tree))
+    labels, broken = decode(scores, tree).labels, violations(decode_rounding(scores, tree), tree)
+    person = person_pixels(labels, broken, tree)
+    for place in np.ndindex(person.shape):
+        assert person[place] == (bool(broken[place]) or labels[place] != tree.background)
 
 
 # What is refused

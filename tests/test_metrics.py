@@ -223,11 +223,29 @@ def test_an_evaluation_counts_the_same_photos_in_every_measure(tree: Hierarchy) 
     summary = evaluation.summary()
     assert summary["photos"] == 2
     assert summary["violations"] == 1 / 4
+    assert summary["violations_of_person"] == {"photos": 2, "median": 1 / 2, "mean": 1 / 2}
     assert summary["dataset_iou"]["levels"] == {"body": 1.0, "upper-lower": 1.0, "parts": 1.0}
     assert summary["dataset_iou"]["background"] == 1.0
     # The predecessor's measure takes the raw scores, where upper is missed in one photo of two.
     assert summary["predecessor_iou"]["nodes"]["upper"] == pytest.approx(1 / 2)
     assert summary["predecessor_iou"]["levels"] == pytest.approx({"body": 1, "upper-lower": 3 / 4, "parts": 1})
+
+
+def test_photos_of_nobody_say_nothing_of_the_persons_pixels(tree: Hierarchy) -> None:
+    nobody = labels(tree, "- -")
+    summed: list[dict[str, float | None]] = []
+    evaluation = Evaluation(tree)
+    for share in (None, 0, 1, 1):
+        scores = np.zeros((9, 1, 2), np.float32)
+        if share is not None:
+            scores[:, 0, 0] = 0.9
+            scores[tree.index("upper"), 0, 0] = 0.1 if share else 0.9
+        evaluation.add(scores, decode(scores, tree).labels, nobody)
+        summed.append(evaluation.summary()["violations_of_person"])
+    assert summed[0] == {"photos": 0, "median": None, "mean": None}
+    assert summed[1] == {"photos": 1, "median": 0, "mean": 0}
+    assert summed[2] == {"photos": 2, "median": 1 / 2, "mean": 1 / 2}
+    assert summed[3] == {"photos": 3, "median": 1, "mean": pytest.approx(2 / 3)}
 
 
 @given(st.data())

@@ -421,7 +421,10 @@ def test_the_summary_is_plain_and_says_what_the_other_answers_say(data: st.DataO
     summary = json.loads(json.dumps(prediction.summary(certainty=0.3)))
     assert (summary["height"], summary["width"]) == prediction.size
     assert (summary["threshold"], summary["certainty"]) == (prediction.threshold, 0.3)
-    assert summary["raw_violations"] == prediction.violations().mean()
+    broken, somebody = prediction.violations(), prediction.labels != tree.background
+    assert summary["raw_violations"] == broken.mean()
+    person = np.count_nonzero(broken | somebody)
+    assert summary["raw_violations_of_person"] == (pytest.approx(broken.sum() / person) if person else None)
     assert Hierarchy.from_dict(summary["tree"]) == tree
     for name, area in prediction.areas(certainty=0.3).items():
         assert summary["areas"][name] == vars(area)

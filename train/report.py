@@ -127,9 +127,17 @@ def calibration(figures: Figures) -> str:
 
 
 def tree(figures: Figures) -> str:
-    """Return a row for each checkpoint: the share of pixels whose raw scores break the tree."""
-    rows = [[name, percent(summary["violations"])] for name, summary in figures.items()]
-    return markdown(["checkpoint", "raw scores rounded at 0.5"], rows)
+    """Return a row for each checkpoint: the share of pixels whose raw scores, rounded at 0.5, break the tree.
+
+    It is of all pixels and, where it was measured of all checkpoints, over photos of the person's.
+    """
+    rows = {name: {"of all pixels": summary["violations"]} for name, summary in figures.items()}
+    if all("violations_of_person" in summary for summary in figures.values()):
+        for name, summary in figures.items():
+            shares = summary["violations_of_person"]
+            rows[name] |= {f"of the person's, {kind} over photos": shares[kind] for kind in ("median", "mean")}
+    header = ["checkpoint", *next(iter(rows.values()))]
+    return markdown(header, [[name, *map(percent, row.values())] for name, row in rows.items()])
 
 
 def nobody(figures: Figures) -> str:

@@ -20,11 +20,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from hierseg import __version__
-from hierseg.decoding import best_paths, decode_rounding, violations
+from hierseg.decoding import best_paths, decode_rounding
 from hierseg.photo import Photo
 from hierseg.photo.label_map import LabelMapError
 from hierseg.predictor import Prediction, Predictor
-from hierseg.tree import Hierarchy, UInt8Map
+from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 from hierseg.visualize import readable
 
 VIEW_SIZE = 1280  # longest side shown; larger photos are shrunk before anything else is done with them
@@ -138,16 +138,24 @@ def maps(prediction: Prediction) -> npt.NDArray[np.uint8]:
         prediction: What a checkpoint says of a photo of H by W pixels.
 
     Returns:
-        Maps, uint8 (3 + D, H, W): index of the best path's leaf, its mean score in steps, the calibrated score of its
-        node at each of D depths in steps, and 1 where the raw scores break the tree.
+        Maps, uint8 (2 + D + ceil(N / 8), H, W): index of the best path's leaf, its mean score in steps, the calibrated
+        score of its node at each of D depths in steps, and which of the N nodes have raw scores above 0.5, see `bits`.
     """
     strips = []
     for _, scores in prediction.strips():
         paths = best_paths(scores, prediction.hierarchy, prediction.calibration)
-        broken = violations(decode_rounding(scores, prediction.hierarchy), prediction.hierarchy)
+        on = bits(decode_rounding(scores, prediction.hierarchy))
         steps = np.ceil(np.concatenate([paths.confidence[None], paths.scores]) * np.float32(STEPS))
-        strips.append(np.concatenate([paths.leaves[None], steps, broken[None]]).astype(np.uint8))
+        strips.append(np.concatenate([paths.leaves[None], steps.astype(np.uint8), on]))
     return np.concatenate(strips, axis=1)
+
+
+def bits(masks: BoolMask) -> npt.NDArray[np.uint8]:
+    """Return masks of N nodes, bool (N, H, W), as uint8 (ceil(N / 8), H, W): node n is bit n % 8 of map n // 8."""
+    packed = np.zeros((-(-len(masks) // 8), *masks.shape[1:]), np.uint8)
+    for node, mask in enumerate(masks):  # numpy.packbits goes pixel by pixel, and takes several times as long
+        packed[node // 8] |= mask.view(np.uint8) << np.uint8(node % 8)
+    return packed
 
 
 def fit_truth(label_map: UInt8Map, photo: tuple[int, int], measured: tuple[int, int], tree: Hierarchy) -> UInt8Map:

@@ -76,6 +76,12 @@ def compare(page: Page, first: str, second: str) -> None:
     page.locator(f"#viewer .stage canvas[data-first={first}][data-second={second}]").wait_for()
 
 
+def undecoded(page: Page, on: bool = True) -> None:
+    """Switch to raw scores without decoding, or back."""
+    page.locator("#viewer [name=raw]").set_checked(on)
+    page.locator("#viewer .viewer[data-raw]").wait_for(state="visible" if on else "hidden")
+
+
 def slide(page: Page, name: str, value: int) -> None:
     page.locator(f"#viewer [name={name}]").fill(str(value))
 

@@ -67,7 +67,7 @@ def test_views_that_compare_quote_it_and_lead_to_the_report(page: Page) -> None:
     page.locator("#examples button").first.click()
     ready(page)
     quoted = page.locator("#viewer .quote")
-    for view, shown in (("slider", True), ("breaks", False), ("both", True), ("single", False), ("differences", True)):
+    for view, shown in (("slider", True), ("both", True), ("single", False), ("differences", True)):
         page.locator(f"#viewer input[name=hierseg-view][value={view}]").check(force=True)
         expect(quoted).to_be_visible(visible=shown)
     expect(quoted).to_contain_text(QUOTE)

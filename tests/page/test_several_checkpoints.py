@@ -138,7 +138,7 @@ def test_nobody_is_compared_with_itself_and_who_was_looked_at_takes_part(viewer:
 @every_screen
 @three
 def test_every_view_fits_the_screen_and_is_accessible(viewer: Page) -> None:
-    for view in ("single", "slider", "both", "differences", "breaks"):
+    for view in ("single", "slider", "both", "differences"):
         choose(viewer, "view", view)
         assert viewer.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), view
         assert viewer.evaluate(

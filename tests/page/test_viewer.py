@@ -86,7 +86,7 @@ def test_nothing_is_asked_of_the_server_after_the_one_inference(viewer: Page, tm
     viewer.wait_for_load_state("networkidle")
     asked: list[str] = []
     viewer.on("request", lambda request: asked.append(request.url))
-    for view in ("slider", "both", "differences", "breaks", "single"):
+    for view in ("slider", "both", "differences", "single"):
         choose(viewer, "view", view)
     choose(viewer, "level", "body")
     for name in ("opacity", "threshold"):

@@ -182,7 +182,7 @@ def test_the_thinnest_photo_is_shown(page: Page, tmp_path: Path) -> None:
         settle(page)
         box = canvas.bounding_box()
         assert box is not None and min(box["width"], box["height"]) >= 8
-        for view in ("slider", "both", "differences", "breaks", "single"):
+        for view in ("slider", "both", "differences", "single"):
             choose(page, "view", view)
             assert canvas.evaluate("canvas => Math.min(canvas.width, canvas.height)") >= 8
 

@@ -50,10 +50,12 @@ def measure_by_hand(predictor: Predictor, examples: list[Example]) -> dict[str, 
     inter, union = dict.fromkeys(classes, 0), dict.fromkeys(classes, 0)
     per_photo = {name: [] for name in tree.nodes}
     broken = pixels = 0
+    shares = []
     for example in examples:
         prediction = predictor.predict(example.photo)
         scores, labels = prediction.scores, prediction.labels
         both, either = dict.fromkeys(tree.nodes, 0), dict.fromkeys(tree.nodes, 0)
+        broken_here = person = 0
         for row, column in np.ndindex(example.label_map.shape):
             here = scores[:, row, column]
             means = {label: here[path].mean() for label, path in paths.items()}
@@ -67,7 +69,9 @@ def measure_by_hand(predictor: Predictor, examples: list[Example]) -> dict[str, 
             rounded = {name for name, score in zip(tree.nodes, here, strict=True) if score > 0.5}
             pixels += 1
             parent = {name: tree.nodes[tree.parents[tree.index(name)]] for name in rounded - {"body"}}
-            broken += any(above not in rounded for above in parent.values())
+            breaks = any(above not in rounded for above in parent.values())
+            broken_here += breaks
+            person += breaks or chosen != tree.background
             label = int(example.label_map[row, column])
             if label == VOID:
                 continue
@@ -80,12 +84,15 @@ def measure_by_hand(predictor: Predictor, examples: list[Example]) -> dict[str, 
                 both[name] += 1
             for name in (truth | rounded) - {"background"}:
                 either[name] += 1
+        broken += broken_here
+        shares.append(broken_here / person)
         for name in tree.nodes:
             per_photo[name].append((both[name] + 1e-8) / (either[name] + 1e-8))
     return {
         "dataset": {name: inter[name] / union[name] if union[name] else float("nan") for name in classes},
         "predecessor": {name: float(np.mean(values)) for name, values in per_photo.items()},
         "violations": broken / pixels,
+        "violations_of_person": {"median": float(np.median(shares)), "mean": float(np.mean(shares))},
     }
 
 
@@ -131,6 +138,9 @@ def test_figures_are_those_counted_pixel_by_pixel(
         assert of_predecessor["levels"][level] == pytest.approx(mean)
     assert summary["violations"] == pytest.approx(expected["violations"])
     assert 0 < summary["violations"] < 1
+    of_person = summary["violations_of_person"]
+    assert of_person.pop("photos") == len(examples)
+    assert of_person == pytest.approx(expected["violations_of_person"])
     assert len({round(value, 6) for value in nodes.values()}) > 4
 
 

@@ -68,7 +68,9 @@ def test_every_figure_stands_in_its_row_and_column(figures: dict[str, Any], tree
         # Two rows of the same name: the second one stays.
         assert cells(text, "nobody")[name] == ["7 squares beside people", f"{len(name)}.000%", f"0.{len(name)}00%"]
         assert f"| {name} | 5 photos of nobody | {len(name)}.000% |" in text
-        assert cells(text, "tree")[name] == [f"{summary['violations']:.3%}"]
+        of_person = summary["violations_of_person"]
+        expected = [summary["violations"], of_person["median"], of_person["mean"]]
+        assert cells(text, "tree")[name] == [f"{share:.3%}" for share in expected]
         certainty = len(name) / 10
         assert f"| {name} | nothing | 0.00 | 30.0% | 25.0% | 75.0% |" in text
         assert f"| {name} | 1 in 4 | {certainty:.2f} | {0.3 - certainty / 4:.1%} | 25.0% | 75.0% |" in text

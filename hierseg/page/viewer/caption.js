@@ -1,11 +1,11 @@
 // The sentences at the picture: the message over it, the figures of a view below it, and the quote of the report.
 
-import { differences, findsSomebody, modelsShown } from "./models.js";
+import { brokenShareOf, differences, findsSomebody, modelsShown } from "./models.js";
 import { find, make, say } from "./page.js";
-import { inPercent } from "./pure/words.js";
+import { inPercent, inPixels } from "./pure/words.js";
 import { depthsInWords } from "./risk.js";
 import { state } from "./state.js";
-import { ANOTHER_PART, BREAK, ONLY_ONE, ONLY_OTHER } from "./views.js";
+import { ANOTHER_PART, BROKEN, ONLY_ONE, ONLY_OTHER } from "./views.js";
 
 const NOBODY_FOUND =
   "No person found in this photo. Try one in which people are larger, or move the person cut-off down.";
@@ -14,7 +14,8 @@ export function draw() {
   const { scene, truth } = state;
   const found = modelsShown().some(findsSomebody);
   say(scene.example ? "example" : "ready", [found ? "" : NOBODY_FOUND, scene.note, truth?.note].filter(Boolean).join(" "));
-  find(".caption").replaceChildren(...(SENTENCES[state.view]?.() ?? []));
+  const sentences = SENTENCES[state.view] ?? (state.raw ? undecoded : () => []);
+  find(".caption").replaceChildren(...sentences());
   drawQuote();
 }
 
@@ -31,16 +32,23 @@ const SENTENCES = {
       key(ANOTHER_PART, `another part ${inPercent(shares[3], 1)}`),
     ];
   },
-  breaks: () => [
-    key(BREAK, "A part's raw score is above .5 and its parent's is not. "),
-    "Masks follow whole paths, so what the other views show never breaks the tree.",
-  ],
 };
 
-// What a colour stands for.
-function key(color, words) {
+function undecoded() {
+  const shares = modelsShown().map((model) => [model.title, brokenShareOf(model)]).filter(([, share]) => share !== null);
+  const said = shares.map(([title, share], index) => `${title} ${index ? "" : "breaks "}${inPixels(share)}`).join(", ");
+  return [
+    "Every node whose raw score is above .5; where parts overlap, their colours are mixed.",
+    key(BROKEN[0], "impossible: a node without its parent. ", BROKEN[1]),
+    ...(said ? [`Of the person's pixels, ${said}.`] : []),
+  ];
+}
+
+// What a colour stands for, or two of them in stripes.
+function key(color, words, other = color) {
   const chip = make("span", [], { className: "chip" });
-  chip.style.background = `rgb(${color.join(" ")})`;
+  const [one, two] = [color, other].map((each) => `rgb(${each.join(" ")})`);
+  chip.style.background = `repeating-linear-gradient(-45deg, ${one} 0 3px, ${two} 3px 6px)`;
   return make("span", [chip, words]);
 }
 

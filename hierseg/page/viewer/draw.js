@@ -4,13 +4,20 @@
 export function fillLayer(map, width, height, colors) {
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
-  const packed = new Uint32Array(256); // ABGR, as ImageData lays bytes out on a little-endian machine
+  const packed = new Uint32Array(Math.max(256, colors.length ?? 0)); // ABGR, as ImageData lays bytes out on a little-endian machine
   for (const [number, [red, green, blue]] of Object.entries(colors))
     packed[number] = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
   for (let pixel = 0; pixel < map.length; pixel++) pixels[pixel] = packed[map[pixel]];
   const layer = new OffscreenCanvas(width, height);
   layer.getContext("2d").putImageData(image, 0, 0);
   return layer;
+}
+
+// The same of a map of ones in stripes of two colours, so that it is told from every part whatever its colour.
+export function stripesLayer(map, width, height, colors) {
+  const thickness = Math.max(2, Math.round(Math.max(width, height) / 200));
+  const stripe = (pixel) => 1 + (Math.floor(((pixel % width) + Math.floor(pixel / width)) / thickness) % 2);
+  return fillLayer(map.map((one, pixel) => one && stripe(pixel)), width, height, { 1: colors[0], 2: colors[1] });
 }
 
 // A light line on a dark one shows on every photo and on every colour.

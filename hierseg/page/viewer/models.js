@@ -1,13 +1,14 @@
 // What follows from the scene for each of its models, the checkpoints, by what is chosen now. What took long to compute
 // is remembered for as long as the scene is there.
 
-import { fillLayer, outlineLayer } from "./draw.js";
+import { fillLayer, outlineLayer, stripesLayer } from "./draw.js";
 import { NOBODY, STEPS, decode } from "./pure/decoding.js";
 import { enlarge } from "./pure/enlarge.js";
 import { outline } from "./pure/geometry.js";
 import { agreement, areas, difference } from "./pure/measures.js";
+import { brokenMap, seenSets, setsOf, shareOfPerson } from "./pure/raw.js";
 import { NO_RISK, certaintyFor, risksOf } from "./pure/risk.js";
-import { nodesBelow, nodesOnLevel, through } from "./pure/tables.js";
+import { membersOfLevel, nodesBelow, nodesOnLevel, through } from "./pure/tables.js";
 import { state } from "./state.js";
 
 const MOST_REMEMBERED = 40;
@@ -41,7 +42,7 @@ export const certaintyOf = (model) => certaintyFor(model, riskKept());
 // What a result depends on: how scores are decoded, on which level they are seen, what is on the picture.
 const decoding = (model) => `${thresholdOf(model)} ${certaintyOf(model)}`;
 const seen = (model) => `${decoding(model)} ${state.level}`;
-const look = (model) => `${seen(model)} ${[...state.hidden]} ${state.pointed}`;
+const look = (model) => `${seen(model)} ${[...state.hidden]} ${state.pointed} ${state.raw}`;
 
 // The deepest node of every pixel.
 export function foundBy(model) {
@@ -67,8 +68,16 @@ export function agreementOf(model) {
   return remember(truth, `${model.name} ${decoding(model)}`, () => agreement(foundBy(model), truth.map, scene.nodes));
 }
 
+// Without decoding: which nodes' raw scores are above .5, where that breaks the tree, and in what share of the pixels, the
+// photo's and the person's.
+const onIn = (model) => remember(model, "on", () => setsOf(model.on));
+export const brokenBy = (model) => remember(model, "broken", () => brokenMap(onIn(model), state.scene.nodes));
 export const shareOfBreaks = (model) =>
-  remember(model, "share of breaks", () => model.breaks.reduce((sum, one) => sum + one, 0) / model.breaks.length);
+  remember(model, "share of breaks", () => brokenBy(model).reduce((sum, one) => sum + one, 0) / brokenBy(model).length);
+export const brokenShareOf = (model) =>
+  remember(model, `broken share ${decoding(model)}`, () => shareOfPerson(brokenBy(model), foundBy(model)));
+export const showsRaw = () => state.raw && state.view !== "differences";
+export const rawNodesAt = (model, pixel) => onIn(model).sets[onIn(model).map[pixel]];
 
 // The node of the level.
 const onLevel = (model) => through(nodesOnLevel(state.scene, depthShown()), foundBy(model));
@@ -88,27 +97,31 @@ function pair() {
   return `${seen(one)} ${other.name} ${seen(other)}`;
 }
 
-export const breaksLayer = (model, color) => remember(model, "breaks", () => layerOf(model.breaks, { 1: color }));
+// A layer of the pixels whose raw scores break the tree.
+export const brokenLayer = (model, colors) =>
+  remember(model, "broken layer", () => stripesLayer(brokenBy(model), state.scene.width, state.scene.height, colors));
 
-// What is on the picture: the level without what is hidden or, while the tree is pointed at, one node and all below it.
-function shownMap(model) {
-  const { scene, pointed, hidden } = state;
-  const depth = depthShown();
+// What is on the picture, {map, colors}: the level without what is hidden or, while the tree is pointed at, one node and
+// all below it.
+function shown(model) {
+  const { scene, pointed, hidden, raw } = state;
   return remember(model, `shown ${look(model)}`, () => {
+    const depth = Math.max(depthShown(), pointed === null ? 0 : scene.nodes[pointed].path.length - 1);
     const table = pointed === null ? nodesOnLevel(scene, depth, hidden) : nodesBelow(scene, pointed, depth);
-    return through(table, foundBy(model));
+    const visible = membersOfLevel(scene, depth).filter((node) => table[node] === node);
+    if (raw) return seenSets(onIn(model), scene.nodes, new Set(visible));
+    return { map: through(table, foundBy(model)), colors: scene.nodes.map((node) => node.color) };
   });
 }
 
 export function fillOf(model) {
-  const colors = state.scene.nodes.map((node) => node.color);
-  return remember(model, `fill ${look(model)}`, () => layerOf(shownMap(model), colors));
+  return remember(model, `fill ${look(model)}`, () => layerOf(shown(model).map, shown(model).colors));
 }
 
 // Outlines for a photo that is shown `scale` times as large.
 export function outlinesOf(model, scale) {
   const { width, height } = state.scene;
-  const path = remember(model, `path ${look(model)}`, () => outline(shownMap(model), width, height, new Path2D()));
+  const path = remember(model, `path ${look(model)}`, () => outline(shown(model).map, width, height, new Path2D()));
   return remember(model, `line ${look(model)} ${scale}`, () =>
     outlineLayer(path, width, height, scale, window.devicePixelRatio || 1),
   );

@@ -1,6 +1,17 @@
 // Files that are made in the browser, so that what is saved is what is seen and no photo goes back to the server.
 
-import { areasOf, certaintyOf, depthShown, enlargedBy, modelsShown, riskKept, shareOfBreaks, thresholdOf } from "./models.js";
+import {
+  areasOf,
+  brokenShareOf,
+  certaintyOf,
+  depthShown,
+  enlargedBy,
+  modelsShown,
+  riskKept,
+  shareOfBreaks,
+  showsRaw,
+  thresholdOf,
+} from "./models.js";
 import { findAll } from "./page.js";
 import { STEPS } from "./pure/decoding.js";
 import { indexedPng, zip } from "./pure/files.js";
@@ -27,7 +38,7 @@ export function save(blob, name) {
 async function saveAs(kind) {
   const models = modelsShown();
   const title = `hierseg-${models.map((model) => model.name).join("-")}`;
-  if (kind === "overlay") save(await pictureBlob(), `${title}-${state.view}.png`);
+  if (kind === "overlay") save(await pictureBlob(), `${title}-${state.view}${showsRaw() ? "-undecoded" : ""}.png`);
   else if (kind === "mask") save(await maskOf(models[0]), `${title}-${state.level}.png`);
   else if (kind === "json") save(figuresBlob(), `${title}.json`);
   else save(await zip(await masksOf(models)), `${title}.zip`);
@@ -74,6 +85,7 @@ export function figuresBlob() {
       certainty: certaintyOf(model) / STEPS,
       areas: Object.fromEntries(areasOf(model).map((area, index) => [scene.nodes[index].name, area])),
       raw_violations: shareOfBreaks(model),
+      raw_violations_of_person: brokenShareOf(model),
     })),
   };
   return new Blob([`${JSON.stringify(figures, null, 1)}\n`], { type: "application/json" });

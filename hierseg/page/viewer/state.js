@@ -8,6 +8,7 @@ const SETTINGS = { split: 50, opacity: 55, threshold: null, risk: NO_RISK, outli
 export const state = {
   scene: null, // see scene.js; null while there is none
   view: "single", // of VIEWS in views.js
+  raw: false, // whether raw scores are shown, without decoding
   checkpoint: null, // the one that is looked at alone
   first: null, // the two that are compared
   second: null,

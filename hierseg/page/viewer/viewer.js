@@ -11,6 +11,7 @@ import * as intake from "./intake.js";
 import { modelsShown } from "./models.js";
 import { attach, find } from "./page.js";
 import { showFirst } from "./photo.js";
+import * as raw from "./raw.js";
 import * as readout from "./readout.js";
 import * as risk from "./risk.js";
 import * as saving from "./saving.js";
@@ -22,12 +23,12 @@ import * as tree from "./tree.js";
 import * as truth from "./truth.js";
 
 // In this order: the stage is measured when the page around it says what it says, and the read-out lies on the stage.
-const DRAWN = [choices, caption, stage, tree, truth, settings, risk, readout, sequence, intake];
+const DRAWN = [choices, raw, caption, stage, tree, truth, settings, risk, readout, sequence, intake];
 
 export function start(element) {
   attach(element);
   drawWith(() => modelsShown().every(Boolean) && DRAWN.forEach((part) => part.draw()));
-  for (const part of [choices, stage, tree, truth, settings, risk, readout, sequence, saving, camera]) part.connect();
+  for (const part of [choices, raw, stage, tree, truth, settings, risk, readout, sequence, saving, camera]) part.connect();
   showFirst(find("#examples img")?.src);
   intake.connect(); // after the example, which gives way to a photo
 }

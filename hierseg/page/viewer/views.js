@@ -1,21 +1,23 @@
 // The views: what each shows of one model, or of the two that are compared, as functions that draw into a panel.
 
 import { tag } from "./draw.js";
-import { breaksLayer, differencesLayer, fillOf, modelsShown, outlinesOf, shareOfBreaks } from "./models.js";
-import { inPercent } from "./pure/words.js";
+import { brokenLayer, brokenShareOf, differencesLayer, fillOf, modelsShown, outlinesOf } from "./models.js";
+import { inPixels } from "./pure/words.js";
 import { state } from "./state.js";
 
 export const ONLY_ONE = [255, 149, 0]; // as in visualize.py
 export const ONLY_OTHER = [64, 169, 255];
 export const ANOTHER_PART = [255, 255, 255];
-export const BREAK = [255, 214, 10];
+export const BROKEN = [
+  [255, 225, 0],
+  [0, 0, 0],
+]; // in stripes
 
 export const VIEWS = {
   single: { title: "Single", panels: (models) => models.map(parts) },
   slider: { title: "Swipe", panels: (models) => [slider(models)] },
   both: { title: "Side by side", panels: (models) => models.map(namedParts) },
   differences: { title: "Differences", panels: () => [differing] },
-  breaks: { title: "Broken tree", panels: (models) => models.map(breaks) },
 };
 
 // What the chosen view's panels show: functions of a context, a panel and the layout that it is of.
@@ -31,11 +33,18 @@ const parts = (model) => (context, panel, layout) => {
   fill(context, panel, fillOf(model));
   context.globalAlpha = 1;
   if (state.outlines) fill(context, panel, outlinesOf(model, layout.scale));
+  if (state.raw) fill(context, panel, brokenLayer(model, BROKEN));
 };
+
+// A model's title and, without decoding, how much it breaks.
+function nameOf(model) {
+  const share = state.raw ? brokenShareOf(model) : null;
+  return share === null ? model.title : `${model.title} breaks ${inPixels(share)}`;
+}
 
 const namedParts = (model) => (context, panel, layout) => {
   parts(model)(context, panel, layout);
-  tag(context, model.title, panel, "left", layout.ratio);
+  tag(context, nameOf(model), panel, "left", layout.ratio);
 };
 
 const slider =
@@ -55,8 +64,8 @@ const slider =
     }
     handle(context, panel.x + split, panel, layout.ratio);
     const half = panel.width / 2;
-    tag(context, one.title, { ...panel, width: half }, "left", layout.ratio);
-    tag(context, other.title, { ...panel, x: panel.x + half, width: half }, "right", layout.ratio);
+    tag(context, nameOf(one), { ...panel, width: half }, "left", layout.ratio);
+    tag(context, nameOf(other), { ...panel, x: panel.x + half, width: half }, "right", layout.ratio);
   };
 
 // The line between the two sides, with a knob to take hold of.
@@ -92,9 +101,3 @@ function differing(context, panel) {
   dimmedPhoto(context, panel);
   fill(context, panel, differencesLayer({ 1: ONLY_ONE, 2: ONLY_OTHER, 3: ANOTHER_PART }));
 }
-
-const breaks = (model) => (context, panel, layout) => {
-  dimmedPhoto(context, panel);
-  fill(context, panel, breaksLayer(model, BREAK));
-  tag(context, `${model.title} ${inPercent(shareOfBreaks(model), 2)}`, panel, "left", layout.ratio);
-};

@@ -82,6 +82,7 @@ def _on_tree(tree: Hierarchy, calibration: Calibration | None = None) -> dict[st
         "width": width,
         "packed": payload.pack(payload.maps(prediction)).hex(),
         "maps": _hex(payload.maps(prediction)),
+        "broken": _hex(prediction.violations()),
         "other": _hex(other),
         "truth": _hex(truth),
         "decoded": [
@@ -102,12 +103,14 @@ def _decoded(
     differing = differences(labels, other, tree)
     measured = iou(count({"path": labels}, truth, tree), "path")
     areas = prediction.areas(*decoding).values()
+    share = prediction.summary(*decoding)["raw_violations_of_person"]
     return {
         "threshold": threshold,
         "certainty": certainty,
         "labels": _hex(labels),
         "levels": [_hex(tree.at_level(labels, level)) for level in tree.level_names],
         "areas": [[round(value, 6) for value in dataclasses.astuple(area)] for area in areas],
+        "broken share": round(share, 6),
         "differing": _hex(differing.map),
         "shares": [round(differing.of_photo, 6), round(differing.of_people, 6)],
         "iou": [_rounded(value) for value in measured[: len(tree)]],
@@ -124,7 +127,7 @@ def _enlarged(size: tuple[int, int], to: tuple[int, int]) -> dict[str, Any]:
     return {"size": size, "to": to, "map": _hex(numbers), "expected": _hex(winners)}
 
 
-def _hex(numbers: npt.NDArray[np.uint8]) -> str:
+def _hex(numbers: npt.NDArray[Any]) -> str:
     return numbers.tobytes().hex()
 
 

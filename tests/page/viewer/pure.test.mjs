@@ -12,6 +12,14 @@ import { arrange, outline, pixelAt, placeOf } from "../../../hierseg/page/viewer
 import { agreement, areas, difference, mean } from "../../../hierseg/page/viewer/pure/measures.js";
 import { NO_RISK, certaintyFor, inWords, promiseInWords, risksOf } from "../../../hierseg/page/viewer/pure/risk.js";
 import {
+  brokenEdges,
+  brokenMap,
+  largestRegion,
+  seenSets,
+  setsOf,
+  shareOfPerson,
+} from "../../../hierseg/page/viewer/pure/raw.js";
+import {
   comparePaths,
   labelsOfNodes,
   maskOfNode,
@@ -21,6 +29,7 @@ import {
   nodesOnLevel,
   through,
 } from "../../../hierseg/page/viewer/pure/tables.js";
+import { inPixels } from "../../../hierseg/page/viewer/pure/words.js";
 import { ANOTHER_PART, ONLY_ONE, ONLY_OTHER } from "../../../hierseg/page/viewer/views.js";
 
 const golden = JSON.parse(readFileSync(new URL("../../golden/viewer.json", import.meta.url)));
@@ -36,7 +45,7 @@ function close(found, expected, within = 1e-6) {
 function onEveryDecoding(check) {
   for (const scene of golden.trees) {
     const numbers = bytes(scene.maps);
-    const maps = mapsOf(numbers, numbers.length / (3 + scene.levels.length), scene.levels.length);
+    const maps = mapsOf(numbers, bytes(scene.other).length, scene.levels.length);
     for (const decoded of scene.decoded)
       check(scene, maps, decoded, decode(maps, scene.nodes, decoded.threshold, decoded.certainty));
   }
@@ -71,6 +80,112 @@ test("areas are the library's, but for the rounding of scores", () => {
       close(area.confidence, confidence, 0.501 / STEPS);
     });
   });
+});
+
+test("the tree is broken where the library says, in the library's share of the person", () => {
+  onEveryDecoding((scene, { on }, decoded, found) => {
+    const broken = brokenMap(setsOf(on), scene.nodes);
+    assert.equal(digits(broken), scene.broken);
+    close(shareOfPerson(broken, found), decoded["broken share"]);
+  });
+  assert.equal(shareOfPerson(Uint8Array.of(0, 0), Uint8Array.of(NOBODY, NOBODY)), null);
+});
+
+test("a set holds the nodes whose bits are set, of however many nodes", () => {
+  const random = randomNumbers(5);
+  const bits = Array.from({ length: 3 }, () => Uint8Array.from({ length: 400 }, () => random(256) & random(256)));
+  const { map, sets } = setsOf(bits);
+  map.forEach((number, pixel) => {
+    const expected = [...Array(24).keys()].filter((node) => bits[node >> 3][pixel] & (1 << (node & 7)));
+    assert.deepEqual(sets[number], expected);
+  });
+  assert.equal(new Set(sets.map(String)).size, sets.length);
+});
+
+test("a broken edge is a node without its parent", () => {
+  const [, { nodes }] = golden.trees; // two roots: cap, and body with tail and rump, which has hip and knee
+  const at = (name) => nodes.findIndex((node) => node.name === name);
+  const named = (names) => brokenEdges(names.map(at), nodes).map((edge) => edge.map((node) => nodes[node].name));
+  assert.deepEqual(named(["cap"]), []);
+  assert.deepEqual(named(["body", "rump", "hip"]), []);
+  assert.deepEqual(named(["body", "hip", "tail"]), [["hip", "rump"]]);
+  assert.deepEqual(named(["rump", "knee"]), [["rump", "body"]]);
+});
+
+test("nodes that are on together are shown in the mean of their colours, and what looks the same is one", () => {
+  const nodes = [[10, 0, 0], [20, 40, 60], [40, 40, 0]].map((color) => ({ color }));
+  const sets = { map: Uint32Array.of(0, 1, 2, 3), sets: [[], [0, 1], [1, 2], [0, 1, 2]] };
+  const { map, colors } = seenSets(sets, nodes, new Set([1, 2]));
+  assert.equal(colors[map[0]], undefined);
+  assert.deepEqual(colors[map[1]], [20, 40, 60]);
+  assert.deepEqual(colors[map[2]], [30, 40, 30]);
+  assert.equal(map[3], map[2]);
+});
+
+test("the largest region is found, and the pixel that lies deepest in it", () => {
+  const random = randomNumbers(6);
+  for (const [width, height, most] of [[13, 9, 2], [9, 13, 3], [1, 8, 2], [8, 1, 2], [6, 6, 1]]) {
+    const map = Uint8Array.from({ length: width * height }, () => Number(random(4) < most));
+    const regions = regionsOf(map, width, height);
+    const found = largestRegion(map, width, height);
+    const { column, row, reach } = found;
+    const own = regions.find((region) => region.has(row * width + column));
+    assert.equal(found.pixels, Math.max(...regions.map((region) => region.size)));
+    assert.equal(own.size, found.pixels);
+    const depths = [...own].map((pixel) => depthAt(map, width, height, pixel % width, Math.floor(pixel / width)));
+    assert.equal(reach, Math.max(...depths));
+    assert.equal(reach, depthAt(map, width, height, column, row));
+  }
+  assert.equal(largestRegion(new Uint8Array(6), 3, 2), null);
+});
+
+// Whole numbers below a bound, the same on every run.
+function randomNumbers(seed) {
+  let state = seed;
+  return (bound) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * bound);
+  };
+}
+
+// Regions, corners joined, by joining sets of pixels until nothing joins any more.
+function regionsOf(map, width) {
+  const touch = (one, other) =>
+    Math.abs((one % width) - (other % width)) <= 1 && Math.abs(Math.floor(one / width) - Math.floor(other / width)) <= 1;
+  let regions = [];
+  for (const pixel of map.keys()) {
+    if (!map[pixel]) continue;
+    const joined = regions.filter((region) => [...region].some((other) => touch(pixel, other)));
+    regions = regions.filter((region) => !joined.includes(region));
+    regions.push(new Set([pixel, ...joined.flatMap((region) => [...region])]));
+  }
+  return regions;
+}
+
+// How large a square of ones around a pixel grows before it holds a 0 or leaves the map.
+function depthAt(map, width, height, column, row) {
+  for (let reach = 0; ; reach++)
+    for (let down = row - reach; down <= row + reach; down++)
+      for (let across = column - reach; across <= column + reach; across++)
+        if (across < 0 || down < 0 || across >= width || down >= height || !map[down * width + across]) return reach;
+}
+
+test("a share in words is what it says, and larger shares never sound smaller", () => {
+  let before = 0;
+  for (let value = 1e-6; value < 0.95; value *= 1.003) {
+    const [, part, whole] = /^(\d) pixels? in ([\d,]+)$/.exec(inPixels(value));
+    const said = part / Number(whole.replaceAll(",", ""));
+    assert.ok(Math.abs(said / value - 1) < 0.15, `${inPixels(value)} is not ${value}`);
+    assert.ok(said >= before && said < 1);
+    before = said;
+  }
+  assert.equal(inPixels(1 / 12), "1 pixel in 12");
+  assert.equal(inPixels(0.0012), "1 pixel in 830");
+  assert.equal(inPixels(1 / 12_345), "1 pixel in 12,000");
+  assert.equal(inPixels(0.31), "3 pixels in 10");
+  assert.equal(inPixels(0), "no pixel");
+  assert.equal(inPixels(0.99), "nearly every pixel");
+  assert.equal(inPixels(1), "every pixel");
 });
 
 test("differences are the library's, in the same colours", () => {

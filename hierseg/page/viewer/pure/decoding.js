@@ -13,11 +13,13 @@ export async function unpack(packed, width) {
   return numbers;
 }
 
-// A checkpoint's maps by name: a map is `size` pixels, and there are scores for every level.
+// A checkpoint's maps by name: a map is `size` pixels, and there are scores for every level. `on` is which nodes' raw scores
+// are above .5, see pure/raw.js.
 export function mapsOf(numbers, size, levels) {
   const map = (number) => numbers.subarray(number * size, (number + 1) * size);
   const scores = Array.from({ length: levels }, (_, depth) => map(2 + depth));
-  return { leaf: map(0), confidence: map(1), scores, breaks: map(2 + levels) };
+  const on = Array.from({ length: numbers.length / size - 2 - levels }, (_, number) => map(2 + levels + number));
+  return { leaf: map(0), confidence: map(1), scores, on };
 }
 
 // The deepest node of every pixel. Threshold and certainty are in steps.
