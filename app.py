@@ -13,7 +13,7 @@ try:
     from hierseg.page import memory, report
     from hierseg.page.app import build_page, load_predictors, serve
 
-    # The one of whom every part is seen comes first: the page opens with it.
+    # The one of whom every part is seen comes first; the page opens with the first one in colour.
     EXAMPLES = sorted(
         (path for path in (Path(__file__).parent / "examples").glob("*.jpg") if not is_hidden(Path(path.name))),
         key=lambda path: (path.stem != "camera", path),

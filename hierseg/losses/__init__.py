@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from hierseg.about_losses import ABOUT
 from hierseg.losses.common import Reduction, reduce
 from hierseg.losses.nodes import bce, focal, focal_tree_min, tree_min
 from hierseg.losses.region import soft_jaccard
@@ -42,12 +43,4 @@ ACTIVATION_OF = dict.fromkeys(LOSSES, "sigmoid") | {
     "level_cross_entropy": "level_softmax",
     "leaf_cross_entropy": "leaf_softmax",
 }
-# What people read.
-TITLE_OF = {
-    "bce": "BCE",
-    "focal": "Focal",
-    "tree_min": "Tree-Min",
-    "focal_tree_min": "Focal-Tree-Min",
-    "level_cross_entropy": "Softmax a level",
-    "leaf_cross_entropy": "Softmax over leaves",
-}
+TITLE_OF = {name: about.title for name, about in ABOUT.items()}

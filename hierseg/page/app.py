@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import anyio.to_thread
 import gradio as gr
+import numpy as np
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from gradio.data_classes import ImageData
@@ -36,7 +37,7 @@ from hierseg.page.mcp import take_uploads
 from hierseg.page.queue import PhotoQueue
 from hierseg.page.report import Report
 from hierseg.page.routes import routes
-from hierseg.photo import PhotoError, open_photo
+from hierseg.photo import Photo, PhotoError, open_photo
 from hierseg.predictor import Predictor
 from hierseg.visualize import readable
 
@@ -114,7 +115,9 @@ def build_page(
     Returns:
         The page, for `serve`.
     """
-    thumbnails = {example: thumbnail for example in examples if (thumbnail := _thumbnail(example))}
+    opened = {example: photo for example in examples if (photo := _opened(example)) is not None}
+    opened = dict(sorted(opened.items(), key=lambda entry: is_grey(entry[1])))  # the page opens with a photo in colour
+    thumbnails = {example: _thumbnail(example, photo) for example, photo in opened.items()}
     actions = Actions(predictors)
     queue = PhotoQueue()
     names = list(actions.predictors)
@@ -181,13 +184,23 @@ def _quoted(report: Report | None) -> str:
     return f'<p class="quote"><span>{html.escape(report.quote)}</span> {link}</p>'
 
 
-def _thumbnail(example: Path) -> dict[str, str] | None:
-    """Return what the page shows of an example to click; None of a damaged one, which is named on stderr."""
+def _opened(example: Path) -> Photo | None:
+    """Return an example, small; None of a damaged one, which is named on stderr."""
     try:
-        picture = payload.jpeg(payload.shrink(open_photo(example), 160), 85)
+        return payload.shrink(open_photo(example), 160)
     except PhotoError as error:
         print(f"left out: {example.name}: {error}", file=sys.stderr)
         return None
+
+
+def is_grey(photo: Photo) -> bool:
+    """Tell whether a photo, RGB, uint8 (H, W, 3), has no colours but greys, give or take what JPEG changes."""
+    return bool(np.ptp(photo, axis=2).mean() < 4)
+
+
+def _thumbnail(example: Path, photo: Photo) -> dict[str, str]:
+    """Return what the page shows of an example to click."""
+    picture = payload.jpeg(photo, 85)
     url = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
     return {"title": readable(example.stem).title(), "picture": url}
 

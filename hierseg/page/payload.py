@@ -20,7 +20,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from hierseg import __version__
+from hierseg.about_losses import ABOUT
 from hierseg.decoding import best_paths, decode_rounding
+from hierseg.network.checkpoint import Card
 from hierseg.photo import Photo
 from hierseg.photo.label_map import LabelMapError
 from hierseg.predictor import Prediction, Predictor
@@ -108,12 +110,41 @@ def scene(
                 "title": predictors[name].card.title,
                 "threshold": prediction.threshold,
                 "risk": _promises(prediction),
+                "loss": _loss(predictors[name].card),
+                "figures": _figures(predictors[name].card),
             }
             for name, prediction in predictions.items()
         ],
         "offered": [{"name": name, "title": predictor.card.title} for name, predictor in predictors.items()],
     }
     return message(value, *parts)
+
+
+def _loss(card: Card) -> dict[str, Any] | None:
+    """Return what is said of the loss that a checkpoint was trained with; None where it names none of ours."""
+    loss = card.record.get("loss")
+    about = ABOUT.get(loss) if isinstance(loss, str) else None
+    return dataclasses.asdict(about) if about else None
+
+
+def _figures(card: Card) -> dict[str, Any] | None:
+    """Return what a checkpoint's record says of its validation, to be quoted; None where that is not all there.
+
+    Returns:
+        `photos`: how many; `split`; `iou` of each level in the data-set sense; `violations_of_person`: median over
+        photos, or None.
+    """
+    try:  # whoever wrote the file decides what is in a record
+        found = card.record["figures"]
+        levels = {level: float(found["dataset_iou"]["levels"][level]) for level in card.hierarchy.level_names}
+        photos, split = int(found["photos"]), str(found["protocol"]["split"])
+        broken = found.get("violations_of_person")
+        median = None if broken is None or broken["median"] is None else float(broken["median"])
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        return None
+    if not all(0 <= share <= 1 for share in (*levels.values(), median or 0.0)):
+        return None
+    return {"photos": photos, "split": split, "iou": levels, "violations_of_person": median}
 
 
 def _promises(prediction: Prediction) -> dict[str, Any] | None:

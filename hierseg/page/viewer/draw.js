@@ -81,6 +81,20 @@ export function cross(context, x, y, ratio) {
   }
 }
 
+// A ring with a dark rim around a place of a panel.
+export function ring(context, x, y, radius, ratio) {
+  for (const [color, thickness] of [
+    ["rgb(0 0 0 / 0.8)", 7],
+    ["#fff", 3.5],
+  ]) {
+    context.strokeStyle = color;
+    context.lineWidth = thickness * ratio;
+    context.beginPath();
+    context.arc(x, y, radius, 0, 2 * Math.PI);
+    context.stroke();
+  }
+}
+
 // Draws how the parts' shares of the photo change from picture to picture: areas one above the other, and where one is.
 export function drawShares(canvas, rows, colors, current) {
   const ratio = window.devicePixelRatio || 1;

@@ -6,7 +6,7 @@ import { NOBODY, STEPS, decode } from "./pure/decoding.js";
 import { enlarge } from "./pure/enlarge.js";
 import { outline } from "./pure/geometry.js";
 import { agreement, areas, difference } from "./pure/measures.js";
-import { brokenMap, seenSets, setsOf, shareOfPerson } from "./pure/raw.js";
+import { brokenEdges, brokenMap, largestRegion, seenSets, setsOf, shareOfPerson } from "./pure/raw.js";
 import { NO_RISK, certaintyFor, risksOf } from "./pure/risk.js";
 import { membersOfLevel, nodesBelow, nodesOnLevel, through } from "./pure/tables.js";
 import { state } from "./state.js";
@@ -77,7 +77,16 @@ export const shareOfBreaks = (model) =>
 export const brokenShareOf = (model) =>
   remember(model, `broken share ${decoding(model)}`, () => shareOfPerson(brokenBy(model), foundBy(model)));
 export const showsRaw = () => state.raw && state.view !== "differences";
-export const rawNodesAt = (model, pixel) => onIn(model).sets[onIn(model).map[pixel]];
+
+// The largest region that is broken, where it is deepest: {point, node, parent, decoded}, see pure/story.js.
+export function brokenRegionOf(model) {
+  const { nodes, width, height } = state.scene;
+  const point = remember(model, "largest region", () => largestRegion(brokenBy(model), width, height));
+  if (!point) return null;
+  const pixel = point.row * width + point.column;
+  const [node, parent] = brokenEdges(onIn(model).sets[onIn(model).map[pixel]], nodes).at(-1);
+  return { point, node, parent, decoded: nodes[foundBy(model)[pixel]]?.path ?? null };
+}
 
 // The node of the level.
 const onLevel = (model) => through(nodesOnLevel(state.scene, depthShown()), foundBy(model));

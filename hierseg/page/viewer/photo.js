@@ -4,6 +4,7 @@ import { find, make, reveal, say } from "./page.js";
 import { begin, close, open, refuse } from "./scene.js";
 import { contentOf, segmentExample, segmentPhoto } from "./server.js";
 import { makeRoom } from "./stage.js";
+import { playFirst } from "./story.js";
 
 const SENDING = "Sending the photo …";
 const WORKING = "Segmenting the photo …";
@@ -32,7 +33,7 @@ export async function showFirst(picture) {
     preview(picture, signal);
   }
   const value = picture ? await segmentExample(0, signal) : {};
-  if (value?.parts?.length) open({ ...value, lent: true, example: true, note: FIRST });
+  if (value?.parts?.length) open({ ...value, lent: true, example: true, note: FIRST }).then(playFirst);
   else if (value) invite();
 }
 

@@ -2,10 +2,10 @@
 
 import { showsRaw } from "./models.js";
 import { find } from "./page.js";
-import { change, state } from "./state.js";
+import { choose, state } from "./state.js";
 
 export function connect() {
-  find("[name=raw]").addEventListener("change", (event) => change({ raw: event.target.checked }));
+  find("[name=raw]").addEventListener("change", (event) => choose("raw", event.target.checked));
 }
 
 export function draw() {

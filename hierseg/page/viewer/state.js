@@ -18,8 +18,13 @@ export const state = {
   hidden: new Set(), // nodes that a visitor unticked
   pointed: null, // the node whose row of the tree a mouse is over
   probe: null, // {column, row} of the photo that is read out, in which panel
+  told: null, // the step of the story that is shown, see pure/story.js
 };
 
+// What a story shows for a while; the rest stays as it is.
+const LENT = ["view", "raw", "checkpoint", "first", "second", "level", "split", "threshold", "certainty", "hidden"];
+
+let before = null; // what had been chosen of that before
 let draw = () => {};
 
 export function drawWith(drawAll) {
@@ -37,8 +42,24 @@ export function change(changes) {
 
 export const reset = () => change({ ...SETTINGS, hidden: new Set() });
 
+// Shows a step of a story. What was chosen before is back when the story ends or another scene comes, unless a visitor
+// makes a choice until then.
+export function tell(step) {
+  before ??= Object.fromEntries(LENT.map((key) => [key, state[key]]));
+  const { opacity, outlines } = state; // a visitor's own, whatever is told
+  change({ ...SETTINGS, opacity, outlines, hidden: new Set(), pointed: null, ...step.show, told: step });
+}
+
+export function endTelling(goBack) {
+  const changes = { ...(goBack ? before : {}), told: null };
+  if (goBack) before = null;
+  change(changes);
+}
+
 // Shows a scene; what was chosen before stays chosen where it can.
 export function showScene(scene) {
+  Object.assign(state, before, { told: null });
+  before = null;
   const names = scene.offered.map((checkpoint) => checkpoint.name);
   const { checkpoint, first, second, level, view } = state;
   const comparable = names.includes(first) && names.includes(second);
@@ -57,8 +78,10 @@ export function showNothing() {
   Object.assign(state, { scene: null, probe: null });
 }
 
-// Takes a choice among the views, the levels, the checkpoints, or for the first or second of two that are compared.
+// Takes a choice among the views, the levels, the checkpoints, for the first or second of two that are compared, or for
+// or against decoding.
 export function choose(kind, value) {
+  before = null;
   const { first, second } = state;
   const changes = { [kind]: value };
   if (kind === "first" && value === second) changes.second = first; // nobody is compared with itself

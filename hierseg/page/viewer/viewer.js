@@ -4,6 +4,7 @@
 // change the state. What follows from scene and state is in models.js and, without anything of the page, in pure/, which
 // tests/page/viewer holds against the library.
 
+import * as about from "./about.js";
 import * as camera from "./camera.js";
 import * as caption from "./caption.js";
 import * as choices from "./choices.js";
@@ -19,16 +20,17 @@ import * as sequence from "./sequence.js";
 import * as settings from "./settings.js";
 import * as stage from "./stage.js";
 import { drawWith } from "./state.js";
+import * as story from "./story.js";
 import * as tree from "./tree.js";
 import * as truth from "./truth.js";
 
 // In this order: the stage is measured when the page around it says what it says, and the read-out lies on the stage.
-const DRAWN = [choices, raw, caption, stage, tree, truth, settings, risk, readout, sequence, intake];
+const DRAWN = [choices, raw, about, caption, story, stage, tree, truth, settings, risk, readout, sequence, intake];
 
 export function start(element) {
   attach(element);
   drawWith(() => modelsShown().every(Boolean) && DRAWN.forEach((part) => part.draw()));
-  for (const part of [choices, raw, stage, tree, truth, settings, risk, readout, sequence, saving, camera]) part.connect();
+  for (const part of [...DRAWN, saving, camera]) if (part !== intake) part.connect?.();
   showFirst(find("#examples img")?.src);
   intake.connect(); // after the example, which gives way to a photo
 }

@@ -1,7 +1,8 @@
 // The views: what each shows of one model, or of the two that are compared, as functions that draw into a panel.
 
-import { tag } from "./draw.js";
+import { ring, tag } from "./draw.js";
 import { brokenLayer, brokenShareOf, differencesLayer, fillOf, modelsShown, outlinesOf } from "./models.js";
+import { placeOf } from "./pure/geometry.js";
 import { inPixels } from "./pure/words.js";
 import { state } from "./state.js";
 
@@ -34,7 +35,14 @@ const parts = (model) => (context, panel, layout) => {
   context.globalAlpha = 1;
   if (state.outlines) fill(context, panel, outlinesOf(model, layout.scale));
   if (state.raw) fill(context, panel, brokenLayer(model, BROKEN));
+  if (state.told?.point) pointAt(context, panel, layout, state.told.point);
 };
+
+// A ring around a pixel that a story tells of, wide enough to leave it free.
+function pointAt(context, panel, layout, point) {
+  const { x, y } = placeOf(point, state.scene, panel);
+  ring(context, x, y, Math.max(18 * layout.ratio, (2 * point.reach * panel.width) / state.scene.width), layout.ratio);
+}
 
 // A model's title and, without decoding, how much it breaks.
 function nameOf(model) {

@@ -2,8 +2,8 @@
 
 import { NOBODY } from "./decoding.js";
 
-// Numbers the sets that occur: {map, sets}, the number of every pixel's set and the nodes of each. `bits` are made by bits
-// of payload.py: node n is bit n % 8 of map n / 8.
+// Numbers the sets that occur: {map, sets}, the number of every pixel's set and the nodes of each. `bits` are made by
+// bits() of payload.py: node n is bit n % 8 of map n / 8.
 export function setsOf(bits) {
   const map = new Uint32Array(bits[0].length); // at first 0 everywhere, for the set of no node
   let sets = [[]];

@@ -1,0 +1,85 @@
+// The story: what half a minute tells of a photo, as steps. It is told of whatever checkpoints there are; what does not
+// hold of them, or is not on the photo, is left out.
+//
+// A step is {words, source, show, point}: a sentence in pieces, of which {node} stands for a node's title; where figures
+// that are not of the photo come from; what is shown meanwhile, as changes of the state; the pixel that it points at.
+
+import { inPixels, inThousandths } from "./words.js";
+
+// `levels` are {name, members}, with their nodes. `models`, the best first, are a scene's with `share`, which share of
+// the person's pixels they break, and `region`, the largest that is broken, or null: {point, node, parent, decoded}, a
+// node that is on there without its parent and the path that decoding gives the pixel, null for background.
+export function storyOf(levels, models) {
+  const tree = models.find(({ loss }) => loss?.tree);
+  const free = models.filter(({ loss }) => loss && !loss.tree).toSorted((one, other) => other.share - one.share)[0];
+  return [
+    ...levels.map((level, depth) => levelStep(level, depth, levels.length - 1, models[0])),
+    ...(free?.region ? brokenSteps(levels, free) : []),
+    ...(tree ? [learntStep(levels.at(-1).name, tree, free), ...costSteps(levels.at(-1).name, tree, models)] : []),
+  ];
+}
+
+const stepOf = (words, show, { point = null, source = "" } = {}) => ({
+  words,
+  source,
+  point,
+  show: { view: "single", raw: false, ...show },
+});
+
+function levelStep({ name, members }, depth, last, { name: checkpoint }) {
+  const start = depth === 0 ? "Each pixel of a person is " : depth < last ? "It is also " : "And it is one part: ";
+  return stepOf([start, ...anyOf(members), "."], { checkpoint, level: name });
+}
+
+// Nodes, with commas and an "or" between them.
+const anyOf = (nodes) =>
+  nodes.flatMap((node, place) => [place === 0 ? "" : place + 1 < nodes.length ? ", " : " or ", { node }]);
+
+function brokenSteps(levels, { name, title, region }) {
+  const { point, node, parent, decoded } = region;
+  const depth = levels.findIndex(({ members }) => members.includes(node));
+  const show = { checkpoint: name, level: levels[depth].name };
+  const found = decoded ? { node: decoded[Math.min(depth, decoded.length - 1)] } : "background";
+  return [
+    stepOf(
+      [`Without decoding, ${title} says `, { node }, " here but not ", { node: parent }, ": impossible."],
+      { ...show, raw: true },
+      { point },
+    ),
+    stepOf(["Decoding mends it: it takes whole paths of the tree, and here says ", found, "."], show, { point }),
+  ];
+}
+
+function learntStep(level, tree, free) {
+  const others = free ? `, ${free.title} ${inPixels(free.share)}` : "";
+  const quoted = [tree, free].filter(Boolean).map((model) => model.figures?.violations_of_person ?? null);
+  const source = quoted.includes(null) || !comparable(tree, free ?? tree) ? "" : quoted.map(inPixels).join(" and ");
+  return stepOf(
+    [`${tree.title} was trained along the tree: of this person it breaks ${inPixels(tree.share)}${others}.`],
+    { checkpoint: tree.name, level, raw: true },
+    { source: source && `Median over ${photosOf(tree)}: ${source}, by the model cards.` },
+  );
+}
+
+// What the loss costs: its IoU against the highest that there is, where the model cards give them of the same photos.
+function costSteps(level, tree, models) {
+  const known = models.filter((model) => comparable(tree, model));
+  if (!known.length) return [];
+  const iou = ({ figures }) => inThousandths(figures.iou[level]);
+  const best = known.reduce((highest, model) => (iou(model) > iou(highest) ? model : highest), tree);
+  const words =
+    best === tree
+      ? `And it costs nothing: its IoU of ${level}, ${iou(tree)}, is the highest here.`
+      : `What it costs: its IoU of ${level} is ${iou(tree)}, that of ${best.title} ${iou(best)}.`;
+  const both = { view: "slider", first: best.name, second: tree.name, level };
+  return [
+    stepOf([words], best === tree ? { checkpoint: tree.name, level } : both, {
+      source: `Mean over ${level} on ${photosOf(tree)}, by the model cards.`,
+    }),
+  ];
+}
+
+const comparable = ({ figures: one }, { figures: other }) =>
+  Boolean(one && other) && one.photos === other.photos && one.split === other.split;
+
+const photosOf = ({ figures: { photos, split } }) => `${photos} ${split === "val" ? "validation photos" : "photos"}`;
