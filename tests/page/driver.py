@@ -115,7 +115,8 @@ def spoken(page: Page) -> list[tuple[str, list[tuple[str, int]]]]:
     """What the read-out says: a title and a path of (node, score in hundredths) for each checkpoint."""
     result = []
     for line in page.locator("#viewer .readout > div").all():
-        steps = [re.fullmatch(r"([a-z ]+) (1\.0|\.\d\d)", step) for step in line.locator(".step").all_inner_texts()]
+        said = line.locator(".step").all_inner_texts()
+        steps = [re.fullmatch(r"([a-z ]+)\s+(1\.0|\.\d\d)[ ▲\s]*", step) for step in said]
         result.append((line.inner_text(), [(step[1], round(100 * float(step[2]))) for step in steps if step]))
     return result
 

@@ -69,12 +69,12 @@ def test_each_level_and_checkpoint_has_a_picture_of_its_own(viewer: Page) -> Non
     assert picture(viewer) == bare
 
 
-def test_pointing_at_a_row_of_the_tree_shows_that_node_alone(viewer: Page) -> None:
+def test_pointing_at_a_block_of_the_tree_shows_that_node_alone(viewer: Page) -> None:
     everything = picture(viewer)
     drawn = "document.querySelector('#viewer .stage canvas').toDataURL()"
     alone = {}
     for node in ("head", "torso"):
-        viewer.locator(f"#viewer .tree tr[data-node={node}] label").hover()
+        viewer.locator(f"#viewer .tree [data-node={node}]").hover()
         viewer.wait_for_function(f"seen => {drawn} !== seen", arg=everything)
         alone[node] = picture(viewer)
         viewer.locator("#heading").hover()

@@ -1,5 +1,7 @@
 // What is drawn on a canvas: filled regions, outlines that stay sharp at any size, words, a cross, a time line.
 
+import { arrangeNames } from "./pure/names.js";
+
 // A canvas of the maps' size in which each pixel has the colour of its number, or is empty where there is none.
 export function fillLayer(map, width, height, colors) {
   const image = new ImageData(width, height);
@@ -59,8 +61,52 @@ export function tag(context, text, panel, side, ratio) {
   context.restore();
 }
 
-// A cross with a dark rim at a place of a panel.
+// The names of regions at their middles, {title, color, x, y}; one that had to be moved is tied to its middle by a line.
+export function writeNames(context, names, panel, ratio) {
+  context.save();
+  context.font = `600 ${12 * ratio}px system-ui, sans-serif`;
+  context.textBaseline = "middle";
+  const height = 20 * ratio;
+  const sized = names.map((name) => ({ ...name, width: context.measureText(name.title).width + 17 * ratio, height }));
+  const boxes = arrangeNames(sized, panel);
+  boxes.forEach((box, index) => {
+    if (!box) return;
+    const { title, color, x, y, width } = sized[index];
+    const end = [Math.max(box.x, Math.min(box.x + width, x)), Math.max(box.y, Math.min(box.y + height, y))];
+    if (end[0] !== x || end[1] !== y)
+      strokeRimmed(context, ratio, () => {
+        context.moveTo(x, y);
+        context.lineTo(...end);
+      });
+    context.fillStyle = "rgb(0 0 0 / 0.76)";
+    context.beginPath();
+    context.roundRect(box.x, box.y, width, height, 4 * ratio);
+    context.fill();
+    context.fillStyle = `rgb(${color.join(" ")})`;
+    context.fillRect(box.x, box.y, 5 * ratio, height);
+    context.fillStyle = "#fff";
+    context.fillText(title, box.x + 11 * ratio, box.y + height / 2);
+  });
+  context.restore();
+}
+
+// A cross at a place of a panel.
 export function cross(context, x, y, ratio) {
+  strokeRimmed(context, ratio, () => {
+    for (const [across, down] of [
+      [1, 0],
+      [-1, 0],
+      [0, 1],
+      [0, -1],
+    ]) {
+      context.moveTo(x + 4 * across * ratio, y + 4 * down * ratio);
+      context.lineTo(x + 12 * across * ratio, y + 12 * down * ratio);
+    }
+  });
+}
+
+// A white line with a dark rim shows on every photo.
+function strokeRimmed(context, ratio, trace) {
   for (const [color, thickness] of [
     ["rgb(0 0 0 / 0.8)", 4],
     ["#fff", 1.5],
@@ -68,15 +114,7 @@ export function cross(context, x, y, ratio) {
     context.strokeStyle = color;
     context.lineWidth = thickness * ratio;
     context.beginPath();
-    for (const [dx, dy] of [
-      [1, 0],
-      [-1, 0],
-      [0, 1],
-      [0, -1],
-    ]) {
-      context.moveTo(x + 4 * dx * ratio, y + 4 * dy * ratio);
-      context.lineTo(x + 12 * dx * ratio, y + 12 * dy * ratio);
-    }
+    trace();
     context.stroke();
   }
 }

@@ -6,6 +6,7 @@ import { NOBODY, STEPS, decode } from "./pure/decoding.js";
 import { enlarge } from "./pure/enlarge.js";
 import { outline } from "./pure/geometry.js";
 import { agreement, areas, difference } from "./pure/measures.js";
+import { middles } from "./pure/names.js";
 import { brokenEdges, brokenMap, largestRegion, seenSets, setsOf, shareOfPerson } from "./pure/raw.js";
 import { NO_RISK, certaintyFor, risksOf } from "./pure/risk.js";
 import { membersOfLevel, nodesBelow, nodesOnLevel, through } from "./pure/tables.js";
@@ -133,6 +134,16 @@ export function outlinesOf(model, scale) {
   const path = remember(model, `path ${look(model)}`, () => outline(shown(model).map, width, height, new Path2D()));
   return remember(model, `line ${look(model)} ${scale}`, () =>
     outlineLayer(path, width, height, scale, window.devicePixelRatio || 1),
+  );
+}
+
+// Where the names of what is on the picture go, the largest first: {title, color, column, row}.
+export function namesOf(model) {
+  const { width, height, nodes } = state.scene;
+  return remember(model, `names ${look(model)}`, () =>
+    middles(shownMap(model), width, height)
+      .filter(({ number }) => number !== NOBODY)
+      .map(({ number, column, row }) => ({ ...nodes[number], column, row })),
   );
 }
 

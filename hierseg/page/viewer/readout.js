@@ -1,42 +1,64 @@
-// The read-out: what each model says of the pixel under a pointer or under the cross that the arrow keys move.
+// The read-out: what each model says of the pixel under a pointer or under the cross that the arrow keys move. A click,
+// a tap or Enter pins it to the pixel.
 
 import { foundBy, modelsShown } from "./models.js";
 import { find, make } from "./page.js";
-import { NOBODY } from "./pure/decoding.js";
+import { NOBODY, STEPS } from "./pure/decoding.js";
+import { excesses } from "./pure/measures.js";
 import { inHundredths } from "./pure/words.js";
 import { assemble, pixelUnder, placeOfProbe } from "./stage.js";
 import { change, probeAt, state } from "./state.js";
+import { mark } from "./tree.js";
 
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const STILL = 5; // pixels that a pointer may move between press and release of a click
+const NEAR = 24; // pixels from a pin within which a finger's tap is meant for it
+
+let pressed = null; // where a button or finger went down last
+let dragging = false; // whether it moved before it went up
+let pinned = null; // where the pin was set
 
 export function connect() {
   const canvas = find(".stage canvas");
   canvas.addEventListener("pointermove", point);
   canvas.addEventListener("pointerdown", (event) => {
     if (state.view === "slider") canvas.setPointerCapture(event.pointerId);
-    point(event);
+    pressed = event;
+    dragging = false;
+  });
+  canvas.addEventListener("click", (event) => {
+    if (!dragging) pin(event);
   });
   canvas.addEventListener("pointerleave", (event) => {
-    if (event.pointerType === "mouse") stop(); // what a finger tapped stays until the next tap
+    if (event.pointerType === "mouse" && !state.probe?.pinned) stop(); // what a finger tapped stays
   });
   canvas.addEventListener("keydown", onKey);
-  canvas.addEventListener("blur", stop);
+  document.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape" && state.probe) stop();
+  });
+  canvas.addEventListener("blur", () => {
+    if (!state.probe?.pinned) stop();
+  });
 }
 
 export function draw() {
   if (state.probe) read(state.probe);
-  else find(".readout").hidden = true;
+  else clear();
 }
 
 // Shows the paths under a pixel of the photo; `aloud` for screen readers, when keys moved it.
-function read({ column, row, panel }, aloud = false) {
-  const { width, height } = state.scene;
-  const probe = { column: clamp(column, 0, width - 1), row: clamp(row, 0, height - 1), panel };
+function read(place, aloud = false) {
+  const { width, height, nodes } = state.scene;
+  const probe = { ...place, column: clamp(place.column, 0, width - 1), row: clamp(place.row, 0, height - 1) };
   probeAt(probe);
+  const pixel = probe.row * width + probe.column;
+  const models = modelsShown();
   const readout = find(".readout");
   readout.setAttribute("aria-live", aloud ? "polite" : "off");
-  readout.replaceChildren(...modelsShown().map((model) => pathAt(model, probe.row * width + probe.column)));
+  readout.replaceChildren(...models.map((model) => pathAt(model, pixel)));
+  if (probe.pinned) readout.append(make("p", "Pinned", { className: "pin" }));
   readout.hidden = false;
+  mark(models.flatMap((model) => nodes[foundBy(model)[pixel]]?.path ?? []));
   const stage = find(".stage");
   const { x, y } = placeOfProbe();
   const left = clamp(x + 16, 4, stage.clientWidth - readout.offsetWidth - 4);
@@ -47,46 +69,84 @@ function read({ column, row, panel }, aloud = false) {
 
 const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
 
-// A model's path at a pixel; what was too unsure to be shown looks different.
+// A model's path at a pixel, each node's score as a bar; what was too unsure to be shown looks different. A bar's part
+// above the parent's is red: there the scores break the tree's order.
 function pathAt(model, pixel) {
   const { nodes } = state.scene;
-  const line = make("div", make("b", model.title));
   const found = foundBy(model)[pixel];
   const reached = found === NOBODY ? 0 : nodes[found].path.length;
-  if (found === NOBODY) line.append(" background");
-  nodes[model.leaf[pixel]].path.forEach((node, depth) => {
-    const score = inHundredths(model.scores[depth][pixel]);
-    const step = make("span", `${nodes[node].title} ${score}`, { className: depth < reached ? "step" : "step unsure" });
-    line.append(depth ? " › " : " ", step);
-  });
-  return line;
+  const { path } = nodes[model.leaf[pixel]];
+  const scores = path.map((_, depth) => model.scores[depth][pixel]);
+  const above = excesses(scores);
+  const words = [
+    make("b", model.title),
+    ...(reached ? [] : [make("em", "background")]),
+    ...path.map((node, depth) => stepOf(nodes[node], scores[depth], above[depth], depth < reached)),
+    ...(above.some(Boolean) ? [make("em", "▲ above its parent")] : []),
+  ];
+  return make("div", words.flatMap((word) => [word, " "]));
+}
+
+function stepOf({ title, color }, score, above, sure) {
+  const chip = make("span", [], { className: "chip" });
+  chip.style.background = `rgb(${color.join(" ")})`;
+  const gauge = make("span", [score - above, above].map(lengthOf), { className: "gauge" });
+  const words = [chip, make("span", title), " ", gauge, make("span", inHundredths(score)), make("span", above ? " ▲" : "")];
+  return make("span", words, { className: sure ? "step" : "step unsure" });
+}
+
+function lengthOf(steps) {
+  const made = make("span");
+  made.style.width = `${(100 * steps) / STEPS}%`;
+  return made;
 }
 
 function stop() {
   probeAt(null);
-  find(".readout").hidden = true;
+  clear();
   if (state.scene) assemble();
+}
+
+function clear() {
+  find(".readout").hidden = true;
+  mark([]);
 }
 
 function point(event) {
   if (!state.scene) return;
   const under = pixelUnder(event);
+  if (event.buttons) dragging ||= far(event, pressed, STILL);
   if (state.view === "slider" && event.buttons && under) {
+    if (!dragging) return;
     probeAt(null);
     change({ split: Math.round((100 * under.column) / state.scene.width) });
-  } else if (under) read(under);
+  } else if (state.probe?.pinned) return;
+  else if (under) read(under);
+  else stop();
+}
+
+const far = (one, other, distance) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) > distance;
+
+// Pins the read-out to where it is clicked, or frees it; a finger that taps elsewhere moves the pin there.
+function pin(event) {
+  if (!state.scene) return;
+  const under = pixelUnder(event);
+  const touched = pressed.pointerType === "touch";
+  const freed = state.probe?.pinned && !(touched && far(event, pinned, NEAR));
+  pinned = event;
+  if (under && !(freed && touched)) read({ ...under, pinned: !freed });
   else stop();
 }
 
 function onKey(event) {
   if (!state.scene) return;
-  if (event.key === "Escape") stop();
+  const { width, height } = state.scene;
+  const place = state.probe ?? { column: width >> 1, row: height >> 1, panel: 0 };
+  if (event.key === "Enter") read({ ...place, pinned: !place.pinned }, true);
   else if (MOVES[event.key]) {
     event.preventDefault(); // the page must not scroll away
-    const { width, height } = state.scene;
-    const step = event.shiftKey ? 1 : Math.max(1, Math.round(Math.max(width, height) / 64));
+    const size = event.shiftKey ? 1 : Math.max(1, Math.round(Math.max(width, height) / 64));
     const [across, down] = MOVES[event.key];
-    const { column, row, panel } = state.probe ?? { column: width >> 1, row: height >> 1, panel: 0 };
-    read({ column: column + across * step, row: row + down * step, panel }, true);
+    read({ ...place, column: place.column + across * size, row: place.row + down * size }, true);
   }
 }

@@ -1,4 +1,4 @@
-// The sliders beside the picture, the tick for outlines, and the button that brings everything back.
+// The sliders beside the picture, the ticks for outlines and names, and the button that brings everything back.
 
 import { modelsShown, ownThreshold, thresholdOf } from "./models.js";
 import { find } from "./page.js";
@@ -6,16 +6,18 @@ import { inHundredths } from "./pure/words.js";
 import { change, reset, state } from "./state.js";
 
 const SLIDERS = ["split", "opacity", "threshold"];
+const TICKS = ["outlines", "names"];
 
 export function connect() {
   for (const name of SLIDERS)
     find(`[name=${name}]`).addEventListener("input", (event) => change({ [name]: Number(event.target.value) }));
-  find("[name=outlines]").addEventListener("change", (event) => change({ outlines: event.target.checked }));
+  for (const name of TICKS)
+    find(`[name=${name}]`).addEventListener("change", (event) => change({ [name]: event.target.checked }));
   find(".reset").addEventListener("click", reset);
 }
 
 export function draw() {
-  const { split, opacity, threshold, outlines } = state;
+  const { split, opacity, threshold } = state;
   const own = [...new Set(modelsShown().map((model) => inHundredths(ownThreshold(model))))];
   const words = {
     split: `${split} %`,
@@ -26,5 +28,5 @@ export function draw() {
     find(`[data-slider=${name}] output`).textContent = words[name];
     find(`[name=${name}]`).value = state[name] ?? thresholdOf(modelsShown()[0]);
   }
-  find("[name=outlines]").checked = outlines;
+  for (const name of TICKS) find(`[name=${name}]`).checked = state[name];
 }

@@ -3,7 +3,14 @@
 
 import { NO_RISK } from "./pure/risk.js";
 
-const SETTINGS = { split: 50, opacity: 55, threshold: null, risk: NO_RISK, outlines: true }; // null: the checkpoint's own
+const SETTINGS = {
+  split: 50,
+  opacity: 55,
+  threshold: null, // the checkpoint's own
+  risk: NO_RISK,
+  outlines: true,
+  names: false,
+};
 
 export const state = {
   scene: null, // see scene.js; null while there is none
@@ -16,13 +23,13 @@ export const state = {
   truth: null, // {map, note} where a ground truth is beside the scene; without a map where it does not fit
   ...SETTINGS,
   hidden: new Set(), // nodes that a visitor unticked
-  pointed: null, // the node whose row of the tree a mouse is over
-  probe: null, // {column, row} of the photo that is read out, in which panel
+  pointed: null, // the node whose block of the tree a mouse is over, or that has the keyboard
+  probe: null, // {column, row} of the photo that is read out, in which panel, and whether it is pinned there
   told: null, // the step of the story that is shown, see pure/story.js
 };
 
 // What a story shows for a while; the rest stays as it is.
-const LENT = ["view", "raw", "checkpoint", "first", "second", "level", "split", "threshold", "certainty", "hidden"];
+const LENT = ["view", "raw", "checkpoint", "first", "second", "level", "split", "threshold", "risk", "hidden"];
 
 let before = null; // what had been chosen of that before
 let draw = () => {};

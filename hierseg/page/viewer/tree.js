@@ -1,66 +1,141 @@
-// The tree as a table: a row a node, with a tick to show it, and a column a model. It is legend, chart and control.
+// The tree as an icicle: a block a node, beside its parent, coloured as far as its share of the person goes. It is legend,
+// chart and control: pointing at a block shows its node alone on the picture, its tick shows or hides the node, and the
+// path of the pixel that is read out is marked.
 
 import { areasOf, depthShown, modelsShown } from "./models.js";
-import { find, make } from "./page.js";
+import { find, findAll, make } from "./page.js";
 import { STEPS } from "./pure/decoding.js";
+import { icicle } from "./pure/icicle.js";
 import { comparePaths, membersOfLevel } from "./pure/tables.js";
-import { inHundredths, inPercent } from "./pure/words.js";
+import { capital, inHundredths, inPercent } from "./pure/words.js";
 import { pointAt, state, tick } from "./state.js";
 
-let listed = ""; // the nodes that there are rows for
+const LEAST = { mouse: 30, finger: 46, two: 48 }; // a leaf's pixels of height with its gap: to be hit, for two shares
+const ROOM = 1.5; // times the least of all leaves: what is more is divided by share
+const SCORED = { leaf: 68, inner: 118 }; // pixels of height from which there is room for the mean score too
+const HINT = "Point at a part to see it alone. Untick it to hide it.";
+const HALVES = ["upper", "lower"]; // of a block, for the first and the second of two checkpoints
+
+let listed = ""; // the nodes that there are blocks for
 
 export function connect() {
   listed = "";
 }
 
 export function draw() {
-  const { nodes } = state.scene;
-  const names = nodes.map((node) => node.name).join();
+  const { scene, pointed } = state;
+  const names = scene.nodes.map((node) => node.name).join();
   if (listed !== names) list();
   listed = names;
   const models = modelsShown();
   const figures = models.map(areasOf);
-  const onLevel = new Set(membersOfLevel(state.scene, depthShown()));
-  find(".tree thead tr").replaceChildren(
-    make("th", "Part", { scope: "col" }),
-    ...models.map((model) => make("th", [model.title, make("small", "share · sure")], { scope: "col" })),
+  const depth = depthShown();
+  find(".tree-of").replaceChildren("% of person, by ", ...models.flatMap(titled));
+  find(".tree-levels").replaceChildren(
+    ...scene.levels.map((level, place) => make("span", capital(level), { className: place === depth ? "shown" : "" })),
   );
-  nodes.forEach((node, index) => {
-    const row = find(`.tree [data-node="${node.name}"]`);
-    row.classList.toggle("shown", onLevel.has(index));
-    row.classList.toggle("absent", figures.every((areas) => areas[index].share_of_photo === 0));
-    row.querySelector("input").checked = !node.path.some((member) => state.hidden.has(member));
-    while (row.children.length > 1) row.lastChild.remove();
-    row.append(...figures.map((areas) => cell(areas[index])));
+  const onLevel = new Set(membersOfLevel(scene, depth));
+  const leaves = new Set(membersOfLevel(scene, scene.levels.length - 1));
+  const finger = window.matchMedia("(pointer: coarse)").matches;
+  const least = models.length > 1 ? LEAST.two : finger ? LEAST.finger : LEAST.mouse;
+  const shares = figures.map((areas) => areas.map((area) => area.share_of_person));
+  const { heights, fills } = icicle(scene.nodes, shares, ROOM * least * leaves.size, least);
+  scene.nodes.forEach((node, index) => {
+    const shown = !node.path.some((member) => state.hidden.has(member));
+    const marks = {
+      shown: onLevel.has(index),
+      hidden: !shown,
+      absent: figures.every((areas) => areas[index].share_of_photo === 0),
+      pointed: pointed === index,
+      low: heights[index] < LEAST.two,
+      tall: heights[index] >= (leaves.has(index) ? SCORED.leaf : SCORED.inner),
+    };
+    const block = blockOf(index);
+    for (const [name, given] of Object.entries(marks)) block.classList.toggle(name, given);
+    block.parentElement.style.height = `${heights[index]}px`;
+    block.querySelector(".fill").replaceChildren(...fills.map((own) => barOf(own[index])));
+    block.querySelector(".share").replaceChildren(...beside(figures, (areas) => inPercent(areas[index].share_of_person)));
+    block.querySelector(".score").replaceChildren("mean score ", ...beside(figures, (areas) => scoreOf(areas[index])));
+    Object.assign(block.querySelector("input"), { checked: shown, ariaLabel: sentence(index, models, figures) });
   });
+  find(".tree-detail").textContent = pointed === null ? HINT : sentence(pointed, models, figures);
 }
 
-function cell({ share_of_person: share, confidence }) {
-  const sure = share ? inHundredths(Math.round(confidence * STEPS)) : "";
-  return make("td", [inPercent(share), make("small", sure)]);
+// Marks the nodes of the paths that are read out.
+export function mark(nodes) {
+  for (const block of findAll(".block")) block.classList.remove("under");
+  for (const node of nodes) blockOf(node).classList.add("under");
+}
+
+const blockOf = (index) => find(`.tree [data-node="${state.scene.nodes[index].name}"]`);
+
+// A checkpoint's title; of two, with the half of a block that is its.
+function titled({ title }, place, { length }) {
+  if (length === 1) return [make("b", title)];
+  return [place ? " and " : "", make("span", [], { className: `half ${HALVES[place]}` }), make("b", title)];
+}
+
+function barOf(fill) {
+  const made = make("span");
+  made.style.width = `${100 * fill}%`;
+  return made;
+}
+
+const beside = (figures, wordsOf) =>
+  figures.flatMap((areas, place) => [place ? " | " : "", make("span", wordsOf(areas))]);
+
+const scoreOf = ({ share_of_photo: share, confidence }) =>
+  share ? inHundredths(Math.round(confidence * STEPS)) : "–";
+
+// All that is known of a node: "Head, 12 % of person, mean score .91".
+function sentence(node, models, figures) {
+  const words = figures.map((areas) => {
+    const { share_of_person: share } = areas[node];
+    return share ? `${inPercent(share)} of person, mean score ${scoreOf(areas[node])}` : "not found";
+  });
+  const title = capital(state.scene.nodes[node].title);
+  if (words.length === 1) return `${title}, ${words[0]}`;
+  return `${title}: ${words.map((each, place) => `${models[place].title} ${each}`).join("; ")}`;
 }
 
 function list() {
-  const order = [...state.scene.nodes.entries()].toSorted(([, one], [, other]) => comparePaths(one.path, other.path));
+  const { nodes, levels } = state.scene;
+  const order = [...nodes.keys()].toSorted((one, other) => comparePaths(nodes[one].path, nodes[other].path));
+  const listBelow = (parent) => {
+    const children = order.filter((index) => nodes[index].path.at(-2) === parent);
+    const items = children.map((index) => make("li", [madeBlock(nodes[index], index), ...listBelow(index)]));
+    return items.length ? [make("ul", items)] : [];
+  };
+  find(".tree").style.setProperty("--inner", levels.length - 1);
   find(".tree").replaceChildren(
-    make("caption", "Parts, their share of the person and how sure the network is of them"),
-    make("thead", make("tr")),
-    make("tbody", order.map(([index, node]) => rowOf(node, index))),
+    make("p", [], { className: "tree-of" }),
+    make("p", [], { className: "tree-levels", ariaHidden: true }),
+    ...listBelow(undefined),
+    make("p", [], { className: "tree-detail", ariaHidden: true }), // the ticks are named by it
   );
 }
 
-function rowOf(node, index) {
+function madeBlock(node, index) {
   const input = make("input", [], { type: "checkbox" });
   input.addEventListener("change", () => tick(index, input.checked));
-  const swatch = make("span", [], { className: "swatch" });
-  swatch.style.setProperty("--color", `rgb(${node.color.join(" ")})`);
-  const heading = make("th", make("label", [input, swatch, node.title]), { scope: "row" });
-  heading.style.setProperty("--depth", node.path.length - 1);
-  const row = make("tr", heading);
-  row.dataset.node = node.name;
-  row.addEventListener("pointerenter", (event) => {
+  input.addEventListener("focus", () => input.matches(":focus-visible") && pointAt(index));
+  input.addEventListener("blur", () => pointAt(null));
+  const words = [
+    input,
+    make("span", node.title, { className: "name" }),
+    make("span", [], { className: "share" }),
+    make("small", [], { className: "score" }),
+  ];
+  const made = make("label", [
+    make("span", [], { className: "fill" }),
+    make("span", words, { className: "words" }),
+  ]);
+  made.className = "block";
+  made.dataset.node = node.name;
+  made.style.setProperty("--color", `rgb(${node.color.join(" ")})`);
+  made.addEventListener("pointerenter", (event) => {
     if (event.pointerType === "mouse") pointAt(index);
   });
-  row.addEventListener("pointerleave", () => pointAt(null));
-  return row;
+  made.addEventListener("pointerleave", () => pointAt(null));
+  return made;
 }

@@ -8,6 +8,7 @@ import * as about from "./about.js";
 import * as camera from "./camera.js";
 import * as caption from "./caption.js";
 import * as choices from "./choices.js";
+import * as description from "./description.js";
 import * as intake from "./intake.js";
 import { modelsShown } from "./models.js";
 import { attach, find } from "./page.js";
@@ -25,7 +26,22 @@ import * as tree from "./tree.js";
 import * as truth from "./truth.js";
 
 // In this order: the stage is measured when the page around it says what it says, and the read-out lies on the stage.
-const DRAWN = [choices, raw, about, caption, story, stage, tree, truth, settings, risk, readout, sequence, intake];
+const DRAWN = [
+  choices,
+  raw,
+  about,
+  caption,
+  story,
+  stage,
+  tree,
+  truth,
+  settings,
+  risk,
+  readout,
+  sequence,
+  intake,
+  description,
+];
 
 export function start(element) {
   attach(element);

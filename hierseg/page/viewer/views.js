@@ -1,7 +1,7 @@
 // The views: what each shows of one model, or of the two that are compared, as functions that draw into a panel.
 
-import { ring, tag } from "./draw.js";
-import { brokenLayer, brokenShareOf, differencesLayer, fillOf, modelsShown, outlinesOf } from "./models.js";
+import { ring, tag, writeNames } from "./draw.js";
+import { brokenLayer, brokenShareOf, differencesLayer, fillOf, modelsShown, namesOf, outlinesOf } from "./models.js";
 import { placeOf } from "./pure/geometry.js";
 import { inPixels } from "./pure/words.js";
 import { state } from "./state.js";
@@ -35,6 +35,10 @@ const parts = (model) => (context, panel, layout) => {
   context.globalAlpha = 1;
   if (state.outlines) fill(context, panel, outlinesOf(model, layout.scale));
   if (state.raw) fill(context, panel, brokenLayer(model, BROKEN));
+  if (state.names) {
+    const names = namesOf(model).map((name) => ({ ...name, ...placeOf(name, state.scene, panel) }));
+    writeNames(context, names, panel, layout.ratio);
+  }
   if (state.told?.point) pointAt(context, panel, layout, state.told.point);
 };
 

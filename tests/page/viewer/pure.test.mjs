@@ -19,6 +19,7 @@ import {
   setsOf,
   shareOfPerson,
 } from "../../../hierseg/page/viewer/pure/raw.js";
+import { icicle } from "../../../hierseg/page/viewer/pure/icicle.js";
 import {
   comparePaths,
   labelsOfNodes,
@@ -30,6 +31,7 @@ import {
   through,
 } from "../../../hierseg/page/viewer/pure/tables.js";
 import { inPixels } from "../../../hierseg/page/viewer/pure/words.js";
+import { arrangeNames, middles } from "../../../hierseg/page/viewer/pure/names.js";
 import { ANOTHER_PART, ONLY_ONE, ONLY_OTHER } from "../../../hierseg/page/viewer/views.js";
 
 const golden = JSON.parse(readFileSync(new URL("../../golden/viewer.json", import.meta.url)));
@@ -301,4 +303,117 @@ test("panels lie within their box, and a pixel is found where it is drawn", () =
     });
     assert.equal(pixelAt(layout, photo, -1, 0), null);
   }
+});
+
+test("an icicle's colour is as large as the shares, and no leaf is too low to be hit", () => {
+  onEveryDecoding(({ nodes }, { scores }, _, found) => {
+    const one = areas(found, scores, nodes).map((area) => area.share_of_person);
+    const few = areas(found.map((node, pixel) => (pixel % 3 ? NOBODY : node)), scores, nodes).map((area) => area.share_of_person);
+    for (const shares of [[one], [one, few], [one, one.map(() => 0)]]) {
+      for (const height of [40, 300, 2000]) {
+        const { heights, fills } = icicle(nodes, shares, height, 30);
+        const childrenOf = (node) => nodes.flatMap(({ path }, child) => (path.at(-2) === node ? [child] : []));
+        const sum = (members) => members.reduce((total, node) => total + heights[node], 0);
+        const leaves = [...nodes.keys()].filter((node) => !childrenOf(node).length);
+        assert.ok(leaves.every((node) => heights[node] >= 30));
+        assert.ok([...nodes.keys()].every((node) => heights[node] >= sum(childrenOf(node)) - 1e-6));
+        const roots = sum(childrenOf(undefined));
+        assert.ok(roots >= height - 1e-6);
+        if (height >= 30 * leaves.length) close(roots, height);
+        assert.ok(fills.flat().every((fill) => fill >= 0 && fill <= 1 + 1e-9));
+        for (const depth of [1, 2, 3]) {
+          const scales = shares.flatMap((own, place) =>
+            [...nodes.keys()]
+              .filter((node) => nodes[node].path.length === depth && own[node] > 0)
+              .map((node) => (fills[place][node] * heights[node]) / own[node]),
+          );
+          scales.forEach((scale) => close(scale, scales[0], 1e-6 * scale));
+        }
+        fills.forEach((own, place) => own.forEach((fill, node) => assert.equal(fill > 0, shares[place][node] > 0)));
+      }
+    }
+  });
+});
+
+// Numbers from 0 to 1, the same in every run (mulberry32).
+function randomFrom(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+test("a name goes to the deepest pixel of its number's largest region", () => {
+  const random = randomFrom(1);
+  for (let trial = 0; trial < 100; trial++) {
+    const [width, height] = [3 + Math.floor(9 * random()), 3 + Math.floor(9 * random())];
+    const map = Uint8Array.from({ length: width * height }, () => Math.floor(2.3 * random()));
+    const numberAt = (column, row) => (column < 0 || row < 0 || column >= width || row >= height ? -1 : map[row * width + column]);
+    // By brute force: regions by spreading until nothing changes, depths by looking at every pixel and beyond the rim.
+    const region = [...map.keys()];
+    for (let changed = true; changed; ) {
+      changed = false;
+      for (let pixel = 0; pixel < map.length; pixel++)
+        for (const [other, near] of [[pixel + 1, pixel % width < width - 1], [pixel + width, pixel + width < map.length]]) {
+          if (!near || map[pixel] !== map[other] || region[pixel] === region[other]) continue;
+          region[pixel] = region[other] = Math.min(region[pixel], region[other]);
+          changed = true;
+        }
+    }
+    const depth = region.map((_, pixel) => {
+      const [column, row] = [pixel % width, Math.floor(pixel / width)];
+      let least = Infinity;
+      for (let y = -1; y <= height; y++)
+        for (let x = -1; x <= width; x++) if (numberAt(x, y) !== map[pixel]) least = Math.min(least, Math.abs(x - column) + Math.abs(y - row));
+      return least;
+    });
+    const sizeOf = (wanted) => region.filter((one) => one === wanted).length;
+    const found = middles(map, width, height);
+    assert.deepEqual(found.map(({ number }) => number).toSorted(), [...new Set(map)].toSorted());
+    for (const { number, column, row, share } of found) {
+      const pixel = row * width + column;
+      const own = region.filter((_, other) => map[other] === number);
+      assert.equal(map[pixel], number);
+      assert.equal(sizeOf(region[pixel]), Math.max(...own.map(sizeOf)));
+      assert.equal(depth[pixel], Math.max(...depth.filter((_, other) => region[other] === region[pixel])));
+      close(share, sizeOf(region[pixel]) / map.length);
+    }
+    const shares = found.map(({ share }) => share);
+    assert.deepEqual(shares, shares.toSorted((one, other) => other - one));
+  }
+  const wide = Uint8Array.from({ length: 1000 * 600 }, (_, pixel) => (pixel % 1000 < 700 ? 1 : 2));
+  const [{ number, column, row }] = middles(wide, 1000, 600);
+  assert.equal(number, 1);
+  assert.ok(Math.abs(column - 350) <= 60 && Math.abs(row - 300) <= 10);
+});
+
+test("names lie within the panel and none over another, where they should be if there is room", () => {
+  const random = randomFrom(2);
+  const panel = { x: 40, y: 10, width: 300, height: 200 };
+  for (let trial = 0; trial < 200; trial++) {
+    const names = Array.from({ length: 1 + Math.floor(12 * random()) }, () => ({
+      x: panel.x + panel.width * random(),
+      y: panel.y + panel.height * random(),
+      width: 30 + 60 * random(),
+      height: 20,
+    }));
+    const boxes = arrangeNames(names, panel).map((place, index) => place && { ...names[index], ...place });
+    const [first] = boxes;
+    const { x, y, width, height } = names[0];
+    close(first.x, Math.max(panel.x, Math.min(panel.x + panel.width - width, x - width / 2)));
+    close(first.y, Math.max(panel.y, Math.min(panel.y + panel.height - height, y - height / 2)));
+    boxes.forEach((box, index) => {
+      if (!box) return;
+      assert.ok(box.x >= panel.x && box.y >= panel.y);
+      assert.ok(box.x + box.width <= panel.x + panel.width && box.y + box.height <= panel.y + panel.height);
+      for (const other of boxes.slice(0, index).filter(Boolean))
+        assert.ok(
+          box.x >= other.x + other.width || other.x >= box.x + box.width || box.y >= other.y + other.height || other.y >= box.y + box.height,
+        );
+    });
+    assert.ok(names.length > 6 || boxes.every(Boolean));
+  }
+  assert.deepEqual(arrangeNames([{ x: 90, y: 60, width: 301, height: 20 }], panel), [null]);
 });

@@ -72,3 +72,7 @@ export function mean(values) {
   const known = values.filter((value) => value !== null);
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
 }
+
+// How far each score of a path is above its parent's, in steps; 0 within one step, which may be rounding.
+export const excesses = (scores) =>
+  scores.map((score, depth) => (depth && score - scores[depth - 1] > 1 ? score - scores[depth - 1] : 0));

@@ -20,6 +20,7 @@ export function inPixels(share) {
   const [part, whole] = FRACTIONS.reduce((best, next) => (off(next) < off(best) ? next : best));
   return `${part} ${part === "1" ? "pixel" : "pixels"} in ${whole}`;
 }
+export const capital = (words) => words.charAt(0).toUpperCase() + words.slice(1);
 
 export const inHundredths = (steps) => (steps >= STEPS ? "1.0" : `.${String(steps).padStart(2, "0")}`);
 

@@ -1,0 +1,234 @@
+"""The tree beside the picture in a real browser: blocks as large as the library says, linked with the picture."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from hierseg.decoding import BestPaths, best_paths
+from hierseg.page.payload import STEPS
+from hierseg.photo import open_photo
+from hierseg.predictor import Prediction, Predictor
+from hierseg.tree import Hierarchy
+from tests import REPOSITORY
+from tests.page.driver import BEST, CARDS, SECOND, choose, hover, picture, place_of, slide
+
+EXAMPLE = REPOSITORY / "examples" / "camera.jpg"  # what the page opens with, 512 by 512
+
+
+@pytest.fixture(scope="module")
+def predictions() -> dict[str, Prediction]:
+    return {name: Predictor(name).predict(open_photo(EXAMPLE)) for name in (BEST, SECOND)}
+
+
+def blocks(page: Page, marked: str = "") -> list[str]:
+    """The names of the nodes whose blocks have a mark, or of all."""
+    return [str(block.get_attribute("data-node")) for block in page.locator(f"#viewer .tree .block{marked}").all()]
+
+
+def coloured(page: Page) -> dict[str, list[float]]:
+    """The coloured area of every block, for each checkpoint that is shown, and the block's own height."""
+    return page.evaluate(  # type: ignore[no-any-return]
+        """() => Object.fromEntries([...document.querySelectorAll("#viewer .tree .block")].map((block) => [
+          block.dataset.node,
+          [...block.querySelectorAll(".fill > *")].map((fill) => {
+            const { width, height } = fill.getBoundingClientRect();
+            return width * height;
+          }),
+        ]))"""
+    )
+
+
+@pytest.mark.parametrize(("view", "names"), [("single", (BEST,)), ("both", (BEST, SECOND))])
+def test_blocks_are_coloured_as_far_as_the_nodes_shares_go(
+    view: str, names: tuple[str, ...], page: Page, predictions: dict[str, Prediction], tree: Hierarchy
+) -> None:
+    choose(page, "view", view)
+    found = coloured(page)
+    shares = {node: [predictions[name].areas()[node].share_of_person for name in names] for node in tree.nodes}
+    assert sorted(blocks(page)) == sorted(tree.nodes)
+    for level in tree.level_names:
+        nodes = [
+            node for node in tree.nodes if len(tree.lineages[tree.index(node)]) == tree.level_names.index(level) + 1
+        ]
+        areas = np.array([found[node] for node in nodes])
+        expected = np.array([shares[node] for node in nodes])
+        assert areas.shape == expected.shape
+        # A gap of two pixels is cut off every block.
+        np.testing.assert_allclose(areas / areas.sum(), expected / expected.sum(), atol=0.02)
+    for node in tree.nodes:
+        written = page.locator(f"#viewer .tree [data-node={node}] .share").inner_text().split("|")
+        for words, share in zip(written, shares[node], strict=True):
+            percent = re.search(r"(\d+) %", words)
+            assert float(percent[1] if percent else 0) == pytest.approx(100 * share, abs=1)
+    heights = [place_of(block)["height"] for block in page.locator("#viewer .tree .block").all()]
+    assert min(heights) >= 24
+
+
+def test_the_tree_is_worked_by_keyboard_and_says_all_it_knows(page: Page, predictions: dict[str, Prediction]) -> None:
+    head = page.get_by_role("group", name="Parts shown on the picture").get_by_role(
+        "checkbox", name=re.compile("^Head")
+    )
+    area = predictions[BEST].areas()["head"]
+    name = re.fullmatch(r"Head, (\d+) % of person, mean score (\.\d\d|1\.0)", str(head.get_attribute("aria-label")))
+    assert name
+    assert float(name[1]) == pytest.approx(100 * area.share_of_person, abs=0.51)
+    assert float(name[2]) == pytest.approx(area.confidence, abs=0.011)
+    everything = picture(page)
+    page.locator("#viewer .tree").get_by_role("checkbox").first.focus()
+    for place in range(len(blocks(page))):
+        focused = page.evaluate("document.activeElement.closest('.block')?.dataset.node")
+        assert focused == blocks(page)[place]
+        assert blocks(page, ".pointed") == [focused]
+        page.keyboard.press("Tab")
+    assert blocks(page, ".pointed") == []
+    head.focus()
+    alone = picture(page)
+    assert alone != everything
+    page.keyboard.press("Space")
+    assert not head.is_checked()
+    assert picture(page) not in (alone, everything)
+    page.keyboard.press("Space")
+    assert head.is_checked() and picture(page) == everything
+
+
+def test_a_level_stands_out_in_the_tree(page: Page, tree: Hierarchy) -> None:
+    for depth, level in enumerate(tree.level_names):
+        choose(page, "level", level)
+        assert blocks(page, ".shown") == [
+            node for node in tree.nodes if len(tree.lineages[tree.index(node)]) == depth + 1
+        ]
+        expect(page.locator("#viewer .tree-levels .shown")).to_have_text(level.capitalize())
+
+
+def test_what_is_not_found_is_said_to_be_absent(page: Page) -> None:
+    slide(page, "certainty", 95)  # pixels stop above parts that are unsure
+    absent = blocks(page, ".absent")
+    assert 0 < len(absent) < len(blocks(page))
+    for node in absent:
+        block = page.locator(f"#viewer .tree [data-node={node}]")
+        assert block.locator(".share").inner_text() == "none"
+        assert str(block.get_by_role("checkbox").get_attribute("aria-label")).endswith(", not found")
+        assert place_of(block)["height"] >= 24
+
+
+def steps_of(paths: BestPaths) -> Any:
+    """The scores along the paths as the page has them, int (D, H, W)."""
+    return np.ceil(paths.scores * np.float32(STEPS)).astype(int)
+
+
+def test_pointing_at_a_pixel_marks_its_path_and_draws_its_scores(
+    page: Page, predictions: dict[str, Prediction], tree: Hierarchy
+) -> None:
+    prediction = predictions[BEST]
+    paths = best_paths(prediction.scores, tree)
+    steps = steps_of(paths)
+    deep = np.diff(steps, axis=0).max(axis=0)
+    inside = prediction.labels != tree.background
+    for broken in (inside & (deep > 4), inside & (deep < 0)):
+        row, column = (int(place) for place in np.argwhere(broken)[len(np.argwhere(broken)) // 2])
+        hover(page, column, row)
+        lineage = [tree.nodes[node] for node in tree.lineages[int(paths.leaves[row, column])]]
+        assert sorted(blocks(page, ".under")) == sorted(lineage)
+        scores = steps[:, row, column]
+        above = [max(0, int(more)) if more > 1 else 0 for more in np.diff(scores, prepend=scores[0])]
+        gauges = page.locator("#viewer .readout .step .gauge")
+        widths = gauges.evaluate_all(
+            "all => all.map((one) => [...one.children].map((part) => parseFloat(part.style.width)))"
+        )
+        np.testing.assert_allclose(
+            widths, [[score - more, more] for score, more in zip(scores, above, strict=True)], atol=1.01
+        )
+        marks = ["▲" in step for step in page.locator("#viewer .readout .step").all_inner_texts()]
+        assert marks == [more > 0 for more in above]
+    page.locator("#heading").hover()
+    expect(page.locator("#viewer .tree .under")).to_have_count(0)
+
+
+def readout(page: Page) -> Locator:
+    return page.locator("#viewer .readout")
+
+
+def click(page: Page, column: int, row: int) -> None:
+    hover(page, column, row)
+    page.mouse.down()
+    page.mouse.up()
+
+
+def test_a_click_pins_the_read_out_until_the_next_or_escape(page: Page) -> None:
+    for free in (lambda: click(page, 300, 300), lambda: page.keyboard.press("Escape")):
+        click(page, 220, 150)
+        pinned = readout(page).inner_text()
+        assert pinned.endswith("Pinned")
+        hover(page, 60, 400)
+        assert readout(page).inner_text() == pinned
+        page.locator("#heading").hover()
+        assert readout(page).inner_text() == pinned
+        free()
+        hover(page, 60, 400)
+        assert "Pinned" not in readout(page).inner_text()
+        page.locator("#heading").hover()
+        expect(readout(page)).to_be_hidden()
+    page.locator("#viewer .stage canvas").focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    page.locator("#viewer [name=opacity]").focus()
+    assert readout(page).inner_text().endswith("Pinned")  # where without a pin it would be gone
+
+
+def test_in_the_swipe_view_a_drag_moves_the_line_and_a_click_pins(page: Page) -> None:
+    choose(page, "view", "slider")
+    click(page, 400, 200)
+    assert readout(page).inner_text().endswith("Pinned")
+    assert page.locator("#viewer [name=split]").input_value() == "50"
+    hover(page, 400, 200)
+    page.mouse.down()
+    hover(page, 100, 200)
+    hover(page, 128, 200)
+    page.mouse.up()
+    assert page.locator("#viewer [name=split]").input_value() == "25"
+    assert "Pinned" not in readout(page).inner_text()
+
+
+@pytest.mark.parametrize("context", [(390, 844, 3)], indirect=True, ids=["phone"], scope="session")
+def test_a_tap_pins_a_tap_elsewhere_moves_the_pin_and_one_on_it_frees(page: Page) -> None:
+    canvas = page.locator("#viewer .stage canvas")
+    said = []
+    for place in ((150, 80), (60, 200)):
+        canvas.tap(position={"x": place[0], "y": place[1]})
+        said.append(readout(page).inner_text())
+        assert said[-1].endswith("Pinned")
+    assert said[0] != said[1]
+    canvas.tap(position={"x": 64, "y": 204})
+    expect(readout(page)).to_be_hidden()
+
+
+def test_the_picture_is_described(page: Page, predictions: dict[str, Prediction]) -> None:
+    areas = predictions[BEST].areas()
+    canvas = page.locator("#viewer .stage canvas")
+    words = str(canvas.get_attribute("aria-label"))
+    assert page.locator("#viewer .description[role=status]").inner_text() == words  # and it was announced
+    assert words.startswith(f"Photo. By {CARDS[BEST].title}, a person covers ")
+    for title, share in (("covers", areas["body"].share_of_photo), ("head", areas["head"].share_of_person)):
+        percent = re.search(rf"{title} (\d+) %", words)
+        assert percent and float(percent[1]) == pytest.approx(100 * share, abs=0.51)
+    slide(page, "threshold", 95)
+    assert canvas.get_attribute("aria-label") != words
+    assert page.locator("#viewer .description").inner_text() == words  # a slider is no news
+
+
+def test_names_are_written_on_request_on_every_view_of_parts(page: Page) -> None:
+    for view in ("single", "slider", "both"):
+        choose(page, "view", view)
+        without = picture(page)
+        page.get_by_label("Names").check()
+        assert picture(page) != without
+        page.get_by_label("Names").uncheck()
+        assert picture(page) == without
+    page.get_by_label("Names").check()
+    page.locator("#viewer .reset").click()
+    assert not page.get_by_label("Names").is_checked()
