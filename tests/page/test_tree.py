@@ -102,7 +102,8 @@ def test_a_level_stands_out_in_the_tree(page: Page, tree: Hierarchy) -> None:
         assert blocks(page, ".shown") == [
             node for node in tree.nodes if len(tree.lineages[tree.index(node)]) == depth + 1
         ]
-        expect(page.locator("#viewer .tree-levels .shown")).to_have_text(level.capitalize())
+        title = page.locator("#viewer [data-choice=level] label:has(:checked)").inner_text()
+        expect(page.locator("#viewer .tree-levels .shown")).to_have_text(title.capitalize())
 
 
 def test_what_is_not_found_is_said_to_be_absent(page: Page) -> None:

@@ -32,7 +32,7 @@ export function draw() {
   const depth = depthShown();
   find(".tree-of").replaceChildren("% of person, by ", ...models.flatMap(titled));
   find(".tree-levels").replaceChildren(
-    ...scene.levels.map((level, place) => make("span", capital(level), { className: place === depth ? "shown" : "" })),
+    ...scene.level_titles.map((title, place) => make("span", capital(title), { className: place === depth ? "shown" : "" })),
   );
   const onLevel = new Set(membersOfLevel(scene, depth));
   const leaves = new Set(membersOfLevel(scene, scene.levels.length - 1));
