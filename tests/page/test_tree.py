@@ -192,7 +192,7 @@ def test_in_the_swipe_view_a_drag_moves_the_line_and_a_click_pins(page: Page) ->
     hover(page, 128, 200)
     page.mouse.up()
     assert page.locator("#viewer [name=split]").input_value() == "25"
-    assert "Pinned" not in readout(page).inner_text()
+    expect(readout(page)).to_be_hidden()
 
 
 @pytest.mark.parametrize("context", [(390, 844, 3)], indirect=True, ids=["phone"], scope="session")
