@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from hierseg.page import payload
 from tests import REPOSITORY
 from tests.page.conftest import CHROMIUM_FLAGS
-from tests.page.driver import BEST, FILM, choose, slide
+from tests.page.driver import BEST, FILM, choose, saved, slide
 from tests.server import running_page
 
 DOCS = REPOSITORY / "docs"
@@ -80,10 +80,8 @@ def empty(page: Page) -> None:
 def truth(page: Page) -> None:
     opened(page, "camera.jpg")
     choose(page, "view", "both")
-    with page.expect_download() as download:
-        page.locator("#viewer [data-save=masks]").click()
     with tempfile.TemporaryDirectory() as folder:
-        shutil.unpack_archive(download.value.path(), folder, "zip")
+        shutil.unpack_archive(saved(page, "masks", Path(folder)), folder)
         page.locator("#ground-truth summary").click()
         page.locator("#ground-truth [name=truth]").set_input_files(Path(folder, BEST, "mask-parts.png"))
         page.locator("#viewer .truth tbody tr").first.wait_for()

@@ -121,7 +121,15 @@ def spoken(page: Page) -> list[tuple[str, list[tuple[str, int]]]]:
     return result
 
 
+def open_saving(page: Page) -> None:
+    """Open what saves."""
+    closed = page.locator("#viewer .save:not([open]) summary")
+    if closed.count():
+        closed.click()
+
+
 def saved(page: Page, kind: str, folder: Path) -> Path:
+    open_saving(page)
     with page.expect_download() as download:
         page.locator(f"#viewer [data-save={kind}]").click()
     path = folder / download.value.suggested_filename

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import re
@@ -28,6 +29,7 @@ from tests.page.driver import (
     hover,
     listen_to_the_message,
     mask,
+    open_saving,
     ready,
     saved,
     send_clip,
@@ -109,7 +111,7 @@ def test_any_two_of_three_are_compared(
         for place, name in enumerate(pair):
             assert read_out[place].startswith(TITLES[name])
         path = saved(viewer, "json", tmp_path)
-        assert path.name == f"hierseg-{'-'.join(pair)}.json"
+        assert path.name == f"hierseg-{'-'.join(pair)}-figures.json"
         for area, name in zip(json.loads(path.read_text())["checkpoints"], pair, strict=True):
             expected = found[name].areas()["head"].share_of_photo
             assert area["name"] == name
@@ -138,6 +140,7 @@ def test_nobody_is_compared_with_itself_and_who_was_looked_at_takes_part(viewer:
 @every_screen
 @three
 def test_every_view_fits_the_screen_and_is_accessible(viewer: Page) -> None:
+    open_saving(viewer)
     for view in ("single", "slider", "both", "differences"):
         choose(viewer, "view", view)
         assert viewer.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), view
@@ -241,7 +244,7 @@ def test_a_photo_that_fails_does_not_end_the_rest(page: Page, tmp_path: Path) ->
 
 
 @three
-def test_more_than_fifty_photos_are_said_to_be_cut(page: Page) -> None:
+def test_no_photo_of_many_is_left_out(page: Page, tmp_path: Path) -> None:
     answer: list[bytes] = []
 
     def serve(route: Route) -> None:  # one photo is answered, the others get the same answer
@@ -250,10 +253,16 @@ def test_more_than_fifty_photos_are_said_to_be_cut(page: Page) -> None:
 
     page.route(re.compile("/photo$"), serve)
     listen_to_the_message(page)
-    send_several(page, [as_file(marked_photo(1))] * 53)
+    send_several(page, [as_file(marked_photo(1), f"{number}.jpg") for number in range(60)])
     done(page)
-    assert "Segmenting the first 50 of 53 photos …" in page.evaluate("window.said")
-    assert page.locator("#viewer .progress").inner_text() == "50 of 53 photos segmented; 50 is the most at once"
+    assert "Segmenting 60 photos …" in page.evaluate("window.said")
+    assert page.locator("#viewer .progress").inner_text() == "60 of 60 photos segmented"
+    assert page.locator("#viewer .thumbnails button").count() == 60
+    with page.expect_download() as download:
+        page.locator("#viewer .save-shares").click()
+    download.value.save_as(tmp_path / "shares.csv")
+    with (tmp_path / "shares.csv").open(newline="") as file:
+        assert [line["path"] for line in csv.DictReader(file)] == [f"{number}.jpg" for number in range(60)]
 
 
 @three

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import itertools
 import json
 import re
 import zipfile
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Download, Page, Request, expect
 
 from hierseg.decoding import best_paths
 from hierseg.metrics import count, iou, level_means
@@ -187,7 +189,7 @@ def test_the_saved_figures_are_the_librarys(
 
 
 def test_the_saved_picture_has_the_photos_size_and_not_its_pixels(viewer: Page, tmp_path: Path) -> None:
-    with Image.open(saved(viewer, "overlay", tmp_path)) as image:
+    with Image.open(saved(viewer, "picture", tmp_path)) as image:
         assert image.size == (512, 512)
         changed = (np.abs(np.asarray(image.convert("RGB")).astype(int) - open_photo(PHOTO)) > 20).any(-1)
     labels = Predictor(BEST).predict(PHOTO).labels
@@ -393,7 +395,8 @@ def test_several_photos_are_segmented_in_turn_and_saved_together(page: Page, tmp
     second = picture(page)
     page.locator("#viewer [name=place]").fill("0")
     expect(page.locator("#viewer .place")).to_have_text("1 of 2: astronaut.jpg")
-    assert picture(page) != second
+    first = picture(page)
+    assert first != second
     choose(page, "checkpoint", "bce")
     with page.expect_download() as download:
         page.locator("#viewer .save-all").click()
@@ -401,8 +404,21 @@ def test_several_photos_are_segmented_in_turn_and_saved_together(page: Page, tmp
     with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
         assert archive.testzip() is None
         archive.extractall(tmp_path)
-    for name, photo in zip(("01-astronaut", "02-a_b"), photos, strict=True):
-        folder = tmp_path / name
+    with (tmp_path / "shares.csv").open(newline="") as file:
+        lines = {line["path"]: line for line in csv.DictReader(file)}
+    assert lines["words.jpg"]["error"].startswith("This is not a photo")
+    coco = json.loads((tmp_path / "coco-bce.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == [photo.name for photo in photos]
+    for number, photo in enumerate(photos, 1):
+        line, expected = lines[photo.name], Predictor("bce").predict(photo)
+        assert (line["checkpoint"], line["width"], line["error"]) == ("bce", str(expected.size[1]), "")
+        found = {each["category_id"]: each for each in coco["annotations"] if each["image_id"] == number}
+        for node, (name, area) in enumerate(expected.areas().items(), 1):
+            assert float(line[f"{name}_share_of_photo"]) == pytest.approx(area.share_of_photo, abs=TURNED)
+            assert float(line[f"{name}_confidence"]) == pytest.approx(area.confidence, abs=0.01)
+            share = found[node]["area"] / expected.labels.size if node in found else 0
+            assert share == pytest.approx(area.share_of_photo, abs=TURNED)
+    for folder, photo in zip((tmp_path / "01-astronaut", tmp_path / "02-a_b"), photos, strict=True):
         expected = Predictor("bce").predict(photo)
         assert_labels(mask(folder / "mask-bce-parts.png"), expected)
         figures = json.loads((folder / "figures.json").read_text())
@@ -413,7 +429,48 @@ def test_several_photos_are_segmented_in_turn_and_saved_together(page: Page, tmp
             assert image.size == expected.size[::-1]
 
 
-def test_a_photo_that_comes_while_all_is_being_saved_takes_its_place(page: Page) -> None:
+def test_thumbnails_show_several_photos_and_lead_to_them(page: Page) -> None:
+    names = ("astronaut", "camera", "grace_hopper")
+    send_several(page, [REPOSITORY / "examples" / f"{name}.jpg" for name in names])
+    done(page)
+    strip = page.locator("#viewer .thumbnails")
+    current, place = strip.locator("[aria-current=true]"), page.locator("#viewer .place")
+    seen = {picture(page)}
+    strip.get_by_role("button", name="astronaut.jpg").click()
+    expect(place).to_have_text("1 of 3: astronaut.jpg")
+    expect(current).to_have_attribute("aria-label", "astronaut.jpg")
+    seen.add(picture(page))
+    for key, name in (("ArrowRight", "camera"), ("End", "grace_hopper"), ("ArrowLeft", "camera")):
+        page.keyboard.press(key)
+        expect(place).to_contain_text(f"{name}.jpg")
+        expect(current).to_be_focused()
+        seen.add(picture(page))
+    assert len(seen) == 3
+    thumbnail = "strip => strip.querySelector('[aria-current=true] canvas').toDataURL()"
+    parts = strip.evaluate(thumbnail)
+    choose(page, "level", "body")
+    assert strip.evaluate(thumbnail) != parts  # the result as it is shown
+
+
+def test_many_large_photos_are_saved_in_several_files(page: Page, tmp_path: Path) -> None:
+    send_several(page, [PHOTO, REPOSITORY / "examples" / "camera.jpg"])
+    done(page)
+    page.evaluate("Object.defineProperty(Blob.prototype, 'size', { get: () => 4e8 })")
+    downloads: list[Download] = []
+    page.on("download", downloads.append)
+    page.locator("#viewer .save-all").click()
+    expect(page.locator("#viewer .progress")).to_have_text("Saved")
+    page.wait_for_function("() => true")  # what came before it is heard of
+    held = []
+    for number, download in enumerate(downloads, 1):
+        assert download.suggested_filename == f"hierseg-photos-{number}.zip"
+        with zipfile.ZipFile(download.path()) as archive:
+            assert archive.testzip() is None
+            held.append({name.split("/")[0] for name in archive.namelist()})
+    assert held == [{"01-astronaut"}, {"02-camera"}, {f"coco-{BEST}.json", "shares.csv"}]
+
+
+def test_a_photo_that_comes_while_all_is_being_saved_takes_its_place(page: Page, tmp_path: Path) -> None:
     send_several(page, [PHOTO, REPOSITORY / "examples" / "camera.jpg"])
     done(page)
     downloads: list[str] = []
@@ -438,9 +495,7 @@ def test_a_photo_that_comes_while_all_is_being_saved_takes_its_place(page: Page)
     page.locator("#viewer .save-all:not([disabled])").wait_for(state="attached")
     assert picture(page) == shown
     assert downloads == []
-    with page.expect_download() as download:  # and saving goes on working
-        page.locator("#viewer [data-save=overlay]").click()
-    assert download.value.suggested_filename == f"hierseg-{BEST}-single.png"
+    assert saved(page, "picture", tmp_path).name == f"hierseg-{BEST}-single.png"  # and saving goes on working
 
 
 def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
@@ -448,6 +503,9 @@ def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
     done(page)
     last = int(page.locator("#viewer [name=place]").get_attribute("max") or 0)
     assert last >= 8  # eight pictures a second
+    assert page.locator("#viewer .progress").inner_text() == f"{last + 1} of {last + 1} pictures segmented"
+    times = page.locator("#viewer .times span").all_inner_texts()
+    assert times[:3] == ["0 s", "0.5 s", "1 s"]
     end = picture(page)
     page.locator("#viewer [name=place]").fill("0")
     expect(page.locator("#viewer .place")).to_contain_text("1 of")
@@ -460,6 +518,7 @@ def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
     with page.expect_download() as download:
         page.locator("#viewer .save-all").click()
     download.value.save_as(tmp_path / "film.webm")
+    expect(page.locator("#viewer .progress")).to_have_text("Saved")
     seen = page.evaluate(
         """async (url) => {
           const video = Object.assign(document.createElement("video"), { muted: true, src: url });
@@ -472,6 +531,39 @@ def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
     page.evaluate("() => { MediaRecorder.prototype.start = () => { throw new Error('no encoder'); }; }")
     page.locator("#viewer .save-all").click()
     expect(page.locator("#viewer .progress")).to_contain_text("This browser cannot film")
+
+
+def test_a_clip_plays_over_and_over_until_it_is_paused(page: Page) -> None:
+    send_clip(page)
+    done(page)
+    count = 1 + int(page.locator("#viewer [name=place]").get_attribute("max") or 0)
+    page.evaluate(
+        """() => {
+          window.places = [];
+          const place = document.querySelector("#viewer .place");
+          const write = () => window.places.push(parseInt(place.textContent) - 1);
+          new MutationObserver(write).observe(place, { childList: true });
+        }"""
+    )
+    play = page.locator("#viewer .play")
+    play.click()
+    expect(play).to_have_text("Pause")
+    starts = "places => places.filter((place, index) => place < places[index - 1]).length"
+    page.wait_for_function(f"({starts})(window.places) >= 2")  # twice from the end to the beginning
+    play.click()
+    expect(play).to_have_text("Play")
+    places = page.evaluate("window.places")
+    steps = {(to - place) % count for place, to in itertools.pairwise(places)}
+    assert steps <= {0, 1, 2, 3}  # never back, and never far
+    page.locator("#viewer [name=place]").fill("2")
+    expect(page.locator("#viewer .place")).to_contain_text("3 of")
+    shown = picture(page)
+    play.click()
+    page.wait_for_function("window.places.at(-1) !== 2")
+    page.locator("#viewer [name=place]").fill("2")  # who moves it wants to look at it
+    expect(play).to_have_text("Play")
+    expect(page.locator("#viewer .place")).to_contain_text("3 of")
+    assert picture(page) == shown
 
 
 def test_what_is_no_clip_is_refused_with_a_sentence(page: Page) -> None:

@@ -13,7 +13,19 @@ from PIL import Image
 from playwright.sync_api import Page, Request, Route, expect
 
 from hierseg.page import payload
-from tests.page.driver import PHOTO, as_file, choose, done, every_screen, pixels, ready, send, send_several, too_large
+from tests.page.driver import (
+    PHOTO,
+    as_file,
+    choose,
+    done,
+    every_screen,
+    pixels,
+    ready,
+    saved,
+    send,
+    send_several,
+    too_large,
+)
 from tests.server import marked_photo, running_page, small_page
 
 LOST = "The server cannot be reached. Try again in a moment."
@@ -99,17 +111,15 @@ def test_a_picture_of_the_camera_is_a_photo_seen_as_it_was_when_it_was_taken(pag
     assert np.abs(taken - wanted).mean() < np.abs(taken[:, ::-1] - wanted).mean() / 2
 
 
-def test_a_photo_that_comes_while_another_is_at_work_takes_its_place(page: Page) -> None:
+def test_a_photo_that_comes_while_another_is_at_work_takes_its_place(page: Page, tmp_path: Path) -> None:
     first: list[Route] = []
     page.route(re.compile("/photo$"), lambda route: route.continue_() if first else first.append(route))
     for mark in (1, 2):
         send(page, as_file(marked_photo(mark)))
         page.wait_for_function(f"document.querySelector('.coming').naturalWidth === {32 + mark}")
     settle(page)
-    with page.expect_download() as download:
-        page.locator("#viewer [data-save=overlay]").click()
-    with Image.open(download.value.path()) as saved:
-        assert saved.width == 32 + 2
+    with Image.open(saved(page, "picture", tmp_path)) as image:
+        assert image.width == 32 + 2
     first[0].abort()  # the browser has ended it before
 
 

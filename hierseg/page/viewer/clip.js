@@ -2,7 +2,7 @@
 
 import { jpegOf } from "./draw.js";
 
-const CLIP_RATE = 8; // pictures of a clip that are looked at, a second
+export const CLIP_RATE = 8; // pictures of a clip that are looked at, a second
 const CLIP_SECONDS = 15;
 const CLIP_SIZE = 640; // longest side of a clip's picture
 
@@ -26,12 +26,14 @@ export async function* picturesOf(file) {
     const seconds = Math.max(CLIP_SECONDS + 1, Math.round(video.duration)); // never "15 of 15"
     const part = video.duration > CLIP_SECONDS ? `the first ${CLIP_SECONDS} of ${seconds} seconds` : "";
     const doing = part ? `Segmenting ${part} of the clip` : "Segmenting the clip";
-    const done = (count) => `${count} pictures segmented${part && `: ${part}`}`;
-    for (let number = 0; number / CLIP_RATE < end; number++) {
+    const total = Math.ceil(end * CLIP_RATE);
+    const done = (count) => `${count} of ${total} pictures segmented${part && `: ${part}`}`;
+    for (let number = 0; number < total; number++) {
       const time = number / CLIP_RATE;
       await seek(video, time);
       canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
-      yield { title: `${time.toFixed(1)} s`, picture: () => jpegOf(canvas), doing, done };
+      const path = `${file.name}#t=${time}`; // a moment of a file, by the W3C's Media Fragments
+      yield { title: `${time.toFixed(1)} s`, path, time, picture: () => jpegOf(canvas), total, doing, done };
     }
   } finally {
     URL.revokeObjectURL(video.src);
@@ -60,6 +62,7 @@ export async function film(pictures) {
   const ended = new Promise((resolve) => recorder.addEventListener("stop", resolve, { once: true }));
   recorder.start();
   for (const picture of pictures) {
+    context.clearRect(0, 0, canvas.width, canvas.height); // of some, the background is transparent
     context.drawImage(picture, 0, 0);
     await new Promise((resolve) => setTimeout(resolve, 1000 / CLIP_RATE));
   }

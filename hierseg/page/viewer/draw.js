@@ -22,6 +22,22 @@ export function stripesLayer(map, width, height, colors) {
   return fillLayer(map.map((one, pixel) => one && stripe(pixel)), width, height, { 1: colors[0], 2: colors[1] });
 }
 
+// A canvas that enlarges and shrinks well.
+export function softLayer(width, height) {
+  const layer = new OffscreenCanvas(width, height);
+  layer.getContext("2d").imageSmoothingQuality = "high";
+  return layer;
+}
+
+// A canvas of the maps' size that is as opaque as a map says, from 0 to 255.
+export function alphaLayer(alpha, width, height) {
+  const image = new ImageData(width, height);
+  for (let pixel = 0; pixel < alpha.length; pixel++) image.data[4 * pixel + 3] = alpha[pixel];
+  const layer = new OffscreenCanvas(width, height);
+  layer.getContext("2d").putImageData(image, 0, 0);
+  return layer;
+}
+
 // A light line on a dark one shows on every photo and on every colour.
 export function outlineLayer(path, width, height, scale, ratio) {
   const layer = new OffscreenCanvas(Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));

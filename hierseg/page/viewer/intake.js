@@ -8,8 +8,6 @@ import { runSequence } from "./sequence.js";
 import { contentOf, segmentFrame, segmentPhoto } from "./server.js";
 import { state } from "./state.js";
 
-const MOST_PHOTOS = 50;
-
 let drawn = null; // the scene in the thumbnail
 
 export function connect() {
@@ -85,9 +83,9 @@ function onDrop(event) {
 
 // Yields the photos as sequence.js takes them.
 async function* photosOf(files) {
-  const cut = files.length > MOST_PHOTOS;
-  const doing = cut ? `Segmenting the first ${MOST_PHOTOS} of ${files.length} photos` : "Segmenting the photos";
-  const most = cut ? `; ${MOST_PHOTOS} is the most at once` : "";
-  const done = (count) => `${count} of ${files.length} photos segmented${most}`;
-  for (const file of files.slice(0, MOST_PHOTOS)) yield { title: file.name, picture: () => contentOf(file), doing, done };
+  const total = files.length;
+  const doing = `Segmenting ${total} photos`;
+  const done = (count) => `${count} of ${total} photos segmented`;
+  for (const file of files)
+    yield { title: file.name, path: file.name, file, picture: () => contentOf(file), total, doing, done };
 }

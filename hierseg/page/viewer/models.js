@@ -1,7 +1,8 @@
 // What follows from the scene for each of its models, the checkpoints, by what is chosen now. What took long to compute
 // is remembered for as long as the scene is there.
 
-import { fillLayer, outlineLayer, stripesLayer } from "./draw.js";
+import { alphaLayer, fillLayer, outlineLayer, stripesLayer } from "./draw.js";
+import { softMask } from "./pure/cutout.js";
 import { NOBODY, STEPS, decode } from "./pure/decoding.js";
 import { enlarge } from "./pure/enlarge.js";
 import { outline } from "./pure/geometry.js";
@@ -59,6 +60,19 @@ export function enlargedBy(model) {
 
 export const findsSomebody = (model) =>
   remember(model, `somebody ${decoding(model)}`, () => foundBy(model).some((node) => node !== NOBODY));
+
+// Whether a node, or anybody where it is null, is found.
+export const thereOf = (model, node) => (node === null ? findsSomebody(model) : areasOf(model)[node].share_of_photo > 0);
+
+// A layer that is opaque where a node is, or whoever is found where it is null, with a soft edge.
+export const alphaOf = (model, node) =>
+  onceOf(model, "alpha", node, () => {
+    const { nodes, width, height } = state.scene;
+    return alphaLayer(softMask(model, nodes, node, thresholdOf(model), certaintyOf(model), width), width, height);
+  });
+
+// What is made once of a node as it is decoded.
+export const onceOf = (model, kind, node, make) => remember(model, `${kind} ${node} ${decoding(model)}`, make);
 
 export function areasOf(model) {
   return remember(model, `areas ${decoding(model)}`, () => areas(foundBy(model), model.scores, state.scene.nodes));
@@ -137,11 +151,13 @@ export function outlinesOf(model, scale) {
   );
 }
 
-// Where the names of what is on the picture go, the largest first: {title, color, column, row}.
+// Where the names of what is on the picture go, the largest first: {title, color, column, row}. Without decoding, a pixel
+// may have several.
 export function namesOf(model) {
   const { width, height, nodes } = state.scene;
+  if (state.raw) return [];
   return remember(model, `names ${look(model)}`, () =>
-    middles(shownMap(model), width, height)
+    middles(shown(model).map, width, height)
       .filter(({ number }) => number !== NOBODY)
       .map(({ number, column, row }) => ({ ...nodes[number], column, row })),
   );

@@ -16,7 +16,7 @@ export const invite = () => close("empty", INVITATION);
 
 export function showPhoto(file) {
   const picture = URL.createObjectURL(file);
-  show(picture, (signal) => segmentPhoto(() => contentOf(file), signal, tell));
+  show(picture, (signal) => segmentPhoto(() => contentOf(file), signal, tell), { file, path: file.name });
 }
 
 export const showExample = (number, picture) =>
@@ -37,13 +37,13 @@ export async function showFirst(picture) {
   else if (value) invite();
 }
 
-async function show(picture, segment) {
+async function show(picture, segment, source = {}) {
   const signal = begun();
   close("working", SENDING);
   preview(picture, signal).then(reveal);
   const value = await segment(signal);
   if (value?.message) refuse(value.message);
-  else if (value) open(value);
+  else if (value) open({ ...value, ...source });
 }
 
 // Shows a photo as soon as the browser has decoded it. Until then, and where it cannot, the one before stays in view.

@@ -5,7 +5,8 @@
 // threshold, loss: {title, line, tree, paper} or null, figures: {photos, split, iou, violations_of_person} or null,
 // risk: {promises: [{one_in, certainty, wrong}], held_out} or null}], offered: [{name, title}] of these and of those that
 // were not asked, the best on validation first, parts: the photo (shrunk where it is large) and the maps of each
-// checkpoint}. photo.js marks what no visitor sent as `lent`, and what the page opens with as `example`.
+// checkpoint}. photo.js marks what no visitor sent as `lent`, and what the page opens with as `example`; a photo that one
+// did send has its `file`, and what comes from a file the `path` that names it.
 
 import { say } from "./page.js";
 import { mapsOf, unpack } from "./pure/decoding.js";
@@ -43,7 +44,7 @@ export async function open(value) {
 }
 
 // The value with its pictures unpacked, and `models`: the checkpoints with their maps.
-async function unpacked({ parts: [jpeg, ...packed], ...value }) {
+export async function unpacked({ parts: [jpeg, ...packed], ...value }) {
   const photo = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }), { colorSpaceConversion: "none" });
   const { width, height } = photo;
   const maps = await Promise.all(packed.map((each) => unpack(each, width)));

@@ -47,14 +47,14 @@ export function makeRoom(image) {
 export function draw() {
   if (!find(".stage").clientWidth) return; // not laid out yet; it is drawn when it is
   const draws = panelsShown();
-  layout = arranged(draws.length, state.scene);
+  layout = { ...arranged(draws.length, state.scene), photo: state.scene.photo };
   const canvas = find(".stage canvas");
   canvas.width = layout.width;
   canvas.height = layout.height;
   canvas.style.width = `${layout.width / layout.ratio}px`;
   base = painted(draws, layout);
   assemble();
-  for (const kind of ["view", "checkpoint", "first", "second", "level"]) canvas.dataset[kind] = state[kind];
+  for (const kind of ["view", "checkpoint", "first", "second", "level", "background"]) canvas.dataset[kind] = state[kind];
 }
 
 function painted(draws, at) {
@@ -69,6 +69,7 @@ function painted(draws, at) {
 export function assemble() {
   if (!base) return;
   const context = find(".stage canvas").getContext("2d");
+  context.clearRect(0, 0, base.width, base.height); // it is transparent where nothing is behind
   context.drawImage(base, 0, 0);
   if (!state.probe) return;
   for (const panel of layout.panels) {
@@ -77,13 +78,12 @@ export function assemble() {
   }
 }
 
-// The view at the size of the photo that is shown, without the cross: a PNG.
-export function pictureBlob() {
+// The view with a photo of the scene in some size, without the cross: a blob of a MIME type.
+export function pictureBlob(photo = state.scene.photo, type = "image/png") {
   const draws = panelsShown();
-  const { scene } = state;
-  const gap = 8;
-  const at = arrange(draws.length, scene, draws.length * (scene.width + gap), scene.height, gap);
-  return painted(draws, { ...at, ratio: Math.max(1, scene.height / 800) }).convertToBlob({ type: "image/png" });
+  const gap = Math.round(photo.height / 100);
+  const at = arrange(draws.length, photo, draws.length * (photo.width + gap), photo.height, gap);
+  return painted(draws, { ...at, ratio: Math.max(1, photo.height / 800), photo }).convertToBlob({ type, quality: 0.92 });
 }
 
 // The pixel of the photo under a pointer, and its panel's number; null between the panels.

@@ -10,6 +10,9 @@ const SETTINGS = {
   risk: NO_RISK,
   outlines: true,
   names: false,
+  background: "keep",
+  color: "#ffffff",
+  subject: null,
 };
 
 export const state = {
@@ -21,7 +24,8 @@ export const state = {
   second: null,
   level: null,
   truth: null, // {map, note} where a ground truth is beside the scene; without a map where it does not fit
-  ...SETTINGS,
+  ...SETTINGS, // `subject`: the node in front of the background; null for whoever is found
+  backdrop: null, // a picture to put behind
   hidden: new Set(), // nodes that a visitor unticked
   pointed: null, // the node whose block of the tree a mouse is over, or that has the keyboard
   probe: null, // {column, row} of the photo that is read out, in which panel, and whether it is pinned there

@@ -9,6 +9,7 @@ import * as camera from "./camera.js";
 import * as caption from "./caption.js";
 import * as choices from "./choices.js";
 import * as description from "./description.js";
+import * as effects from "./effects.js";
 import * as intake from "./intake.js";
 import { modelsShown } from "./models.js";
 import { attach, find } from "./page.js";
@@ -37,8 +38,10 @@ const DRAWN = [
   truth,
   settings,
   risk,
+  effects,
   readout,
   sequence,
+  saving,
   intake,
   description,
 ];
@@ -46,7 +49,7 @@ const DRAWN = [
 export function start(element) {
   attach(element);
   drawWith(() => modelsShown().every(Boolean) && DRAWN.forEach((part) => part.draw()));
-  for (const part of [...DRAWN, saving, camera]) if (part !== intake) part.connect?.();
+  for (const part of [...DRAWN, camera]) if (part !== intake) part.connect?.();
   showFirst(find("#examples img")?.src);
   intake.connect(); // after the example, which gives way to a photo
 }

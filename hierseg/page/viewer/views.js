@@ -1,6 +1,7 @@
 // The views: what each shows of one model, or of the two that are compared, as functions that draw into a panel.
 
 import { ring, tag, writeNames } from "./draw.js";
+import { paintInFront } from "./effects.js";
 import { brokenLayer, brokenShareOf, differencesLayer, fillOf, modelsShown, namesOf, outlinesOf } from "./models.js";
 import { placeOf } from "./pure/geometry.js";
 import { inPixels } from "./pure/words.js";
@@ -29,7 +30,11 @@ function fill(context, panel, picture) {
 }
 
 const parts = (model) => (context, panel, layout) => {
-  fill(context, panel, state.scene.photo);
+  if (state.background !== "keep") {
+    paintInFront(context, panel, layout.photo, model);
+    return;
+  }
+  fill(context, panel, layout.photo);
   context.globalAlpha = state.opacity / 100;
   fill(context, panel, fillOf(model));
   context.globalAlpha = 1;
@@ -99,8 +104,8 @@ function handle(context, x, panel, ratio) {
 }
 
 // The photo without its colours and darkened, so that what is laid over it stands out.
-function dimmedPhoto(context, panel) {
-  fill(context, panel, state.scene.photo);
+function dimmedPhoto(context, panel, { photo }) {
+  fill(context, panel, photo);
   context.globalCompositeOperation = "saturation";
   context.fillStyle = "#808080";
   context.fillRect(panel.x, panel.y, panel.width, panel.height);
@@ -109,7 +114,7 @@ function dimmedPhoto(context, panel) {
   context.fillRect(panel.x, panel.y, panel.width, panel.height);
 }
 
-function differing(context, panel) {
-  dimmedPhoto(context, panel);
+function differing(context, panel, layout) {
+  dimmedPhoto(context, panel, layout);
   fill(context, panel, differencesLayer({ 1: ONLY_ONE, 2: ONLY_OTHER, 3: ANOTHER_PART }));
 }

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as coco_mask
 
 from hierseg import visualize
 from hierseg.calibration import Calibration
@@ -113,9 +114,18 @@ def _decoded(
         "broken share": round(share, 6),
         "differing": _hex(differing.map),
         "shares": [round(differing.of_photo, 6), round(differing.of_people, 6)],
+        "coco": [_annotation(found) for found in tree.node_masks(labels)],
         "iou": [_rounded(value) for value in measured[: len(tree)]],
         "level iou": [_rounded(value) for value in level_means(measured, tree).values()],
     }
+
+
+def _annotation(found: npt.NDArray[np.bool_]) -> list[Any] | None:
+    """Return a mask's runs as text, its area and its box, as COCO has them; None where it is empty."""
+    if not found.any():
+        return None
+    encoded = coco_mask.encode(np.asfortranarray(found, np.uint8))
+    return [encoded["counts"].decode(), int(coco_mask.area(encoded)), coco_mask.toBbox(encoded).tolist()]
 
 
 def _enlarged(size: tuple[int, int], to: tuple[int, int]) -> dict[str, Any]:

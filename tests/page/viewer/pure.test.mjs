@@ -5,9 +5,11 @@ import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
+import { annotationsOf, categoriesOf } from "../../../hierseg/page/viewer/pure/coco.js";
+import { softMask } from "../../../hierseg/page/viewer/pure/cutout.js";
 import { NOBODY, STEPS, decode, mapsOf, unpack } from "../../../hierseg/page/viewer/pure/decoding.js";
 import { enlarge } from "../../../hierseg/page/viewer/pure/enlarge.js";
-import { safeName } from "../../../hierseg/page/viewer/pure/files.js";
+import { csvOf, safeName } from "../../../hierseg/page/viewer/pure/files.js";
 import { arrange, outline, pixelAt, placeOf } from "../../../hierseg/page/viewer/pure/geometry.js";
 import { agreement, areas, difference, mean } from "../../../hierseg/page/viewer/pure/measures.js";
 import { NO_RISK, certaintyFor, inWords, promiseInWords, risksOf } from "../../../hierseg/page/viewer/pure/risk.js";
@@ -20,6 +22,7 @@ import {
   shareOfPerson,
 } from "../../../hierseg/page/viewer/pure/raw.js";
 import { icicle } from "../../../hierseg/page/viewer/pure/icicle.js";
+import { polygonsOf, svgOf } from "../../../hierseg/page/viewer/pure/svg.js";
 import {
   comparePaths,
   labelsOfNodes,
@@ -248,6 +251,84 @@ test("what a risk promises is said with what came of it", () => {
     "Of the pixels called a person, at most 1 in 5 has a wrong name, on average over photos like those it was set on. " +
       "It was 15 % with One and 20 % with Other on 307 photos held out.",
   );
+});
+
+test("a soft mask is above one half exactly where the mask is", () => {
+  onEveryDecoding(({ nodes, width }, maps, { threshold, certainty }, found) => {
+    for (const chosen of [null, ...nodes.keys()]) {
+      const alpha = softMask(maps, nodes, chosen, threshold, certainty, width);
+      const within = (node) => node !== NOBODY && (chosen === null || nodes[node].path.includes(chosen));
+      assert.deepEqual([...alpha].map((part) => part >= 128), [...found].map(within));
+    }
+  });
+});
+
+// A score that falls from left to right by `slope` a pixel and is `middle` at the middle of one row, all of one node.
+function slope(width, middle, by) {
+  const confidence = Uint8Array.from({ length: width }, (_, x) => Math.max(0, Math.min(100, middle + (width / 2 - x) * by)));
+  return { confidence, leaf: new Uint8Array(width), scores: [confidence] };
+}
+
+test("a soft mask falls with the score, over no more than a narrow edge", () => {
+  const nodes = [{ path: [0] }];
+  for (const by of [1, 4, 30]) {
+    const alpha = softMask(slope(256, 50, by), nodes, null, 50, 0, 256);
+    assert.ok(alpha.every((part, x) => x === 0 || part <= alpha[x - 1]));
+    const between = alpha.filter((part) => part > 0 && part < 255).length;
+    assert.ok(between >= 1 && between <= 5, `${between} pixels of an edge of 2 pixels to either side`);
+  }
+  const unsure = softMask({ ...slope(256, 55, 0) }, nodes, null, 50, 0, 256);
+  assert.ok(unsure.every((part) => part === 255)); // no edge is near
+});
+
+test("annotations are what pycocotools makes of the same masks", () => {
+  onEveryDecoding(({ nodes, width }, _, { coco }, found) => {
+    const annotations = annotationsOf(found, nodes, [width, found.length / width]);
+    const made = new Map(annotations.map((each) => [each.category_id - 1, each]));
+    coco.forEach((expected, node) => {
+      const each = made.get(node);
+      assert.deepEqual(each ? [each.segmentation.counts, each.area, each.bbox] : null, expected);
+    });
+  });
+  const [, { nodes }] = golden.trees;
+  const parents = Object.fromEntries(categoriesOf(nodes).map((each) => [each.name, each.supercategory]));
+  assert.deepEqual(parents, { cap: "", body: "", tail: "body", rump: "body", hip: "rump", knee: "rump" });
+});
+
+// Whether a point is within closed lines, by the even-odd rule.
+function isWithin(lines, x, y) {
+  let within = false;
+  for (const line of lines)
+    line.forEach(([toX, toY], index) => {
+      const [fromX, fromY] = line.at(index - 1);
+      if (fromY > y !== toY > y && x < fromX + ((y - fromY) / (toY - fromY)) * (toX - fromX)) within = !within;
+    });
+  return within;
+}
+
+test("polygons hold the centres of a region's pixels and no others", () => {
+  onEveryDecoding(({ nodes, width }, _, decoded, found) => {
+    const height = found.length / width;
+    const polygons = polygonsOf(found, width, height);
+    for (const node of nodes.keys())
+      found.forEach((number, pixel) => {
+        const [x, y] = [(pixel % width) + 0.5, Math.floor(pixel / width) + 0.5];
+        assert.equal(isWithin(polygons.get(node) ?? [], x, y), number === node);
+      });
+    const drawn = svgOf(found, nodes, [width, height]);
+    assert.ok(drawn.includes(`viewBox="0 0 ${width} ${height}"`));
+    nodes.forEach(({ name }, node) => assert.equal(drawn.includes(`id="${name}"`), found.includes(node)));
+  });
+});
+
+test("a polygon has no more corners than it needs", () => {
+  const square = Uint8Array.from({ length: 100 }, (_, at) => (at % 10 > 1 && at % 10 < 8 && at > 19 && at < 80 ? 0 : NOBODY));
+  const [[line]] = polygonsOf(square, 10, 10).values();
+  assert.equal(line.length, 8); // with its corners cut
+});
+
+test("tables quote what would break their rows", () => {
+  assert.equal(csvOf([["a", 'b "c"', 0.5], ["d,e", "f\ng", ""]]), 'a,"b ""c""",0.5\r\n"d,e","f\ng",\r\n');
 });
 
 test("each pixel of an enlarged map has the number with the largest part", () => {

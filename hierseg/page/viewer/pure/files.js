@@ -54,7 +54,7 @@ export async function zip(files) {
   const directory = [];
   let offset = 0;
   for (const [name, blob] of files) {
-    const data = new Uint8Array(await blob.arrayBuffer());
+    const data = new Uint8Array(await blob.arrayBuffer()); // for its checksum alone: the browser may keep blobs on a disk
     const title = ascii(name);
     const common = new DataView(new ArrayBuffer(26)); // what the file's header and its line in the directory share
     common.setUint16(0, 20, true); // version 2.0
@@ -65,7 +65,7 @@ export async function zip(files) {
     common.setUint32(18, data.length, true);
     common.setUint16(22, title.length, true);
     const shared = new Uint8Array(common.buffer);
-    parts.push(Uint8Array.of(80, 75, 3, 4), shared, title, data);
+    parts.push(Uint8Array.of(80, 75, 3, 4), shared, title, blob);
     const entry = new DataView(new ArrayBuffer(14));
     entry.setUint32(10, offset, true);
     directory.push(Uint8Array.of(80, 75, 1, 2, 20, 0), shared, new Uint8Array(entry.buffer), title);
@@ -80,6 +80,13 @@ export async function zip(files) {
   end.setUint32(16, offset, true);
   return new Blob([...parts, ...directory, end], { type: "application/zip" });
 }
+
+export const jsonBlob = (value) => new Blob([`${JSON.stringify(value, null, 1)}\n`], { type: "application/json" });
+
+// Rows of values as a table. RFC 4180.
+export const csvOf = (rows) => rows.map((row) => `${row.map(csvCell).join(",")}\r\n`).join("");
+
+const csvCell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
 
 // A file's name as every system can hold it, as `portable_name` of files.py.
 export function safeName(name) {
