@@ -1,4 +1,4 @@
-"""Everything that happens to a photo before the network sees it: reading, letterbox, and where to look closer."""
+"""What happens to a photo before the network sees it: reading, letterbox and zoom windows."""
 
 from hierseg.photo.letterbox import STRIDE, Letterbox
 from hierseg.photo.reading import (

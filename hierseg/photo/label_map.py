@@ -1,4 +1,4 @@
-"""A label map from a file: a grey or indexed PNG, one in the tree's colours, or a NumPy array."""
+"""Read a label map from a grey or indexed PNG, a PNG in the tree's colours, or a NumPy file."""
 
 from __future__ import annotations
 
@@ -25,31 +25,30 @@ class LabelMapError(UserError):
 
 
 def open_label_map(source: str | Path | bytes, hierarchy: Hierarchy) -> UInt8Map:
-    """Read a label map. What a file is, its content says, not its name.
+    """Read a label map; the format is read from the file's content, not from its name.
 
-    An array, or a grey image of 8 or 16 bits, holds the labels themselves. Of an image in colours, these rules are
-    tried in this order, on the colours that its pixels have:
+    An array, or a grey image of 8 or 16 bits, holds the labels themselves. For a colour image, take the colours of all
+    its pixels and three known palettes: the tree's, PASCAL VOC's and a ramp of greys. The first rule that fits decides:
 
-    1. Its palette gives all of them the places they have in the tree's palette, PASCAL VOC's or a ramp of greys: the
-       palette's indices are the labels.
-    2. All of them are in one of these, and stand there for labels of the tree: they are the labels, whatever their
-       indices. A program that drops unused colours writes such a file; an image without a palette is read so too.
-    3. None of them is a colour of the tree's nodes: the palette is a data set's own, and its indices are the labels.
-    4. Else it is refused. So is an image in black and white alone (unless it is by rule 1): white may mean somebody, or
-       nothing known.
+    1. Each colour has the same index in the image's palette as in one known palette: the indices are the labels.
+    2. Each colour is that of a label of the tree in one known palette: the labels are these, whatever the indices in
+       the file. Programs that drop unused colours write such files; images without a palette are read this way too.
+    3. No colour is that of a node of the tree: the image has a data set's own palette, and the indices are the labels.
+    4. Otherwise the image is refused. So is one of only black and white, unless rule 1 fits: white may mean a person or
+       an unlabelled pixel.
 
-    Colours are compared exactly, and the tree comes before VOC, so that a tree in VOC's colours is read by its own. An
-    EXIF turn of the file's own is applied; one that only the photo has is not known here.
+    Colours must match exactly. The tree's palette is tried before VOC's. The EXIF orientation of the file itself is
+    applied; that of the photo is not known here.
 
     Args:
-        source: A path or the bytes of a file: an array as NumPy saves it, whole numbers (H, W), or an image.
-        hierarchy: The tree whose colours and labels are meant.
+        source: A path or the bytes of a file: an image, or a whole-number array (H, W) as `numpy.save` writes it.
+        hierarchy: The tree that gives colours and labels.
 
     Returns:
         Labels, uint8 (H, W).
 
     Raises:
-        LabelMapError: The file is missing, damaged, too large, holds something else, or may be read in two ways.
+        LabelMapError: The file is missing, damaged, too large, not a label map, or ambiguous.
     """
     name = "The label map" if isinstance(source, bytes) else Path(source).name
     try:
@@ -68,8 +67,8 @@ def open_label_map(source: str | Path | bytes, hierarchy: Hierarchy) -> UInt8Map
 def _from_image(name: str, data: bytes, hierarchy: Hierarchy) -> UInt8Map:
     with open_frugally(data, ("PNG", "GIF", "BMP", "TIFF")) as image:
         _check_size(name, image.height, image.width)
-        # Pillow stretches greys of 2 and 4 bits to 0 to 255, and whether their writer has done so nobody can say. Some
-        # TIFFs are inverted.
+        # Pillow stretches greys of 2 and 4 bits to 0 to 255, and the file does not tell whether its labels were
+        # stretched before. Some TIFFs are inverted.
         changed = any("L;" in str(tile[3]) for tile in getattr(image, "tile", ()))
         image.load()
         turn = exif_turn(image)
@@ -80,7 +79,7 @@ def _from_image(name: str, data: bytes, hierarchy: Hierarchy) -> UInt8Map:
         elif image.mode in ("P", "RGB", "RGBA"):
             stored = _from_colors(name, image, hierarchy)
         else:
-            raise LabelMapError(f"{name} must hold one 8-bit label a pixel. Save it as an indexed PNG.")
+            raise LabelMapError(f"{name} must hold one 8-bit label per pixel. Save it as an indexed PNG.")
     labels = np.empty(stored.shape if turn < 5 else stored.shape[::-1], np.uint8)
     as_stored(labels, turn)[...] = stored
     return labels
@@ -113,8 +112,8 @@ def _labels(
     """Return the label of each colour.
 
     Args:
-        name: What to name in a refusal.
-        colors: Those that pixels have, packed.
+        name: What error messages call the file.
+        colors: Colours of the pixels, packed.
         places: Their indices in the image's palette, if it has one.
         hierarchy: The tree.
     """
@@ -122,7 +121,7 @@ def _labels(
     if places is not None and any((standard[places] == colors).all() for standard in known):
         return places.astype(np.uint8)
     if set(colors.tolist()) in ({_WHITE}, {0, _WHITE}):
-        raise LabelMapError(f"{name} is black and white alone, which names no part. Save it with label numbers.")
+        raise LabelMapError(f"{name} is only black and white, which names no part. Save it with label numbers.")
     labels = np.array([hierarchy.background, *hierarchy.labels, hierarchy.void])
     for standard in known:
         same = standard[labels] == colors[:, None]
@@ -130,9 +129,9 @@ def _labels(
             return np.array(labels[same.argmax(axis=1)], np.uint8)
     if places is None or np.isin(colors, known[0][list(hierarchy.labels)]).any():
         raise LabelMapError(
-            f"{name} mixes colours that the tree has with others. Save it as a grey PNG of label numbers."
+            f"{name} mixes the tree's colours with others. Save it as a grey PNG of label numbers."
             if places is not None
-            else f"{name} has colours that the tree has not. Save it as an indexed or grey PNG of label numbers."
+            else f"{name} has colours that are not in the tree. Save it as an indexed or grey PNG of label numbers."
         )
     return places.astype(np.uint8)
 
@@ -156,7 +155,7 @@ def _from_array(name: str, data: bytes) -> UInt8Map:
     array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise LabelMapError(
-            f"{name} must hold one whole number a pixel in rows and columns. Save it as a 2-D array of uint8."
+            f"{name} must hold one whole number per pixel in rows and columns. Save it as a 2-D array of uint8."
         )
     _check_size(name, *array.shape)
     return _in_range(name, array)
@@ -164,13 +163,13 @@ def _from_array(name: str, data: bytes) -> UInt8Map:
 
 def _in_range(name: str, array: npt.NDArray[Any]) -> UInt8Map:
     if array.min() < 0 or array.max() > 255:
-        raise LabelMapError(f"{name} holds numbers outside 0 to 255, which no label is.")
+        raise LabelMapError(f"{name} holds numbers outside 0 to 255, the range of labels.")
     return np.array(array, np.uint8, order="C")
 
 
 def _check_size(name: str, height: int, width: int) -> None:
     if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
         raise LabelMapError(
-            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels, or more than {MAX_SIDE:,} along a "
+            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels, or more than {MAX_SIDE:,} along one "
             "side. Make it smaller first."
         )

@@ -1,4 +1,4 @@
-"""How a photo lies in the network's input, and how scores come back to it."""
+"""Fit a photo into the network's input, and resize scores back to the photo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Letterbox:
         photo: Height and width of the photo in pixels.
         canvas: Height and width of the input, multiples of `STRIDE`.
         content: Height and width of the resized photo inside the input.
-        offset: Rows above and columns left of it.
+        offset: Rows above and columns left of the content.
     """
 
     photo: tuple[int, int]
@@ -63,11 +63,11 @@ class Letterbox:
         return scores[(..., *self._inner())]
 
     def restore(self, content: npt.NDArray[np.float32], rows: slice = slice(None)) -> npt.NDArray[np.float32]:
-        """Resize cropped scores to the photo, bilinearly, the exact inverse of `apply`'s geometry.
+        """Resize cropped scores to the photo, bilinearly; the geometry is the exact inverse of `apply`'s.
 
         Args:
             content: Scores, float32, shape (N, *self.content), from `crop`.
-            rows: Which rows of the photo are wanted, without a step; a part costs only its share of time and memory.
+            rows: Rows of the photo to return, without a step; time and memory are in proportion to their number.
 
         Returns:
             Scores, float32, shape (N, rows, photo width).
@@ -82,13 +82,13 @@ class Letterbox:
         at = at.clip(0, content.shape[1] - 1)
         above = at.astype(np.intp)
         below = np.minimum(above + 1, content.shape[1] - 1)
-        # Each row is a mean of two; a product with mostly zeros takes less time than fetching them.
+        # Each row is a weighted mean of two; a product with a mostly zero matrix is faster than gathering them.
         top, row = above[0], np.arange(count)
         share = np.zeros((count, below[-1] + 1 - top), np.float32)
         share[row, above - top] = 1 - (at - above)
         share[row, below - top] += at - above
         tall = share @ content[:, top : below[-1] + 1]
-        # All channels as one picture: along its columns nothing changes.
+        # All channels stacked as one picture; only its width changes.
         wide = cv2.resize(tall.reshape(-1, content.shape[2]), (width, len(content) * count))
         return np.asarray(wide, np.float32).reshape(len(content), count, width)
 

@@ -1,4 +1,4 @@
-"""Any file to a clean, upright RGB array."""
+"""Read a photo from any file into an upright RGB array."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from hierseg.errors import UserError
 
 Photo = npt.NDArray[np.uint8]
 
-MAX_PIXELS = 64_000_000  # largest photo that is opened; a phone's largest are 48 to 50 million
-MAX_SIDE = 65_535  # most pixels along a side, as in JPEG and GIF
+MAX_PIXELS = 64_000_000  # of the largest photo that is opened; phones usually take at most 50 million
+MAX_SIDE = 65_535  # most pixels along one side: the limit of JPEG and GIF
 MAX_BYTES = 200_000_000  # largest file
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # Pillow opens MPO as JPEG, not by its name
 _KINDS = "JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF"
-# What ISO/IEC 23008-12 and Apple write first into a file in HEVC. "mif1" may be AVIF too; Pillow tries that before.
+# Brands of HEVC files, from ISO/IEC 23008-12 and Apple. "mif1" may also be AVIF, which Pillow tries first.
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
-# Some decoders hold a photo several times over; with these limits all of that stays within 700 MB.
+# Some decoders hold several copies of a photo; these limits keep the copies within 700 MB.
 _FEWER_PIXELS = {"WEBP": 30_000_000, "AVIF": 30_000_000, "HEIF": 50_000_000, "TIFF": 50_000_000}
-_FEWER_IN_JPEG = 50_000_000  # of a progressive or CMYK one, whose coefficients libjpeg keeps
-_SCANNED = 2_500_000_000  # most pixels times scans of a progressive JPEG: some three seconds of work
-_READINGS = 8  # how many times over a decoder may read a file
-_READS_OPENING = 20_000  # times it may read before it knows the size; a photo from a camera takes a few hundred
-_READS_LOADING = 1_000_000  # times it may read then; the pixels of a PNG of `MAX_BYTES` take a tenth of that
-_JOINED = (b"Exif\0\0", b"iCCP")  # Pillow copies all EXIF for each further part of it, and unpacks every profile
-_PARTS = 100  # most of these; EXIF of a few hundred kilobytes comes in several
-_STRIP = 1_000_000  # pixels that are converted at once
+_FEWER_IN_JPEG = 50_000_000  # in a progressive or CMYK JPEG, as libjpeg keeps its coefficients
+_SCANNED = 2_500_000_000  # most pixels times scans in a progressive JPEG: about three seconds of work
+_READINGS = 8  # how many times a decoder may read the whole file
+_READS_OPENING = 20_000  # reads until a decoder knows the size; a camera's photo takes a few hundred
+_READS_LOADING = 1_000_000  # reads after that; a PNG of `MAX_BYTES` takes a tenth of them
+_JOINED = (b"Exif\0\0", b"iCCP")  # Pillow copies the EXIF anew for each part of it, and unpacks every profile
+_PARTS = 100  # most of these parts; a few hundred kilobytes of EXIF take several
+_STRIP = 1_000_000  # pixels converted at once
 
 
 class PhotoError(UserError):
@@ -42,19 +42,19 @@ class PhotoError(UserError):
 def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> Photo:
     """Open a photo as upright RGB.
 
-    What a file is, its content says, not its name. EXIF turns are applied (of HEIC, the container's own turn), an
-    embedded colour profile is converted to sRGB, transparency is laid on white, the first frame of an animation is
-    taken, and CMYK, grey, palette, 16-bit and floating-point images become 8-bit RGB.
+    The format is read from the file's content, not from its name. The EXIF orientation is applied (for HEIC, the
+    container's), an embedded colour profile is converted to sRGB, transparent pixels are blended with white, the first
+    frame of an animation is used, and CMYK, grey, palette, 16-bit and floating-point images become 8-bit RGB.
 
     Args:
-        source: A path, the bytes of a file, a PIL image (the frame it stands at; it stays as it is), or an array
+        source: A path, the bytes of a file, a PIL image (its current frame is read; it is not changed), or an array
             (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of bool, uint8, uint16 or floats in [0, 1].
 
     Returns:
         RGB, uint8, shape (H, W, 3).
 
     Raises:
-        PhotoError: It is not a photo, or it is damaged, empty or too large.
+        PhotoError: The source is not a photo, or is damaged, empty or too large.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -73,20 +73,20 @@ def open_photo(source: str | Path | bytes | Image.Image | npt.NDArray[Any]) -> P
 
 
 def is_animated(data: bytes) -> bool:
-    """Tell whether a file that `open_photo` takes holds several pictures, of which it takes the first."""
+    """Tell whether a file is an animation; `open_photo` reads only its first frame."""
     try:
         with open_frugally(data, _formats(data), reads=_READS_OPENING) as image:
-            # A phone's JPEG may hold more pictures, as previews or for depth: that is no animation.
+            # A phone's JPEG may also hold previews or a depth map; that is not an animation.
             return image.format != "MPO" and getattr(image, "is_animated", False)
-    except Exception:  # whether it opens at all is for open_photo to say
+    except Exception:  # open_photo reports a file that does not open
         return False
 
 
 def read_file(path: Path) -> bytes:
-    """Read a file whole.
+    """Read a whole file.
 
     Raises:
-        PhotoError: It cannot be read, or is larger than `MAX_BYTES`.
+        PhotoError: The file cannot be read, or is larger than `MAX_BYTES`.
     """
     try:
         with path.open("rb") as file:
@@ -103,17 +103,17 @@ def read_file(path: Path) -> bytes:
 
 
 class _TooMuchReading(OSError):
-    """A decoder reads more than an honest file makes it read."""
+    """A decoder reads more than an ordinary file needs."""
 
 
 class FrugalReader(io.BytesIO):
-    """The bytes of a file, to be read a few times over and in so many reads.
+    """A file's bytes as a stream that limits how much, and how often, a decoder reads.
 
-    Otherwise a small file could have Pillow copy the same megabytes a thousand times, or walk through millions of
-    empty entries. Reads are counted, not seconds, so that the same files are refused on every machine.
+    Without limits, a small file could make Pillow copy the same megabytes a thousand times, or walk through millions of
+    empty entries. Reads are counted, not seconds, so that every machine refuses the same files.
 
     Attributes:
-        reads: How many more there may be.
+        reads: Number of reads left.
     """
 
     def __init__(self, data: bytes, reads: int = _READS_OPENING) -> None:
@@ -123,10 +123,10 @@ class FrugalReader(io.BytesIO):
         self._left = _READINGS * len(data) + 65_536
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read on, as every stream does.
+        """Read as from any stream.
 
         Raises:
-            OSError: That is enough.
+            OSError: A limit is exceeded.
         """
         data = super().read(size)
         self._left -= len(data)
@@ -137,18 +137,18 @@ class FrugalReader(io.BytesIO):
 
 
 def open_frugally(data: bytes, formats: tuple[str, ...], reads: int = _READS_LOADING) -> Image.Image:
-    """Open an image by a `FrugalReader`; its pixels are not read yet.
+    """Open an image through a `FrugalReader`, without reading its pixels yet.
 
     Args:
-        data: A file.
-        formats: What it may be, by Pillow's names.
-        reads: How many there may be from then on.
+        data: The bytes of a file.
+        formats: Formats that it may have, by Pillow's names.
+        reads: Number of reads allowed once it is open.
 
     Returns:
-        The image, to be closed.
+        The image; the caller closes it.
 
     Raises:
-        OSError: It is none of these, or a decoder reads too much.
+        OSError: The file has none of these formats, or a decoder reads too much.
     """
     if any(data.count(part) > _PARTS for part in _JOINED):
         raise _TooMuchReading
@@ -159,10 +159,10 @@ def open_frugally(data: bytes, formats: tuple[str, ...], reads: int = _READS_LOA
 
 
 class _TagTable(TiffImagePlugin.ImageFileDirectory_v2):
-    """Pillow's table of TIFF and EXIF tags, which copies what every entry points to, by a reader that stops it.
+    """Pillow's table of TIFF and EXIF tags, read through a `FrugalReader`.
 
-    Thousands of entries may point to the same bytes. Pillow reads EXIF from a stream of its own, in some formats while
-    it opens the file, so that there is no other place to step in.
+    Pillow copies the bytes that each entry points to, and thousands of entries may point to the same bytes. It reads
+    EXIF from a separate stream, for some formats while it opens the file, so this is the only place to limit it.
     """
 
     def load(self, fp: IO[bytes]) -> None:
@@ -179,7 +179,7 @@ def _from_bytes(data: bytes) -> Photo:
     if not data:
         raise PhotoError("The file is empty.")
     try:
-        if data[:2] in (b"P1", b"P2", b"P3"):  # PPM in words, which Pillow reads in Python: nobody's photo
+        if data[:2] in (b"P1", b"P2", b"P3"):  # text PPM: Pillow reads it slowly, no camera writes it
             raise UnidentifiedImageError
         image = open_frugally(data, _formats(data))
     except UnidentifiedImageError as error:
@@ -187,10 +187,10 @@ def _from_bytes(data: bytes) -> Photo:
             raise PhotoError("This HEIC photo cannot be opened. Save it as JPEG and try again.") from error
         raise PhotoError(f"This is not a photo that can be opened. Use {_KINDS}.") from error
     with image:
-        # Every scan of a progressive JPEG, however short, goes through all pixels.
+        # Each scan of a progressive JPEG, however short, visits every pixel.
         if image.info.get("progressive") and data.count(b"\xff\xda") * image.width * image.height > _SCANNED:
             raise _too_laborious()
-        if isinstance(image, TiffImagePlugin.TiffImageFile):  # libtiff decodes a tile whole, however small the picture
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # libtiff decodes whole tiles, however small the photo
             width, height = (
                 image.tag_v2.get(tag, 1) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
             )
@@ -203,23 +203,23 @@ def _is_heif(data: bytes) -> bool:
 
 
 def _formats(data: bytes) -> tuple[str, ...]:
-    """Return what a file may be, by Pillow's names."""
+    """Return the formats that a file may have, by Pillow's names."""
     return (*_FORMATS, _heif()) if _is_heif(data) else _FORMATS
 
 
 @functools.cache
 def _heif() -> str:
-    """Load the decoder of HEIC, and return the name under which Pillow knows it from then on."""
+    """Register the HEIC decoder with Pillow, and return its format name."""
     from pi_heif import options
     from pi_heif.as_plugin import HeifImageFile
 
     class HeifPhoto(HeifImageFile):  # type: ignore[misc]  # pi_heif comes without types
-        """The main picture of a file: with the others in reach, its memory would be kept."""
+        """Only the main picture of a file: with several, pi_heif keeps the decoded file in memory."""
 
         n_frames = 1
 
-    options.DECODE_THREADS = 1  # each takes memory of its own
-    Image.register_open("HIERSEG-HEIF", HeifPhoto)  # "HEIF" is for whoever registers it
+    options.DECODE_THREADS = 1  # each thread takes its own memory
+    Image.register_open("HIERSEG-HEIF", HeifPhoto)  # leaves the name "HEIF" to other packages
     return "HIERSEG-HEIF"
 
 
@@ -237,7 +237,7 @@ def _too_large(most: int) -> PhotoError:
 
 
 def _too_laborious() -> PhotoError:
-    return PhotoError("The photo is made in a way that takes too long to open. Save it anew as JPEG and try again.")
+    return PhotoError("The photo would take too long to open. Save it as JPEG and try again.")
 
 
 def _from_image(image: Image.Image) -> Photo:
@@ -245,11 +245,11 @@ def _from_image(image: Image.Image) -> Photo:
     most = _FEWER_IN_JPEG if costly else _FEWER_PIXELS.get(image.format or "", MAX_PIXELS)
     _check_size(*image.size, min(most, MAX_PIXELS))
     image.load()
-    _check_size(*image.size, MAX_PIXELS)  # HEIC may decode to another size than its header says
+    _check_size(*image.size, MAX_PIXELS)  # HEIC may decode to a size other than its header's
     turn = exif_turn(image)
     upright = np.empty((*(image.size if turn > 4 else image.size[::-1]), 3), np.uint8)
     stored = as_stored(upright, turn)
-    # In strips, since a copy of the whole in another mode could be larger than all the rest.
+    # Strip by strip: a copy of the whole photo in another mode could take more memory than everything else.
     top = 0
     for strip in _in_rgb(image):
         stored[top : top + len(strip)] = strip
@@ -258,14 +258,14 @@ def _from_image(image: Image.Image) -> Photo:
 
 
 def as_stored(upright: npt.NDArray[np.uint8], turn: int) -> npt.NDArray[np.uint8]:
-    """Return a view of an upright picture (H, W, ...) as a file has it whose EXIF orientation is `turn`, 1 to 8."""
+    """View an upright picture (H, W, ...) as a file with the EXIF orientation `turn`, 1 to 8, stores it."""
     stored = upright.swapaxes(0, 1) if turn > 4 else upright  # 5 to 8 swap rows and columns
     return stored[:: -1 if turn in (3, 4, 6, 7) else 1, :: -1 if turn in (2, 3, 7, 8) else 1]
 
 
 def exif_turn(image: Image.Image) -> int:
     """Return the EXIF orientation of an image, 1 to 8; 1 if it has none."""
-    # Not ImageOps.exif_transpose: it writes the EXIF anew and so fails on odd entries that do not concern the turn.
+    # Not ImageOps.exif_transpose: it rewrites the EXIF, and so fails on odd entries unrelated to orientation.
     try:
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # broken EXIF is common and no reason to refuse the pixels
@@ -274,7 +274,7 @@ def exif_turn(image: Image.Image) -> int:
 
 
 def strips(image: Image.Image) -> Iterator[Image.Image]:
-    """Yield an image in parts from top to bottom, each of few pixels."""
+    """Yield an image as strips of at most `_STRIP` pixels or one row, from top to bottom."""
     rows = max(1, _STRIP // image.width)
     for top in range(0, image.height, rows):
         yield image.crop((0, top, image.width, min(top + rows, image.height)))
@@ -299,8 +299,11 @@ def _in_rgb(image: Image.Image) -> Iterator[Photo]:
 
 
 def _to_srgb(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return what converts from an embedded profile (phones write Display P3): RGBA to RGBA, the rest to RGB."""
-    # "mpet" marks a chain of steps of any length: a few kilobytes of them compute for minutes, and no camera writes it.
+    """Return the transform from an embedded profile (phones write Display P3) to sRGB, or None.
+
+    It turns RGBA into RGBA and other modes into RGB.
+    """
+    # "mpet" marks a chain of any number of steps: a few kilobytes can take minutes to apply, and no camera writes it.
     if not isinstance(profile, bytes) or b"mpet" in profile:
         return None
     try:
@@ -315,7 +318,7 @@ def _to_srgb(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _white(image: Image.Image) -> float:
-    """Return what is white in a deep grey image: no file says it, so take the next usual full scale."""
+    """Return the value of white in a deep grey image: no file states it, so take the next usual full scale."""
     if image.mode.startswith("I;16"):
         return 65535.0
     top = max(float(np.max(_finite(np.asarray(strip)), initial=0.0)) for strip in strips(image))
@@ -337,7 +340,7 @@ def _from_array(array: npt.NDArray[Any]) -> Photo:
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise PhotoError(f"An array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}.")
     _check_size(array.shape[1], array.shape[0], MAX_PIXELS)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # TIFF hands over big-endian values
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # TIFF may hold big-endian values
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16:

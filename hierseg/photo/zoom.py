@@ -1,7 +1,7 @@
 """Windows around people who are small in a photo, for a second pass.
 
-A network sees a photo at one size, where somebody in the distance has a few pixels. A second pass over a window around
-them sees them as large as it sees others.
+The network sees a photo at one size, where a person in the distance covers only a few pixels. In a second pass over a
+window around that person, it sees them larger.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from hierseg.inference import Zoom
 from hierseg.tree import BoolMask
 
-_CELL = 8  # pixels of the grid on which neighbours are put together
-_LEAST_PIXELS = 12  # of somebody, in the network's input; fewer are noise
+_CELL = 8  # side of a grid cell in pixels; cells that touch form a group
+_LEAST_PIXELS = 12  # of a person, in the network's input; fewer are noise
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Window:
 
 
 def windows(scores: npt.NDArray[np.float32], photo: tuple[int, int], zoom: Zoom) -> list[Window]:
-    """Find the windows that are worth a pass of their own.
+    """Find the windows worth a second pass.
 
     Args:
-        scores: How much each pixel belongs to somebody, 0 to 1, shape (h, w), at the network's resolution.
+        scores: Score of a person at each pixel, 0 to 1, shape (h, w), at the network's resolution.
         photo: Height and width of the photo in pixels.
-        zoom: Which windows are wanted.
+        zoom: Settings of the second pass.
 
     Returns:
-        Windows of the photo that do not overlap; none if everybody is large already.
+        Windows of the photo that do not overlap; none if every person is large enough.
     """
     found = scores > zoom.found
     people = []
@@ -81,13 +81,13 @@ def _any_in_cells(mask: BoolMask) -> BoolMask:
 
 
 def _groups(cells: BoolMask) -> list[npt.NDArray[np.intp]]:
-    """Return the (row, column) pairs of each group of cells that touch, also at a corner."""
+    """Return the (row, column) pairs of each 8-connected group of cells."""
     count, groups = cv2.connectedComponents(cells.view(np.uint8), connectivity=8)
     return [np.argwhere(groups == group) for group in range(1, count)]
 
 
 def _around(rows: tuple[float, float], columns: tuple[float, float], photo: tuple[int, int], zoom: Zoom) -> Window:
-    """Return the window around a box with its margin, not too small and not too slim, inside the photo."""
+    """Return a window around a box: with a margin, neither too small nor too slim, and inside the photo."""
     longer = max(rows[1] - rows[0], columns[1] - columns[0]) * (1 + 2 * zoom.margin)
     longer = max(longer, zoom.smallest * max(photo))
     edges = []
@@ -102,7 +102,7 @@ def _around(rows: tuple[float, float], columns: tuple[float, float], photo: tupl
 
 
 def _merged(people: list[tuple[Window, int]]) -> list[tuple[Window, int]]:
-    """Put windows together until none touch."""
+    """Merge windows until no two touch."""
     apart: list[tuple[Window, int]] = []
     for window, pixels in people:
         while touching := [entry for entry in apart if entry[0].touches(window)]:

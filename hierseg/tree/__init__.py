@@ -1,4 +1,4 @@
-"""The tree as data, read from one YAML file: every other module takes a `Hierarchy` and knows no body part by name."""
+"""The tree of classes, read from one YAML file; other modules take a `Hierarchy` and name no body part."""
 
 from hierseg.tree.hierarchy import BoolMask, Hierarchy, HierarchyError, UInt8Map
 

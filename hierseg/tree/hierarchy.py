@@ -1,4 +1,4 @@
-"""The tree as data: nodes, parents, levels and paths."""
+"""A tree of classes: nodes, parents, levels and paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BoolMask = npt.NDArray[np.bool_]
 
 
 class HierarchyError(UserError):
-    """A hierarchy file is broken, or a name or label is not in the tree. The message says what to mend."""
+    """A hierarchy file is broken, or a name or label is not in the tree. The message says what to fix."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Hierarchy:
     the number of edges to its root; level k shows the nodes of depth k and the leaves above them.
 
     Attributes:
-        name: What the tree is called.
+        name: Name of the tree.
         nodes: Node names in level order, length N.
         parents: For each node the index of its parent, -1 for a root.
         labels: For each node its number in label maps.
@@ -68,7 +68,7 @@ class Hierarchy:
         Raises:
             HierarchyError: The file cannot be read or does not describe a tree; the message names the line or key.
         """
-        from hierseg.tree import reader  # which builds what is defined here
+        from hierseg.tree import reader  # here, since reader imports this module
 
         return reader.from_yaml(Path(path))
 
@@ -78,7 +78,7 @@ class Hierarchy:
 
         Args:
             content: Keys as in the YAML file.
-            source: What to call it in messages.
+            source: What error messages call it.
 
         Returns:
             The tree.
@@ -202,13 +202,13 @@ class Hierarchy:
             Masks, bool, shape (..., N, H, W).
 
         Raises:
-            HierarchyError: The map holds a number that is no label of this tree.
+            HierarchyError: The map holds a number that is not a label of this tree.
         """
         self.check_labels(label_map)
         return np.moveaxis(self.membership[label_map], -1, -3)
 
     def valid_mask(self, label_map: UInt8Map) -> BoolMask:
-        """Tell where a label map says anything.
+        """Return which pixels of a label map are annotated.
 
         Args:
             label_map: Integer labels, shape (..., H, W).
@@ -219,10 +219,11 @@ class Hierarchy:
         return np.asarray(label_map != self.void)
 
     def known_masks(self, label_map: UInt8Map) -> BoolMask:
-        """Tell of which nodes a label map says whether a pixel belongs to them.
+        """Return for each node which pixels are known to belong to it or known not to.
 
-        The label of an inner node says all but what lies below it: "upper" is a body, not a lower body, and may be any
-        of its parts. The label of a leaf and background say all, void says nothing.
+        The label of a leaf, or background, decides every node; void decides none. The label of an inner node decides
+        all nodes but those below it: a pixel labelled upper body is body, is not lower body, and may or may not be
+        head.
 
         Args:
             label_map: Integer labels, shape (..., H, W).
@@ -231,7 +232,7 @@ class Hierarchy:
             Masks, bool, shape (..., N, H, W).
 
         Raises:
-            HierarchyError: The map holds a number that is no label of this tree.
+            HierarchyError: The map holds a number that is not a label of this tree.
         """
         self.check_labels(label_map)
         return np.moveaxis(self.knowledge[label_map], -1, -3)
@@ -271,7 +272,7 @@ class Hierarchy:
         """Check that every number in a map is a label of this tree, background or void.
 
         Raises:
-            HierarchyError: It is not; the message names the numbers.
+            HierarchyError: Some numbers are none of these; the message names them.
         """
         if not np.issubdtype(label_map.dtype, np.integer):
             raise HierarchyError(f"Labels must be whole numbers, not {label_map.dtype}.")
@@ -279,13 +280,13 @@ class Hierarchy:
         unknown = sorted(set(found) - {*self.labels, self.background, self.void})
         if unknown:
             raise HierarchyError(
-                f"The label map holds {', '.join(map(str, unknown))}; this tree knows "
+                f"The label map holds {', '.join(map(str, unknown))}; this tree has "
                 f"{', '.join(map(str, sorted([*self.labels, self.background])))} and {self.void} for void."
             )
 
     @cached_property
     def membership(self) -> BoolMask:
-        """Table (256, N): which nodes a label turns on; background, void and unknown labels turn on none."""
+        """Table (256, N): [label, v] is True where a pixel with that label belongs to node v."""
         table = np.zeros((256, len(self)), dtype=bool)
         for index, label in enumerate(self.labels):
             table[label] = self.ancestors[index]
@@ -293,7 +294,7 @@ class Hierarchy:
 
     @cached_property
     def knowledge(self) -> BoolMask:
-        """Table (256, N): of which nodes a label says whether they are on; void and unknown labels say it of none."""
+        """Table (256, N): [label, v] is True where that label decides whether a pixel belongs to node v."""
         table = np.zeros((256, len(self)), dtype=bool)
         table[self.background] = True
         for index, label in enumerate(self.labels):
@@ -303,7 +304,7 @@ class Hierarchy:
 
 
 def _present(label_map: UInt8Map) -> list[int]:
-    """Return the values of a uint8 map; counting is far quicker than the sort of np.unique."""
+    """Return the values in a uint8 map; counting is far faster than np.unique, which sorts."""
     return np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)).tolist()
 
 

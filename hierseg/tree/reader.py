@@ -1,4 +1,4 @@
-"""A tree's YAML file, checked key by key; whatever is wrong is named with its line."""
+"""Read a tree from YAML and check every key; error messages name the line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hierseg.tree.hierarchy import Hierarchy, HierarchyError
 
 _FILE_KEYS = {"name", "background", "void", "levels", "tree"}
 _NODE_KEYS = {"name", "label", "color", "aliases", "children"}
-_LINE = "__line__"  # where a mapping began in the file, for messages
+_LINE = "__line__"  # the line on which a mapping begins, for error messages
 
 
 def from_yaml(path: Path) -> Hierarchy:
@@ -36,10 +36,10 @@ def from_mapping(content: Any, source: str) -> Hierarchy:
 
 
 class _LineLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice and keeps the line each mapping began on."""
+    """A SafeLoader that refuses duplicate keys and records the line of each mapping."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Build a value; one that only looks like a number or date (0x_, 2020-99-99) is an error of its line."""
+        """Build a value; a malformed number or date (0x_, 2020-99-99) is an error that names its line."""
         try:
             return super().construct_object(node, deep)
         except ValueError as error:
@@ -76,7 +76,7 @@ class _Reader:
         entries, parents = self._level_order(content)
         names = [entry["name"] for entry in entries]
         aliases = [self._aliases(entry) for entry in entries]
-        self._check_distinct(names, aliases, entries)  # first: a node copied with its label has two parents
+        self._check_distinct(names, aliases, entries)  # before labels: a copied node should be reported by its name
         level_names = self._levels(content, parents)
         labels = self._labels(entries, parents, background, void)
         return Hierarchy(
@@ -104,7 +104,7 @@ class _Reader:
                 raise self._fail(entry, f"the key {key!r} is missing.")
 
     def _level_order(self, content: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], list[int]]:
-        """Walk the nested nodes in level order; returns them with their parents' indices."""
+        """Return the nested nodes in level order, and the index of each one's parent."""
         entries: list[Mapping[str, Any]] = []
         parents: list[int] = []
         row = [(-1, entry) for entry in self._nodes(content, "tree")]
@@ -125,7 +125,7 @@ class _Reader:
     def _nodes(self, entry: Mapping[str, Any], key: str) -> Iterator[Any]:
         nodes = entry[key]
         if not isinstance(nodes, list) or not nodes:
-            raise self._fail(entry, f"{key!r} must be a list of nodes; a tree without a leaf has nothing to show.")
+            raise self._fail(entry, f"{key!r} must be a list of at least one node.")
         yield from nodes
 
     def _levels(self, content: Mapping[str, Any], parents: list[int]) -> list[str]:
@@ -186,7 +186,7 @@ class _Reader:
         seen: set[str] = set()
         for name, entry in zip(names, entries, strict=True):
             if name in seen:
-                raise self._fail(entry, f"{name!r} stands in the tree twice; a node has one parent.")
+                raise self._fail(entry, f"{name!r} is in the tree twice; a node has one parent.")
             seen.add(name)
         for others, entry in zip(aliases, entries, strict=True):
             for alias in others:
@@ -208,7 +208,7 @@ class _Reader:
 
 
 def _spread_color(index: int) -> tuple[int, int, int]:
-    """Return one of a row of well-separated colours (hues a golden ratio apart) for a node that names none."""
+    """Return a colour for a node that has none: hues a golden ratio apart, so that colours differ clearly."""
     import colorsys
 
     red, green, blue = colorsys.hsv_to_rgb((0.11 + index * 0.618034) % 1.0, 0.65, 0.9)

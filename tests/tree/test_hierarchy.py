@@ -204,7 +204,7 @@ def test_a_level_that_is_not_there_is_refused_with_the_levels_there_are(tree: Hi
 )
 def test_unknown_labels_in_a_map_are_named(tree: Hierarchy, use: str, label_map: np.ndarray) -> None:
     arguments = [label_map, "body"] if use == "at_level" else [label_map]
-    with pytest.raises(HierarchyError, match=r"holds 17, 99; this tree knows 0, 1, 2, .* 9 and 255 for void"):
+    with pytest.raises(HierarchyError, match=r"holds 17, 99; this tree has 0, 1, 2, .* 9 and 255 for void"):
         getattr(tree, use)(*arguments)
 
 
@@ -251,8 +251,8 @@ RIGHT = "{name: right, label: 2}"
         pytest.param("label: 2", "id: 2", 8, "unknown key 'id'.*label", id="unknown key of a node"),
         pytest.param(GOOD, "levels: [whole]", 1, "key 'tree' is missing", id="no tree"),
         pytest.param("name: left, ", "", 7, "key 'name' is missing", id="no name"),
-        pytest.param("label: 2", "children: []", 8, "'children' must be .* leaf", id="no leaf"),
-        pytest.param(GOOD, "levels: []\ntree: []", 1, "'tree' must be .* leaf", id="no node"),
+        pytest.param("label: 2", "children: []", 8, "'children' must be .* one node", id="no leaf"),
+        pytest.param(GOOD, "levels: []\ntree: []", 1, "'tree' must be .* one node", id="no node"),
         pytest.param(", label: 2", "", 8, "leaf 'right' has no 'label'", id="leaf without a label"),
         pytest.param("label: 2", "label: 2, label: 3", 8, "key 'label' is given twice", id="key given twice"),
         pytest.param("[whole, part]", "[whole]", 1, "'levels' names 1 .* tree is 2 deep", id="a level too few"),
