@@ -1,6 +1,6 @@
 """Losses: pure functions of (logits, targets, hierarchy), by name in `LOSSES`.
 
-Each takes what is known of each pixel, and learns exactly that much: see `valid` of `bce`.
+Each learns only from nodes that are known: see `valid` of `focal_tree_min`.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ LOSSES: dict[str, LossFunction] = {
     "level_cross_entropy": level_cross_entropy,
     "leaf_cross_entropy": leaf_cross_entropy,
 }
-# What makes scores of the logits that a loss trains, see `hierseg.network.activations`.
+# The activation in `hierseg.network.activations` for logits trained with each loss.
 ACTIVATION_OF = dict.fromkeys(LOSSES, "sigmoid") | {
     "level_cross_entropy": "level_softmax",
     "leaf_cross_entropy": "leaf_softmax",

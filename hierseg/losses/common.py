@@ -1,4 +1,4 @@
-"""What all losses share: checks of shapes, what is known of a pixel, and the mean over pixels and nodes."""
+"""Shared by all losses: checks of shapes, masks of known nodes, and reductions."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Reduction = Literal["none", "node", "level"]
 
 
 def reduce(terms: Tensor, hierarchy: Hierarchy, reduction: Reduction, counts: Tensor | None = None) -> Tensor:
-    """Reduce the terms of a loss, as the losses do.
+    """Reduce the terms of a loss.
 
     Args:
-        terms: What a loss gives with the reduction "none": (B, N, H, W), or (B, levels, H, W) of a cross-entropy.
+        terms: A loss with the reduction "none": (B, N, H, W), or (B, levels, H, W) for a cross-entropy.
         hierarchy: The tree.
         reduction: As for `focal_tree_min`; for terms by level, "node" is the mean over levels and "level" their sum.
-        counts: How many pixels each node's or level's terms are of, (N,), (levels,) or (1,); None for all.
+        counts: Number of known pixels for each node or level, (N,), (levels,) or (1,); None if all are known.
 
     Returns:
         A scalar, or the terms with "none".
 
     Raises:
-        ValueError: The reduction has no such name.
+        ValueError: The reduction is unknown.
     """
     if reduction == "none":
         return terms
@@ -42,12 +42,12 @@ def reduce(terms: Tensor, hierarchy: Hierarchy, reduction: Reduction, counts: Te
 
 
 def counts_of(valid: Tensor) -> Tensor:
-    """Return in how many pixels each channel of a mask (B, N, H, W) is on, (N,)."""
+    """Return the number of pixels that are True in each channel of a mask (B, N, H, W), shape (N,)."""
     return valid.sum((0, 2, 3))
 
 
 def check(logits: Tensor, targets: Tensor, hierarchy: Hierarchy, positive_weights: Tensor | None = None) -> None:
-    """Raise a ValueError where shapes do not fit the tree."""
+    """Raise a ValueError if shapes do not fit the tree."""
     if logits.ndim != 4 or logits.shape[1] != len(hierarchy):
         raise ValueError(f"Expected (B, {len(hierarchy)}, H, W), got {tuple(logits.shape)}.")
     if logits.shape != targets.shape:
@@ -57,7 +57,7 @@ def check(logits: Tensor, targets: Tensor, hierarchy: Hierarchy, positive_weight
 
 
 def known_nodes(valid: Tensor | None, logits: Tensor) -> Tensor | None:
-    """Return a mask of what is known, (B, 1, H, W) or (B, N, H, W)."""
+    """Return `valid` as a mask (B, 1, H, W) or (B, N, H, W); None if all nodes are known."""
     if valid is None:
         return None
     if valid.shape == logits[:, 0].shape:

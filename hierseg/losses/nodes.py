@@ -1,16 +1,19 @@
-"""Losses of each node: BCE, focal, tree-min and focal tree-min.
+"""Binary losses per node: BCE, focal, tree-min and focal tree-min.
 
 The tree losses are those of Li et al., "Deep Hierarchical Semantic Segmentation", CVPR 2022 (arXiv 2203.14335),
-equations 4 to 6, computed exactly. They share one form. Let z be a logit that is large where the prediction
-contradicts the target; then a term is
+equations 4 to 6, computed exactly. The term of node v in a pixel is
 
     sigmoid(z) ** gamma * softplus(z)
 
-and the losses differ only in z. For plain losses it is the node's own logit where the target is 0, and minus that where
-it is 1. Min and max commute with the sigmoid, so for tree-min it is the highest such logit among the node and its
-descendants where the target is 0, among the node and its ancestors where it is 1.
+for all four losses, with gamma = 0 for BCE and tree-min. They differ in z. With logits x, ancestors A(v) and
+descendants C(v), both including v,
 
-The gradient is written out: automatic differentiation of these steps costs several times as much.
+                        target 0                  target 1
+    BCE, focal          z = x[v]                  z = -x[v]
+    tree-min            z = max of x over C(v)    z = max of -x over A(v)
+
+since min and max commute with the sigmoid. The backward pass is written by hand; autograd would take several times as
+long.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ def bce(
     reduction: Reduction = "node",
     positive_weights: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of each node by itself; takes and ignores `gamma`. Arguments as for `focal_tree_min`."""
+    """Binary cross-entropy of each node; ignores `gamma`. Arguments as for `focal_tree_min`."""
     return _loss(logits, targets, hierarchy, (), 0.0, valid, reduction, positive_weights)
 
 
@@ -47,7 +50,7 @@ def focal(
     reduction: Reduction = "node",
     positive_weights: Tensor | None = None,
 ) -> Tensor:
-    """Focal loss of each node by itself (Lin et al., ICCV 2017). Arguments as for `focal_tree_min`."""
+    """Focal loss of each node (Lin et al., ICCV 2017). Arguments as for `focal_tree_min`."""
     return _loss(logits, targets, hierarchy, (), gamma, valid, reduction, positive_weights)
 
 
@@ -60,7 +63,7 @@ def tree_min(
     reduction: Reduction = "node",
     positive_weights: Tensor | None = None,
 ) -> Tensor:
-    """Tree-min loss (Li et al., eq. 5); takes and ignores `gamma`. Arguments as for `focal_tree_min`."""
+    """Tree-min loss (Li et al., eq. 5); ignores `gamma`. Arguments as for `focal_tree_min`."""
     return _loss(logits, targets, hierarchy, _edges(hierarchy), 0.0, valid, reduction, positive_weights)
 
 
@@ -75,32 +78,32 @@ def focal_tree_min(
 ) -> Tensor:
     """Focal tree-min loss (Li et al., eq. 6).
 
-    With scores s, the node's ancestors A and descendants C, each with itself among them,
+    With scores s, and the node's ancestors A and descendants C, both including the node,
 
         p = min over A of s,  term = (1 - p) ** gamma * -log(p)      where the target is 1
         p = max over C of s,  term = p ** gamma * -log(1 - p)        where it is 0
 
-    so a prediction that breaks the tree always costs. The gradient goes to the one node that gives p; where several
-    tie, to the farthest, and of siblings to the first. Second derivatives are refused.
+    so a prediction that breaks the tree is always penalised. The gradient goes only to the node that gives p; in a tie
+    to the farthest, and among siblings to the first. There is no second derivative.
 
     Args:
         logits: Scores before the sigmoid, float, shape (B, N, H, W) in the tree's node order.
         targets: Node masks, bool or 0/1 numbers, same shape.
         hierarchy: The tree.
         gamma: Focusing exponent, at least 0; at 0 this is `tree_min`.
-        valid: What is known, bool: of which pixels, shape (B, H, W), or of which nodes of each pixel, (B, N, H, W),
-            as `Hierarchy.known_masks` gives it for labels that stop at an inner node; None for everything. What is
-            not known has no term and is left out of the minima and maxima of other terms.
-        reduction: "node" is the mean over the pixels of which a node is known, then over nodes (as the predecessor
-            did); "level" is the mean over each level, summed over levels (as the paper's code does); "none" returns
-            the terms.
-        positive_weights: Factor on each node's positive terms, shape (N,), for nodes that are rare; None for 1.
+        valid: True where the target is known, bool, per pixel (B, H, W) or per node and pixel (B, N, H, W), as
+            `Hierarchy.known_masks` returns it; None if all is known. An unknown node has no term, and is left out of
+            the minima and maxima of other nodes.
+        reduction: "node" averages over the pixels where a node is known, then over nodes (as the predecessor did);
+            "level" averages within each level, then sums over levels (as the paper's code does); "none" returns the
+            terms.
+        positive_weights: Factor on each node's positive terms, shape (N,), for rare nodes; None for 1.
 
     Returns:
-        A scalar, or the terms (B, N, H, W), zero where not valid, with "none". At least float32 whatever the logits.
+        A scalar, or the terms (B, N, H, W), zero where not valid, with "none". At least float32.
 
     Raises:
-        ValueError: A shape does not fit the tree, gamma is negative, or the reduction has no such name.
+        ValueError: A shape does not fit the tree, gamma is negative, or the reduction is unknown.
     """
     return _loss(logits, targets, hierarchy, _edges(hierarchy), gamma, valid, reduction, positive_weights)
 
@@ -109,7 +112,7 @@ _Edges = tuple[tuple[int, int], ...]
 
 
 def _edges(hierarchy: Hierarchy) -> _Edges:
-    """Return (node, parent) of each node that has one; in level order, so from the roots down."""
+    """Return (node, parent) for each node with a parent, in level order: from the roots down."""
     return tuple((node, parent) for node, parent in enumerate(hierarchy.parents) if parent >= 0)
 
 
@@ -132,7 +135,7 @@ def _loss(
 
 
 class _Terms(torch.autograd.Function):
-    """The terms (B, N, H, W), those of positive targets weighted; 0 where not valid."""
+    """The terms (B, N, H, W), weighted where the target is 1; 0 where not valid."""
 
     @staticmethod
     def forward(
@@ -149,7 +152,7 @@ class _Terms(torch.autograd.Function):
         below = logits.to(dtype, copy=True, memory_format=torch.contiguous_format)
         above = -below
         if edges and valid is not None and valid.shape[1] > 1:
-            for values in (below, above):  # never the highest
+            for values in (below, above):  # never the maximum
                 values.masked_fill_(~valid, -torch.inf)
         for node, parent in reversed(edges):  # the highest of a node and all below it
             torch.maximum(below[:, parent], below[:, node], out=below[:, parent])
@@ -158,7 +161,7 @@ class _Terms(torch.autograd.Function):
 
         z = torch.where(positive, above, below)
         if valid is not None:
-            z.masked_fill_(~valid, -torch.inf)  # right beyond doubt: no cost and no slope
+            z.masked_fill_(~valid, -torch.inf)  # no loss and no gradient
         terms = functional.softplus(z)
         slopes = z.sigmoid_()
         if gamma > 0:
@@ -181,7 +184,7 @@ class _Terms(torch.autograd.Function):
             raise RuntimeError("The losses have no second derivative: differentiate them without create_graph.")
         logits, slopes, positive, *relatives = ctx.saved_tensors
         slopes = slopes * upstream
-        # Each slope starts at its own node and moves, edge by edge, to the relative that the term was made of.
+        # Each slope starts at its own node and moves, edge by edge, to the node that gave the maximum.
         down = torch.where(positive, 0.0, slopes)
         up = torch.sub(down, slopes, out=slopes)  # negative, as `above` is made of negated logits
         if relatives:
@@ -194,12 +197,12 @@ class _Terms(torch.autograd.Function):
                 torch.eq(below[:, node], below[:, parent], out=same)
                 _move(down[:, parent], down[:, node], same)
         up += down
-        del down  # before another array as large is made
-        # In the layout of the logits: on another the backward pass of the network is slower.
+        del down  # before another array of this size is made
+        # In the memory layout of the logits: any other slows the network's backward pass.
         return torch.empty_like(logits).copy_(up), None, None, None, None, None
 
 
 def _move(source: Tensor, target: Tensor, where: Tensor) -> None:
-    """Move numbers where a mask of 0.0 and 1.0 is 1; with a mask of bools this takes several times as long."""
+    """Move numbers where a mask of 0.0 and 1.0 is 1; a bool mask would take several times as long."""
     target.addcmul_(source, where)
     source.addcmul_(source, where, value=-1)

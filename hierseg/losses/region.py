@@ -1,4 +1,4 @@
-"""A region term, which goes beside a loss of pixels."""
+"""A region loss, to add to a pixel loss."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 def soft_jaccard(
     scores: Tensor, targets: Tensor, valid: Tensor, reduce_sums: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Soft Jaccard loss, a region term beside a loss of pixels (Rahman and Wang, ISVC 2016).
+    """Soft Jaccard loss (Rahman and Wang, ISVC 2016).
 
-    With scores s and targets t of a node, summed over all pixels of the batch of which the node is known,
+    With scores s and targets t of a node, summed over all pixels of the batch where the node is known,
 
         1 - (sum(s t) + 1) / (sum(s + t - s t) + 1)
 
-    and the mean over the nodes that the batch holds.
+    averaged over the nodes that occur in the batch.
 
     Args:
         scores: Node scores, float (B, N, H, W), 0 to 1.
         targets: Node masks, bool or 0/1 numbers, same shape.
-        valid: Of which nodes of each pixel it is known whether they are on, bool, same shape.
-        reduce_sums: Adds up sums (3, N) over all processes, with a gradient; None where there is one process.
+        valid: True where the target is known, bool, same shape.
+        reduce_sums: Adds up sums (3, N) over all processes, with a gradient; None for a single process.
 
     Returns:
-        A scalar, at least float32; 0 with gradients of 0 where the batch holds no node.
+        A scalar, at least float32; 0 with gradients of 0 if no node occurs in the batch.
 
     Raises:
         ValueError: The shapes differ.

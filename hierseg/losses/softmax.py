@@ -1,4 +1,4 @@
-"""Cross-entropy of softmaxes: over the nodes of each level, or over the leaves alone."""
+"""Softmax cross-entropy: over the nodes of each level, or over the leaves."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ def level_cross_entropy(
     reduction: Reduction = "node",
     positive_weights: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of each level over the nodes it shows and background, for `activations.level_softmax`.
+    """Cross-entropy over background and the nodes of each level, for `activations.level_softmax`.
 
-    A pixel that is annotated higher in the tree than a level may be any of the level's nodes below: their
-    probabilities are added up. On a level a leaf from above stands for itself.
+    A pixel annotated above a level may be any of the level's nodes below that label: their probabilities are added up.
+    A leaf above a level is also a class of that level.
 
     Args:
         logits: Float, shape (B, N, H, W) in the tree's node order; background has the logit 0.
-        targets: Node masks, bool or 0/1 numbers, same shape; on in a pixel are the nodes of one path or none.
+        targets: Node masks, bool or 0/1 numbers, same shape; in each pixel, the nodes of one path from a root, or none.
         hierarchy: The tree.
-        gamma: Taken and ignored.
-        valid: What is known, bool: of which pixels, shape (B, H, W), or of which nodes of each pixel, (B, N, H, W);
-            None for everything. A class counts as possible where nothing that is known contradicts it, and the loss is
-            that of the possible classes' sum. A pixel of which no node is known does not count.
-        reduction: "node" is the mean over pixels, then over levels; "level" is the mean over pixels, summed over
-            levels; "none" returns the terms.
+        gamma: Ignored.
+        valid: True where the target is known, bool, per pixel (B, H, W) or per node and pixel (B, N, H, W); None if all
+            is known. The loss is -log of the summed probabilities of all classes that agree with what is known. Pixels
+            without a known node do not count.
+        reduction: "node" averages over pixels, then over levels; "level" averages over pixels, then sums over levels;
+            "none" returns the terms.
         positive_weights: Factor on the terms of pixels of each node, shape (N,); None for 1. Background has 1.
 
     Returns:
         A scalar, or the terms (B, levels, H, W), zero where not valid, with "none". At least float32.
 
     Raises:
-        ValueError: A shape does not fit the tree, or the reduction has no such name.
+        ValueError: A shape does not fit the tree, or the reduction is unknown.
     """
     levels = tuple(hierarchy.levels.values())
     return _cross_entropy(logits, targets, hierarchy, levels, valid, reduction, positive_weights)
@@ -93,14 +93,14 @@ def _cross_entropy(
 
 
 def _possible(on: Tensor, known: Tensor | None, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
-    """Return of which nodes a pixel may be, (B, N, H, W), and whether it may be background, (B, 1, H, W).
+    """Return which nodes a pixel may belong to, (B, N, H, W), and whether it may be background, (B, 1, H, W).
 
     Args:
-        on: Nodes that are known to be on, (B, N, H, W).
-        known: Nodes that are known to be on or off, (B, N, H, W), or (B, 1, H, W) for all alike; None for all.
+        on: Nodes known to be on, (B, N, H, W).
+        known: Nodes known to be on or off, (B, N, H, W), or (B, 1, H, W) for all nodes at once; None if all are known.
         hierarchy: The tree.
     """
-    entered = list(on.unbind(1))  # nodes that are on, and those above them, of which nothing need be known
+    entered = list(on.unbind(1))  # nodes that are on and all their ancestors, known or not
     for node in reversed(range(len(hierarchy))):
         if (parent := hierarchy.parents[node]) >= 0:
             entered[parent] = entered[parent] | entered[node]
@@ -110,16 +110,16 @@ def _possible(on: Tensor, known: Tensor | None, hierarchy: Hierarchy) -> tuple[T
     else:
         possible = list(entered)
     for parent, children in ((-1, hierarchy.roots), *enumerate(hierarchy.children)):
-        for child in children:  # of siblings one at most is on
+        for child in children:  # at most one sibling is on
             for sibling in children:
                 if sibling != child:
                     possible[child] = possible[child] & ~entered[sibling]
             if parent >= 0:
                 possible[child] = possible[child] & possible[parent]
-    for node in reversed(range(len(hierarchy))):  # what has no possible child is off, unless it is known to be on
+    for node in reversed(range(len(hierarchy))):  # without a possible child, a node is off unless known to be on
         if hierarchy.children[node]:
             possible[node] = entered[node] | torch.stack([possible[child] for child in hierarchy.children[node]]).any(0)
-    for node, children in enumerate(hierarchy.children):  # the label stops here, and says nothing of what lies below
+    for node, children in enumerate(hierarchy.children):  # the label stops here and tells nothing about the children
         if children:
             stops = possible[node] & ~torch.stack([possible[child] for child in children]).any(0)
             for child in children:

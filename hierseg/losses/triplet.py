@@ -1,16 +1,17 @@
-"""The tree-triplet loss: embeddings of pixels lie as far apart as their labels do in the tree.
+"""The tree-triplet loss: the nearer two labels are in the tree, the nearer the embeddings of their pixels.
 
-It is that of Li et al., "Deep Hierarchical Semantic Segmentation", CVPR 2022 (arXiv 2203.14335). The paper's are the
-head, dropped after training, the distance, which triplets there are, the margin, and the weight that rises while
-training goes on. Where it leaves a choice, or was written for another set-up, this is ours:
+It is that of Li et al., "Deep Hierarchical Semantic Segmentation", CVPR 2022 (arXiv 2203.14335). From the paper come
+the head (dropped after training), the distance, the rule for triplets, the margin and the weight that rises during
+training. Where the paper leaves a choice or assumes another set-up, these are our choices:
 
-- Background, which the paper's code leaves out, is a leaf beside the roots, under one more node on top of all. It is
-  never the positive of a pixel of the tree: in a deep tree it would be nearer than a far part of the same person.
-- The margin divides by the longest distance between two labels. That is 2 D for the paper's D, the tree's height,
-  where all leaves lie equally deep under one root.
-- Like the paper's code, a step takes some pixels of each label. Here they are drawn at random, each label gives equally
-  many triplets, and all pairs of other labels that the paper's rule allows are used, the anchor's own label among them.
-- Several processes do not exchange pixels: each draws triplets from its own part of the batch.
+- Background, which the paper's code leaves out, is a leaf beside the roots, under one added node above all. It is never
+  a positive for a pixel of the tree: in a deep tree it would be nearer than a distant part of the same person.
+- The margin divides by the longest distance between two labels. If all leaves are equally deep under one root, this is
+  2 D, with D the height of the tree in the paper.
+- As in the paper's code, a step uses some pixels of each label. Here they are drawn at random, each three labels give
+  the same number of triplets, and all positive and negative labels that the paper's rule allows are used, including
+  the anchor's own label as the positive.
+- Processes do not exchange pixels: each draws triplets from its own part of the batch.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ _LEAST_MARGIN = 0.1
 
 
 class Draw(NamedTuple):
-    """Pixels that are drawn for triplets.
+    """Pixels drawn for triplets.
 
     Attributes:
         nodes: The node of each label that occurs, N for background: int64 (L,).
-        pixels: Which pixels, all different, those of one label together: int64 (P,).
-        anchors: For each label the places in `pixels` of its anchors, int64 (L, K).
-        others: Likewise of the pixels that anchors are compared with, the k-th with the k-th: int64 (L, K).
-        alone: Which labels have one pixel only, so that it would be compared with itself: bool (L,).
+        pixels: Indices of the pixels, all different, grouped by label: int64 (P,).
+        anchors: For each label, the indices in `pixels` of its anchors: int64 (L, K).
+        others: For each label, the indices in `pixels` of positives and negatives; the k-th anchor meets the k-th:
+            int64 (L, K).
+        alone: True for a label with a single pixel, which would meet itself: bool (L,).
     """
 
     nodes: Tensor
@@ -59,25 +61,28 @@ def tree_triplet(
 ) -> Tensor:
     """Tree-triplet loss of a batch.
 
-    A triplet is an anchor, a positive and a negative pixel, where the anchor's label is nearer to the positive's than
-    to the negative's. It costs what d(anchor, positive) - d(anchor, negative) + margin is above 0, with half the cosine
-    distance as d, from 0 to 1, and the margin 0.1 + 0.5 m, where m in (0, 1] is how much nearer it is, as a share of
-    the longest distance in the tree. The mean is taken over an anchor label's triplets, then over anchor labels.
+    A triplet is an anchor a, a positive p and a negative n, three pixels with psi(a, p) < psi(a, n), where psi is the
+    distance of their labels in the tree. Its loss is
+
+        max(0, d(a, p) - d(a, n) + 0.1 + 0.5 * (psi(a, n) - psi(a, p)) / max(psi))
+
+    where d is half the cosine distance of embeddings, 0 to 1. The mean is over the triplets of each anchor label, then
+    over anchor labels.
 
     Args:
-        features: Of each pixel, float (B, C, h, w).
+        features: Features of each pixel, float (B, C, h, w).
         labels: Label maps at that resolution, uint8 (B, h, w). Void pixels are in no triplet.
         hierarchy: The tree.
-        pixels: How many pixels of each label are drawn at most, and how many triplets of each three labels.
-        generator: Draws them, on the CPU; None for PyTorch's own.
-        project: Turns features (P, C) into embeddings (P, E); None to take them as they are. Only pixels that are drawn
-            go through it, which for a head that looks at each pixel by itself is the same and far less work.
+        pixels: Most pixels to draw per label, and the number of triplets for each three labels.
+        generator: Random generator on the CPU; None for PyTorch's default.
+        project: Turns features (P, C) into embeddings (P, E); None to use the features. It gets only the drawn pixels,
+            which saves work and changes nothing if the head treats each pixel separately.
 
     Returns:
-        A scalar, float32; 0 with gradients of 0 where there is no triplet.
+        A scalar, float32; 0 with gradients of 0 if there is no triplet.
 
     Raises:
-        ValueError: The labels have another resolution than the features.
+        ValueError: Labels and features differ in resolution.
     """
     if labels.shape != (features.shape[0], *features.shape[2:]):
         raise ValueError(f"The labels are {tuple(labels.shape)} but the features {tuple(features.shape)}.")
@@ -89,16 +94,16 @@ def tree_triplet(
 
 
 def draw(labels: Tensor, hierarchy: Hierarchy, pixels: int, generator: torch.Generator | None = None) -> Draw:
-    """Draw pixels for triplets, at random and none twice.
+    """Draw random pixels for triplets, without replacement.
 
     Args:
         labels: Label maps, uint8 (B, h, w).
         hierarchy: The tree.
-        pixels: How many of each label at most, K. Labels that have fewer are gone through several times.
-        generator: Draws them, on the CPU; None for PyTorch's own.
+        pixels: Most pixels per label, K. If a label has fewer, each serves several times as an anchor.
+        generator: Random generator on the CPU; None for PyTorch's default.
 
     Returns:
-        The pixels, as numbers into the flattened label maps.
+        The pixels, as indices into the flattened label maps.
     """
     flat = labels.flatten()
     counts = flat.bincount(minlength=256).tolist()
@@ -121,10 +126,10 @@ def draw(labels: Tensor, hierarchy: Hierarchy, pixels: int, generator: torch.Gen
 
 
 def _loss(embeddings: Tensor, drawn: Draw, hierarchy: Hierarchy) -> Tensor:
-    """Return the loss of drawn pixels' embeddings of length 1, (P, E)."""
+    """Return the loss for the drawn pixels' unit embeddings (P, E)."""
     psi = torch.from_numpy(tree_distances(hierarchy))
     between = psi[drawn.nodes][:, drawn.nodes]
-    nearer = between[:, None, :] - between[:, :, None]  # of anchor, positive and negative label
+    nearer = between[:, None, :] - between[:, :, None]  # by anchor, positive and negative label
     same = torch.eye(len(drawn.nodes), dtype=torch.bool)
     own = same & ~drawn.alone[:, None]
     allowed = (own | (~same & (drawn.nodes != len(hierarchy))))[:, :, None] & (nearer > 0)
@@ -142,9 +147,9 @@ def _loss(embeddings: Tensor, drawn: Draw, hierarchy: Hierarchy) -> Tensor:
 
 
 def tree_distances(hierarchy: Hierarchy) -> npt.NDArray[np.int64]:
-    """Return the number of edges between nodes, (N + 1, N + 1), with one more node on top of all roots.
+    """Return the number of edges between every two nodes, (N + 1, N + 1), with an added node above all roots.
 
-    The last row and column are background's, a leaf beside the roots.
+    The last row and column are for background, a leaf beside the roots.
     """
     above = np.zeros((len(hierarchy) + 1,) * 2, np.int64)
     above[:-1, :-1] = hierarchy.ancestors
@@ -155,25 +160,25 @@ def tree_distances(hierarchy: Hierarchy) -> npt.NDArray[np.int64]:
 
 
 def rising(progress: float) -> float:
-    """Return the loss's weight as a share of its last one: half a cosine from 0 at the start, 0, to 1 at the end, 1."""
+    """Return the share of the loss's final weight, 0 to 1, at a progress of 0 to 1: half a cosine."""
     return (1 - math.cos(math.pi * progress)) / 2
 
 
 class WithTriplet(nn.Module):
-    """A network with the projection head beside it that the tree-triplet loss needs while it trains.
+    """A network with the projection head that the tree-triplet loss needs during training.
 
     Attributes:
-        network: The network, whose parameters keep their names; it is used alone after training.
-        head: Two 1x1 convolutions with a ReLU between, on what the network's decoder hands to its segmentation head.
+        network: The network; its parameters keep their names. Only the network is used after training.
+        head: Two 1x1 convolutions with a ReLU between, on the input of the network's segmentation head.
     """
 
     def __init__(self, network: nn.Module, hierarchy: Hierarchy, channels: int = 256, pixels: int = 200) -> None:
-        """Put a head of random weights beside a network.
+        """Add a head with random weights to a network.
 
         Args:
-            network: Of `hierseg.network.model.build`.
+            network: From `hierseg.network.model.build`.
             hierarchy: The tree.
-            channels: Of the embeddings.
+            channels: Channels of the embeddings.
             pixels: As for `tree_triplet`.
 
         Raises:
@@ -184,11 +189,11 @@ class WithTriplet(nn.Module):
         first = next((layer for layer in layers if not list(layer.children())), None)
         if not isinstance(first, nn.Conv2d):
             raise ModelError(
-                f"The tree-triplet loss needs a network with a decoder whose output goes into a convolution that makes "
-                f"the scores; {type(network).__name__} has none. Take another architecture or leave triplet out."
+                f"The tree-triplet loss needs a segmentation head that begins with a convolution; "
+                f"{type(network).__name__} has none. Choose another architecture or leave triplet out."
             )
         self.network = network
-        # 1x1 convolutions of single pixels.
+        # A linear layer on single pixels is a 1x1 convolution.
         self.head = nn.Sequential(
             nn.Linear(first.in_channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, channels)
         )

@@ -1,1 +1,1 @@
-"""What turns pixels into scores: networks and their encoders, engines that run them, and checkpoint files."""
+"""Networks and their encoders, the engines that run them, and checkpoint files."""

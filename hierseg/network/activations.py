@@ -1,8 +1,8 @@
-"""Logits to node scores: pure functions of (logits, hierarchy), one for each way to train.
+"""Turn logits into node scores: pure functions of (logits, hierarchy), one for each kind of loss.
 
-Whatever the activation, a network has one output channel a node and a checkpoint gives one score a node, so decoding,
-metrics and the page need not know which it is. The softmax ones give background a logit of 0: a softmax of N + 1 logits
-does not change when all are moved together, so nothing is lost by fixing one.
+With every activation, a network has one channel per node and gives one score per node, so decoding, metrics and the
+page need not know which it is. In a softmax, background has the logit 0. Nothing is lost by this: adding a constant to
+all logits does not change a softmax.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and the names alone need n
 
 
 def sigmoid(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Score each node by itself. Arguments as for `level_softmax`."""
+    """Score each node independently. Arguments as for `level_softmax`."""
     return logits.sigmoid()
 
 
 def level_softmax(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Let the nodes of each level and background share a probability of 1.
+    """Apply a softmax over background and the nodes of each level.
 
-    A leaf that lies above a level stands for itself there, as in `Hierarchy.levels`; its score is its share on the
-    level of its own depth. Nothing ties one level to another, so the scores can break the tree.
+    A leaf above a level is also a class of that level, as in `Hierarchy.levels`; its score is taken from the level of
+    its own depth. Levels are independent, so the scores can break the tree.
 
     Args:
         logits: Float, shape (B, N, H, W) in the tree's node order.
@@ -39,16 +39,16 @@ def level_softmax(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
     levels = []
     for depth, members in enumerate(hierarchy.levels.values()):
         own = sum(hierarchy.depths[node] == depth for node in members)
-        # In level order the leaves from above come first, so what is kept of all levels is again in node order.
+        # In level order, leaves from above come first; without them, the levels join up in node order.
         levels.append(_with_background(logits, members).softmax(1)[:, -own:])
     return torch.cat(levels, 1)
 
 
 def leaf_softmax(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Let the leaves and background share a probability of 1; a parent's is the sum of its children's.
+    """Apply a softmax over background and the leaves; a parent's score is the sum of its children's.
 
-    The scores never break the tree. Channels of inner nodes are not looked at. This is the flat network of Weber et
-    al., "Flattening the Parent Bias", CVPR 2024. Arguments as for `level_softmax`.
+    The scores never break the tree. Channels of inner nodes are ignored. This is the flat network of Weber et al.,
+    "Flattening the Parent Bias", CVPR 2024. Arguments as for `level_softmax`.
     """
     import torch
 
@@ -70,7 +70,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def _with_background(logits: Tensor, nodes: tuple[int, ...]) -> Tensor:
-    """Return the logits of background and of some nodes, (B, 1 + nodes, H, W)."""
+    """Return the logits of background and the given nodes, (B, 1 + nodes, H, W)."""
     import torch
 
     return torch.cat([torch.zeros_like(logits[:, :1]), logits[:, list(nodes)]], 1)

