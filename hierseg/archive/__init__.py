@@ -1,5 +1,5 @@
-"""Many photos on many machines: `python -m hierseg archive`. The one part that imports ray and pyarrow.
+"""Segment many photos on many machines: `python -m hierseg archive`. Only this package imports ray and pyarrow.
 
-A source's photos are put in order once, in a plan that is cut into shards. Each shard becomes one Parquet file, which
-appears whole or not at all; a shard without its file is yet to be done. That is all a run needs to know to go on.
+A plan lists a source's photos once, in a fixed order, and divides them into shards. Each shard becomes one Parquet
+file, written atomically. A shard without a file is still to be done; a run needs nothing else to resume.
 """

@@ -23,18 +23,18 @@ from hierseg.cli import at_least_1, share
 from hierseg.errors import UserError
 from hierseg.network import checkpoint
 
-_NAMED = 10  # skipped files or failed photos in a message
+_NAMED = 10  # skipped files or failed photos listed in a message
 
 
 def main(arguments: list[str]) -> int:
-    """Segment an archive of photos, go on with one, or turn its rows into files.
+    """Segment an archive of photos, resume one, or export its rows.
 
     Args:
         arguments: The command line after "archive".
 
     Returns:
-        Exit status: 0 if every photo was segmented, 1 if some failed, 2 if it could not begin or go on, 130 if it was
-        interrupted.
+        Exit status: 0 if every photo was segmented, 1 if some failed, 2 if the run could not start or continue, 130 if
+        it was interrupted.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped. What is done stays done: the same command goes on from there.", file=sys.stderr)
+        print("Stopped. Finished photos are kept: run the same command to resume.", file=sys.stderr)
         return 130
 
 
@@ -64,7 +64,7 @@ def _segment(options: argparse.Namespace) -> int:
     with _alone(out):
         plan, skipped = Plan.begin(out, source, settings, card.hierarchy.to_dict())
         if skipped:
-            _name(f"Skipped, not photos by their names ({len(skipped)})", skipped)
+            _name(f"Skipped, not photos by their file names ({len(skipped)})", skipped)
         run(plan, source, settings, files, options.workers, options.ray_address)
         failed = plan.check()
     print(f"{plan.about['photos'] - failed} of {plan.about['photos']} photos segmented into {out.name}")
@@ -88,7 +88,7 @@ def _export(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _alone(out: Place) -> Iterator[None]:
-    """Keep other runs out of a folder, however this one ends. In an object store, two runs do the same work twice."""
+    """Lock a folder against other runs. Object stores have no locks: there, two runs do the same work twice."""
     if not out.is_local or os.name == "nt":
         yield
         return
@@ -103,8 +103,8 @@ def _alone(out: Place) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ArchiveError(f"Another run is at work in {out.name}. Wait for it, or stop it.") from error
-        for part in Path(out.path).glob(".photos-*"):  # of a worker that was killed while it wrote
+            raise ArchiveError(f"Another run is using {out.name}. Wait for it, or stop it.") from error
+        for part in Path(out.path).glob(".photos-*"):  # left by a worker that was killed while it wrote
             part.unlink(missing_ok=True)
         yield
 
@@ -118,22 +118,22 @@ def _name(what: str, each: list[str], count: int | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hierseg archive",
-        description="Segment an archive of photos into Parquet, one row for each photo. Stopped or killed, the same "
-        "command goes on from where it was. Places are paths, or URIs such as s3://bucket/folder.",
+        description="Segment an archive of photos into Parquet, one row per photo. After a stop or crash, the same "
+        "command resumes the run. Places are paths, or URIs such as s3://bucket/folder.",
     )
     parser.add_argument(
         "source",
         help="photos: a folder, tars (WebDataset), Parquet files with a column of bytes, or a list of paths (.txt); "
         "with --export, an archive",
     )
-    parser.add_argument("--out", required=True, help="where the archive goes; with --export, the file or folder")
+    parser.add_argument("--out", required=True, help="folder of the archive; with --export, the file or folder written")
     parser.add_argument("--export", choices=EXPORTS, help="turn an archive into a file, or into a folder of masks")
-    parser.add_argument("--checkpoint", help="a name, such as ftm, or a file (default: the one best on validation)")
+    parser.add_argument("--checkpoint", help="a name, such as ftm, or a file (default: the best on validation)")
     parser.add_argument("--threshold", type=share, help="below this a pixel is background (default: the checkpoint's)")
     parser.add_argument(
         "--certainty", type=share, default=0.0, help="below this a pixel stops higher in the tree (default: never)"
     )
-    parser.add_argument("--overlays", action="store_true", help="keep each photo with its parts in colours, as a JPEG")
-    parser.add_argument("--workers", type=at_least_1, help="processes at work (default: one on each core)")
-    parser.add_argument("--ray-address", help="of a Ray cluster, such as auto (default: start Ray on this machine)")
+    parser.add_argument("--overlays", action="store_true", help="store each photo with coloured parts, as a JPEG")
+    parser.add_argument("--workers", type=at_least_1, help="number of processes (default: one per core)")
+    parser.add_argument("--ray-address", help="a Ray cluster, such as auto (default: start Ray on this machine)")
     return parser

@@ -1,4 +1,4 @@
-"""An archive's rows as files."""
+"""Export an archive's rows as CSV, COCO's JSON or PNG."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hierseg.predictor import Area
 from hierseg.tree import Hierarchy
 from hierseg.visualize import readable
 
-_ROWS = 64  # held at a time
+_ROWS = 64  # in memory at a time
 
 
 def to_csv(plan: Plan, out: Path) -> None:
@@ -62,12 +62,12 @@ def to_coco(plan: Plan, out: Path) -> None:
 
 
 def to_png(plan: Plan, out: Path) -> None:
-    """Write each photo's mask into a folder, and its overlay where the archive has them."""
+    """Write each photo's mask into a folder, and its overlay if the archive has one."""
     taken: set[str] = set()
     for row in _segmented(plan, ["path", "mask", "overlay"]):
         parts = [portable_name(part) for part in PurePosixPath(row["path"].replace("://", "/")).with_suffix("").parts]
         target, number = out.joinpath(*parts), 2
-        while str(target).casefold() in taken:  # some systems do not tell small letters from capitals
+        while str(target).casefold() in taken:  # some file systems ignore case
             target = out.joinpath(*parts[:-1], f"{parts[-1]}-{number}")
             number += 1
         taken.add(str(target).casefold())
@@ -113,7 +113,7 @@ def _segmented(plan: Plan, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _written(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
-    """Open a file to be written, which appears under its name when it is whole."""
+    """Open a file for writing; it gets its name once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     with part.open("w", encoding="utf-8", newline=newline) as file:

@@ -1,4 +1,4 @@
-"""A folder on this machine or in an object store, by pyarrow's file systems."""
+"""Files and folders on this machine or in an object store, through pyarrow's file systems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hierseg.network.checkpoint import write_atomically
 
 
 class ArchiveError(UserError):
-    """A run cannot begin or go on. The message is a plain sentence that says why."""
+    """A run cannot start or continue. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Place:
     """A folder or a file.
 
     Attributes:
-        filesystem: Where it is.
-        path: As the file system names it.
+        filesystem: The file system.
+        path: The path in the file system.
     """
 
     filesystem: FileSystem
@@ -39,7 +39,7 @@ class Place:
             where: A path, or a URI that pyarrow knows, such as s3://bucket/folder. A URI's options come after "?".
 
         Raises:
-            ArchiveError: No file system has this kind of URI.
+            ArchiveError: No file system supports this kind of URI.
         """
         if "://" not in where:
             return Place(LocalFileSystem(), os.path.abspath(where))
@@ -48,50 +48,50 @@ class Place:
 
     @property
     def is_local(self) -> bool:
-        """Whether this is on this machine's disk, or looks like it."""
+        """Whether this is a path on this machine, network mounts included."""
         return isinstance(self.filesystem, LocalFileSystem)
 
     @property
     def name(self) -> str:
-        """What to call it: without a URI's options and secrets."""
+        """Name for messages, without a URI's options and secrets."""
         return self.path if self.is_local else f"{self.filesystem.type_name}://{self.path}"
 
     def __truediv__(self, name: str) -> Place:
-        """Return what has this name in this folder."""
+        """Return the place of this name in this folder."""
         return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
 
     def kind(self) -> FileType:
-        """Tell whether it is a folder, a file or not there."""
+        """Tell whether this is a folder, a file or missing."""
         return self.filesystem.get_file_info(self.path).type
 
     def names(self) -> list[str]:
-        """Return the names of what is in this folder; none if there is no such folder."""
+        """Return the names in this folder; none if it does not exist."""
         found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return [each.base_name for each in found]
 
     def read(self) -> bytes:
-        """Return what is in this file."""
+        """Return this file's content."""
         with self.filesystem.open_input_stream(self.path) as stream:
             return bytes(stream.read())
 
     def write(self, payload: bytes) -> None:
-        """Write this file, so that it appears whole or not at all."""
+        """Write this file atomically."""
         if self.is_local:
             write_atomically(Path(self.path), payload)
-        else:  # an object store shows a file when it is closed
+        else:  # an object store shows a file once it is closed
             with self.filesystem.open_output_stream(self.path) as stream:
                 stream.write(payload)
 
 
 def locate(uri: str, options: str = "") -> tuple[FileSystem, str]:
-    """Return the file system of a URI, and the path that it has there.
+    """Return the file system of a URI, and its path there.
 
     Args:
-        uri: With its path as it is, without percent signs for what URIs cannot hold.
-        options: For the file system, "?" and what follows.
+        uri: A URI whose path is not percent-encoded.
+        options: Options of the file system, with a leading "?".
 
     Raises:
-        ArchiveError: No file system has this kind of URI.
+        ArchiveError: No file system supports this kind of URI.
     """
     scheme, rest = uri.split("://", 1)
     authority, slash, path = rest.partition("/")

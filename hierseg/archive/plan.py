@@ -1,4 +1,4 @@
-"""What a run has to do, and what of it is done: the files beside the rows."""
+"""The plan of a run: its settings, its shards, and which of them are done."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from pyarrow.fs import FileType
 from hierseg.archive.places import ArchiveError, Place
 from hierseg.archive.sources import Source
 
-# Names that begin with "_" are no rows to whatever reads a folder of Parquet.
-_ARCHIVE = "_archive.json"  # what the rows are of; written last, so that it speaks for the plan
+# Readers of Parquet folders skip names that begin with "_".
+_ARCHIVE = "_archive.json"  # settings and tree; written last, as a sign that the plan is complete
 _PLAN = "_plan.parquet"  # all photos; each of its row groups is a shard
 _SHARD = re.compile(r"photos-(\d+)\.parquet")
-_LEAST, _MOST = 16, 1000  # photos of a shard: a killed worker's is done again, and a small archive has some for each
-_MOST_PICTURES = 100  # with overlays: a worker holds the rows of a shard in memory
+_LEAST, _MOST = 16, 1000  # photos per shard: few enough to repeat after a crash, and to give every worker some
+_MOST_PICTURES = 100  # with overlays, as a worker holds the rows of a shard in memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What decides the rows; it stays the same as long as any is to come.
+    """What determines the rows; the same for all runs that work on an archive.
 
     Attributes:
-        source: What was named, without secrets.
-        checkpoint: Its name.
-        sha256: Of the checkpoint's file.
+        source: Name of the source, without secrets.
+        checkpoint: Name of the checkpoint.
+        sha256: Checksum of the checkpoint's file.
         threshold: Below this a pixel is background.
         certainty: Below this a pixel stops higher in the tree; 0 for never.
-        overlays: Whether rows hold the photo with its parts in colours.
-        version: Of hierseg.
+        overlays: Whether rows hold the photo with coloured parts.
+        version: Version of hierseg.
     """
 
     source: str
@@ -52,12 +52,12 @@ class Plan:
     """All shards of an archive.
 
     Attributes:
-        out: Where the archive is.
-        about: What `_archive.json` says: the settings, the number of photos and the tree.
+        out: Folder of the archive.
+        about: Content of `_archive.json`: the settings, the number of photos and the tree.
     """
 
     def __init__(self, out: Place) -> None:
-        """Open the plan of an archive that was begun.
+        """Open the plan of an existing archive.
 
         Raises:
             ArchiveError: There is none, or it cannot be read.
@@ -75,19 +75,19 @@ class Plan:
 
     @staticmethod
     def begin(out: Place, source: Source, settings: Settings, tree: dict[str, Any]) -> tuple[Plan, list[str]]:
-        """Open an archive's plan, or make it.
+        """Open an archive's plan, or create it.
 
         Args:
-            out: Where the archive is to be.
+            out: Folder of the archive.
             source: The photos; they are listed only if there is no plan yet.
-            settings: What the rows are to be of.
-            tree: The tree, as `Hierarchy.to_dict` gives it.
+            settings: What determines the rows.
+            tree: The tree, from `Hierarchy.to_dict`.
 
         Returns:
             The plan, and the files of the source that were skipped.
 
         Raises:
-            ArchiveError: There are no photos, the plan there is of something else, or it cannot be read or written.
+            ArchiveError: There are no photos, the existing plan has other settings, or it cannot be read or written.
         """
         skipped: list[str] = []
         try:
@@ -107,17 +107,17 @@ class Plan:
         for key, value in dataclasses.asdict(settings).items():
             if plan.about.get(key) != value:
                 raise ArchiveError(
-                    f"{out.name} was begun with another {key}: {plan.about.get(key)}, not {value}. "
-                    "Name another folder with --out, or go on as it was begun."
+                    f"{out.name} was started with another {key}: {plan.about.get(key)}, not {value}. "
+                    "Choose another folder with --out, or use the same settings."
                 )
         return plan, skipped
 
     def __len__(self) -> int:
-        """Return how many shards there are."""
+        """Return the number of shards."""
         return int(self._plan.num_row_groups)
 
     def size(self, shard: int) -> int:
-        """Return how many photos a shard has."""
+        """Return the number of photos in a shard."""
         return int(self._plan.metadata.row_group(shard).num_rows)
 
     def photos(self, shard: int) -> pa.Table:
@@ -131,10 +131,10 @@ class Plan:
         return [shard for shard in range(len(self)) if shard not in done]
 
     def rows(self) -> ds.Dataset:
-        """Return the rows that are done.
+        """Return the finished rows.
 
         Raises:
-            ArchiveError: None are.
+            ArchiveError: There are none.
         """
         shards = sorted(name for name in self.out.names() if _SHARD.fullmatch(name))
         if not shards:
@@ -142,19 +142,19 @@ class Plan:
         return ds.dataset([(self.out / name).path for name in shards], filesystem=self.out.filesystem)
 
     def check(self) -> int:
-        """Check that every photo has its row.
+        """Check that there is one row per photo.
 
         Returns:
-            How many rows hold an error.
+            The number of rows with an error.
 
         Raises:
-            ArchiveError: There are rows too few or too many, or another run began in the same place.
+            ArchiveError: There are too few or too many rows, or another run started in the same place.
         """
         rows = self.rows()
         if (self.out / _ARCHIVE).read() != self._written or rows.count_rows() != self.about["photos"]:
             raise ArchiveError(
-                f"{self.out.name} does not hold the rows of this run. Did another one begin there at the same time? "
-                "Name an empty folder with --out."
+                f"{self.out.name} does not hold the rows of this run. Did another run start there at the same time? "
+                "Choose an empty folder with --out."
             )
         return int(rows.count_rows(filter=ds.field("error").is_valid()))
 

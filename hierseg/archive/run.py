@@ -1,7 +1,7 @@
-"""The driver: workers on Ray, each kept at work by a thread until no shard is left.
+"""Run workers on Ray; for each, a thread hands out shards until none is left.
 
-Ray's actors, not Ray Data: a shard has to be the unit of work, of output and of going on, and what kills a worker again
-and again has to be found. Ray Data decides itself what it writes together, and tries such a task for ever.
+This uses Ray's actors, not Ray Data: a shard must be the unit of work, output and resuming, and a photo that kills its
+worker every time must be found. Ray Data chooses what to write together, and retries such a task for ever.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from hierseg.archive.plan import Plan, Settings
 from hierseg.archive.sources import Source
 from hierseg.archive.worker import Worker, unsegmented
 
-_TRIES = 3  # of what kills a worker, and of storage that does not answer
+_TRIES = 3  # when a worker dies, or storage does not answer
 _PAUSE = 20  # seconds before storage is asked again
-_PER_GPU = 8  # workers that share a graphics card: one opens photos while another one's are computed
+_PER_GPU = 8  # workers that share a graphics card: some open photos while others compute
 _OBJECTS = 200_000_000  # bytes that Ray keeps for all workers: the checkpoint, and lists of photos
-_DEADLY = "The photo ended the program that worked on it, several times over."
+_DEADLY = "The photo crashed the program that worked on it, several times."
 
 
 def run(
@@ -42,18 +42,18 @@ def run(
     workers: int | None = None,
     address: str | None = None,
 ) -> None:
-    """Do what is left of a plan.
+    """Segment the shards of a plan that are not done yet.
 
     Args:
         plan: The plan.
         source: Its photos.
-        settings: What its rows are of.
-        checkpoint: The checkpoint's file and what belongs to it, by name.
-        workers: How many; None for one on each core, or eight on each graphics card.
-        address: Of a Ray cluster; None to start Ray for this run, on this machine alone.
+        settings: What determines the rows.
+        checkpoint: The content of the checkpoint's files, by name.
+        workers: Number of workers; None for one per core, at most eight per graphics card.
+        address: Address of a Ray cluster; None to start Ray on this machine for this run.
 
     Raises:
-        ArchiveError: It cannot go on. What is done stays done.
+        ArchiveError: The run cannot continue. Finished shards are kept.
     """
     shards = plan.todo()
     if not shards:
@@ -72,14 +72,14 @@ def run(
                 with contextlib.suppress(ray.exceptions.RayActorError):
                     ray.get(worker.load.remote(content))
                     return worker
-            raise ArchiveError("Workers end while they load the network. Is there enough memory? Try fewer: --workers.")
+            raise ArchiveError("Workers die while they load the network. Is memory too small? Try fewer --workers.")
 
         crew = _Crew(ray, plan, settings, hire, shards)
         for _ in range(min(count, len(shards))):
             threading.Thread(target=crew.tend, daemon=True).start()
         photos, failed = plan.about["photos"], 0
         done = photos - sum(map(plan.size, shards))
-        pause = 1 if sys.stderr.isatty() else 30  # seconds; a log is to stay short
+        pause = 1 if sys.stderr.isatty() else 30  # seconds; keeps a log short
         with tqdm(total=photos, initial=done, unit=" photos", mininterval=pause, maxinterval=pause) as bar:
             for _ in shards:
                 shard, failures = crew.result()
@@ -89,7 +89,7 @@ def run(
 
 
 class _Crew:
-    """What is left to do, and the threads that do it, each with one worker after the other."""
+    """The shards left to do, and threads that each keep one worker busy with them."""
 
     def __init__(self, ray: Any, plan: Plan, settings: Settings, hire: Callable[[], Any], shards: list[int]) -> None:
         self._ray = ray
@@ -100,7 +100,7 @@ class _Crew:
         self._results: queue.SimpleQueue[tuple[int, int] | BaseException] = queue.SimpleQueue()
 
     def result(self) -> tuple[int, int]:
-        """Wait for a shard to be done; return its number and how many of its photos failed.
+        """Wait for the next finished shard; return its number and how many of its photos failed.
 
         Raises:
             ArchiveError: The run cannot go on.
@@ -108,11 +108,11 @@ class _Crew:
         result = self._results.get()
         if isinstance(result, BaseException):
             cause = str(getattr(result, "cause", result)).rstrip(".")
-            raise ArchiveError(f"{cause}. What is done stays done: the same command goes on from there.") from result
+            raise ArchiveError(f"{cause}. Finished photos are kept: run the same command to resume.") from result
         return result
 
     def tend(self) -> None:
-        """Keep one worker at work until no shard is left."""
+        """Give shards to one worker until none is left."""
         try:
             worker = self._hire()
             while True:
@@ -126,7 +126,7 @@ class _Crew:
             self._results.put(error)
 
     def _segment(self, worker: Any, shard: int, photos: pa.Table) -> tuple[Any, int]:
-        """Have a shard done; return who did it, and how many photos failed."""
+        """Let a worker segment a shard; return the worker now in use, and how many photos failed."""
         for tried in range(1, _TRIES + 1):
             try:
                 return worker, int(self._ray.get(worker.segment.remote(shard, photos)))
@@ -137,7 +137,7 @@ class _Crew:
                     raise
                 time.sleep(_PAUSE)
         rows = []
-        for at in range(len(photos)):  # one of them kills whoever works on it
+        for at in range(len(photos)):  # one of them kills its worker
             worker, row = self._alone(worker, photos.slice(at, 1))
             rows.append(row)
         return worker, int(self._ray.get(worker.write.remote(shard, rows)))
@@ -154,15 +154,15 @@ class _Crew:
 @contextlib.contextmanager
 def _ray(workers: int | None, address: str | None) -> Iterator[Any]:
     """Connect to Ray, or start it."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # no thread is to start another one
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}  # no thread may start a second Ray
     if address is None:
-        # Ray listens on every network of the machine, unless it takes it for a notebook with Windows or macOS. The key
-        # would be kept in the home folder, which may not be writable.
+        # Ray listens on all networks of the machine, except on Windows and macOS with this setting; hence the token.
+        # Ray would keep its own token in the home folder, which may not be writable.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     else:
-        os.environ["RAY_NUM_REDIS_GET_RETRIES"] = "1"  # or an address where nobody answers takes minutes
-    import ray  # now that it knows all this
+        os.environ["RAY_NUM_REDIS_GET_RETRIES"] = "1"  # otherwise an address that does not answer takes minutes
+    import ray  # after its environment is set
 
     where: dict[str, Any] = {"address": address}
     if address is None:
@@ -171,7 +171,7 @@ def _ray(workers: int | None, address: str | None) -> Iterator[Any]:
         try:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
             break
-        except Exception as error:  # of many types; it also gives a machine half a minute to start, which may be busy
+        except Exception as error:  # of many types; also when a busy machine needs over half a minute to start Ray
             ray.shutdown()
             if address or not left:
                 raise ArchiveError(f"Ray cannot be started or reached: {error}") from error

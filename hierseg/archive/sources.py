@@ -1,4 +1,4 @@
-"""What photos a source has, and their bytes: folders, lists of paths, Parquet files and tars (WebDataset)."""
+"""List and read the photos of a source: a folder, a list of paths, Parquet files or tars (WebDataset)."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from hierseg.archive.places import ArchiveError, Place, locate
 from hierseg.files import PHOTO_ENDINGS, files_below, is_hidden
 from hierseg.photo import MAX_BYTES, PhotoError, read_file
 
-# One row for each photo: its name for people; the file that it is in, as bytes, since names need not be Unicode; where
-# in a tar it begins and how long it is, or which row of a Parquet file it is; why it cannot be read, if that is known.
+# One row per photo. photo: its name, for people. file: the file that holds it, as bytes, since names need not be
+# Unicode. at, size: its offset and length in a tar; in a Parquet file, at is its row. error: why it cannot be read.
 PHOTOS = pa.schema(
     [("photo", pa.string()), ("file", pa.binary()), ("at", pa.int64()), ("size", pa.int64()), ("error", pa.string())]
 )
 _Row = tuple[str, bytes, int | None, int | None, str | None]
-_CHUNK = 10_000  # rows that are held as Python objects
-_READERS = 16  # tars and Parquet files that are looked into at a time
-_BUFFER = 4_000_000  # bytes to fetch at a time from a tar: asking an object store takes longer than some photos
-_BATCH = 16  # rows of a Parquet file to hold
+_CHUNK = 10_000  # rows held as Python objects
+_READERS = 16  # tars and Parquet files listed at a time
+_BUFFER = 4_000_000  # bytes fetched at a time from a tar: a request to an object store takes longer than some photos
+_BATCH = 16  # rows of a Parquet file in memory
 
 
 class Source:
-    """What was named on the command line."""
+    """A source of photos."""
 
     def __init__(self, where: str) -> None:
-        """Look at it.
+        """Find a source.
 
         Args:
             where: A folder, a list of paths (.txt), a tar, a Parquet file or a photo; a path or a URI.
 
         Raises:
-            ArchiveError: It is not there.
+            ArchiveError: It does not exist or cannot be opened.
         """
         place = Place.of(where)
         try:
@@ -58,11 +58,11 @@ class Source:
     def photos(self, out: Place) -> tuple[pa.Table, list[str]]:
         """List all photos.
 
-        In folders, photos are told by their endings; so are tars and Parquet files, which may hold many. Hidden files
-        and what lies below `out` are no photos.
+        In a folder, the ending of a name tells photos, tars and Parquet files. Hidden files and files below `out` are
+        left out.
 
         Args:
-            out: Where results go.
+            out: Folder of the results.
 
         Returns:
             The photos by `PHOTOS`, always in the same order, and the files that were skipped.
@@ -90,10 +90,10 @@ class Source:
             photos: By `PHOTOS`.
 
         Returns:
-            Of each the bytes of its file, or why there are none.
+            For each photo, the bytes of its file, or why it cannot be read.
 
         Raises:
-            OSError: The storage does not answer: the fault is not a photo's.
+            OSError: The storage does not answer.
         """
         for (file, is_whole), group in groupby(photos.to_pylist(), key=lambda row: (row["file"], row["at"] is None)):
             rows = list(group)
@@ -113,7 +113,7 @@ class Source:
                 yield from [refusal] * left
 
     def _listed(self, out: Place, containers: list[str], skipped: list[str]) -> Iterator[_Row]:
-        """Yield the photos that are files; add to the lists the tars and Parquet files, and what is none of these."""
+        """Yield photos that are files; add tars and Parquet files to `containers`, and other files to `skipped`."""
         for name in self._names(out):
             ending = PurePosixPath(name).suffix.lower()
             if ending in (".tar", ".parquet"):
@@ -121,7 +121,7 @@ class Source:
             elif ending in PHOTO_ENDINGS or self._file:
                 yield _shown(name), os.fsencode(name), None, None, None
             elif self.root.is_local and os.path.isdir(self._place(name).path):
-                raise ArchiveError(f"The folder {_shown(name)} in {self.name} cannot be read. Allow it first.")
+                raise ArchiveError(f"The folder {_shown(name)} in {self.name} cannot be read. Change its permissions.")
             else:
                 skipped.append(_shown(name))
 
@@ -131,7 +131,7 @@ class Source:
         return Place.of(name) if os.path.isabs(name) else self.root / name
 
     def _names(self, out: Place) -> Iterator[str]:
-        """Yield files: as given, or anywhere below a folder, relative to it."""
+        """Yield the names of files: as listed, or all below a folder, relative to it."""
         if self._file is not None:
             if not self._file.lower().endswith(".txt"):
                 yield self._file
@@ -152,7 +152,7 @@ class Source:
                     yield name
 
     def _inside(self, name: str) -> Iterator[_Row]:
-        """Yield the photos in a tar or a Parquet file; of a damaged one what can be read, and a row about it."""
+        """Yield the photos in a tar or Parquet file; if it is damaged, those that can be read and a row about it."""
         shown, file = _shown(name), os.fsencode(name)
         place = self._place(name)
         try:
@@ -166,7 +166,7 @@ class Source:
                 else:
                     parquet = pq.ParquetFile(opened)
                     if _image_column(parquet.schema_arrow) is None:
-                        yield shown, file, None, None, f"{shown} has no column of bytes, in which photos could be."
+                        yield shown, file, None, None, f"{shown} has no column of bytes that could hold photos."
                         return
                     for row in range(parquet.metadata.num_rows):
                         yield f"{shown}/{row}", file, row, None, None
@@ -190,7 +190,7 @@ class Source:
             return self._refusal(name, error)
 
     def _parts(self, name: str, rows: list[dict[str, Any]]) -> Iterator[bytes | PhotoError]:
-        """Read photos that are in one tar, or rows of a Parquet file that follow each other."""
+        """Read photos in one tar, or consecutive rows of a Parquet file."""
         place = self._place(name)
         with place.filesystem.open_input_file(os.fsencode(place.path)) as file:
             if rows[0]["size"] is None:
@@ -204,7 +204,7 @@ class Source:
         """Return why a file cannot be read.
 
         Raises:
-            OSError: Its storage does not answer, so that this says nothing of the file.
+            OSError: The storage does not answer, so the file may be sound.
         """
         place = self._place(name)
         if place.kind() == FileType.NotFound:
@@ -220,7 +220,7 @@ def _checked(name: str, content: bytes | None) -> bytes | PhotoError:
 
 
 def _parquet_rows(file: Any, first: int, count: int) -> Iterator[bytes | None]:
-    """Yield so many rows of the column with photos."""
+    """Yield `count` rows of the column with photos."""
     parquet = pq.ParquetFile(file)
     column = _image_column(parquet.schema_arrow)
     at = 0
@@ -238,7 +238,7 @@ def _parquet_rows(file: Any, first: int, count: int) -> Iterator[bytes | None]:
 
 
 def _image_column(schema: pa.Schema) -> str | None:
-    """Return the first column of bytes, or of a structure with a field "bytes", as Hugging Face's data sets have it."""
+    """Return the first column of bytes, or of structs with a field "bytes", as in Hugging Face's data sets."""
     for field in schema:
         if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
             return str(field.name)
@@ -253,5 +253,5 @@ def _table(rows: Iterator[_Row], most: int | None = _CHUNK) -> pa.Table:
 
 
 def _shown(name: str) -> str:
-    """Return a name as text can hold it."""
+    """Return a name as valid Unicode."""
     return os.fsencode(name).decode(errors="backslashreplace")

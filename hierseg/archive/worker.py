@@ -1,4 +1,4 @@
-"""One worker: a network, and what it makes of a shard's photos."""
+"""A worker: it loads a network and segments the photos of shards."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _Item = TypeVar("_Item")
 def schema(hierarchy: Hierarchy) -> pa.Schema:
     """Return the columns of a row.
 
-    `path`, `width` and `height` are the photo's; `areas` has for each node what `predictor.Area` has; `mask` is an
-    indexed PNG of label numbers, of the photo's size; `overlay` a JPEG, or null where none was asked for; `error` a
-    sentence, or null. Where there is an error, all but `path`, `checkpoint` and `version` is null.
+    `path`, `width` and `height` are the photo's; `areas` holds a `predictor.Area` for each node; `mask` is an indexed
+    PNG of label numbers, of the photo's size; `overlay` is a JPEG, or null if not requested; `error` is a sentence, or
+    null. If there is an error, all columns except `path`, `checkpoint` and `version` are null.
     """
     area = pa.struct([(field.name, pa.float32()) for field in dataclasses.fields(Area)])
     texts, numbers = ("path", "checkpoint", "version", "error"), ("width", "height")
@@ -45,10 +45,10 @@ def schema(hierarchy: Hierarchy) -> pa.Schema:
 
 
 class Worker:
-    """Lives in a process of its own."""
+    """A network in its own process."""
 
     def __init__(self, settings: Settings, source: Source, out: Place) -> None:
-        """Take what it works on; `load` is what may fail."""
+        """Store the settings; only `load` may fail."""
         self._settings = settings
         self._source = source
         self._out = out
@@ -57,10 +57,10 @@ class Worker:
         """Load the network.
 
         Args:
-            checkpoint: The checkpoint's file and what belongs to it, by name: this may be another machine.
+            checkpoint: The content of the checkpoint's files, by name: this may be another machine.
 
         Raises:
-            CheckpointError: It cannot be used here.
+            CheckpointError: The checkpoint cannot be used here.
         """
         cv2.setNumThreads(1)  # other workers have the other cores
         os.environ["OMP_NUM_THREADS"] = "1"
@@ -74,11 +74,11 @@ class Worker:
         """Segment a shard's photos and write their rows.
 
         Args:
-            shard: Its number.
+            shard: Number of the shard.
             photos: See `sources.PHOTOS`.
 
         Returns:
-            How many failed.
+            How many photos failed.
 
         Raises:
             OSError: The storage does not answer.
@@ -91,7 +91,7 @@ class Worker:
         return [self._row(*each) for each in zip(names, _one_ahead(self._source.read(photos)), strict=True)]
 
     def write(self, shard: int, rows: list[dict[str, Any]]) -> int:
-        """Write a shard's rows, and return how many failed."""
+        """Write a shard's rows; return how many photos failed."""
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows, self._schema), buffer)
         (self._out / shard_name(shard)).write(buffer.getvalue())
@@ -105,7 +105,7 @@ class Worker:
             return row | self._segmented(content)
         except PhotoError as error:
             return row | {"error": str(error)}
-        except Exception as error:  # a fault of ours; it must not cost the other photos
+        except Exception as error:  # a bug here must not stop the other photos
             return row | {"error": f"The photo could not be segmented: {type(error).__name__}, {error}."}
 
     def _segmented(self, content: bytes) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Worker:
 
 
 def unsegmented(name: str, settings: Settings) -> dict[str, Any]:
-    """Return the row of a photo of which nothing is known yet."""
+    """Return the row of a photo that is not segmented yet."""
     return {"path": name, "checkpoint": settings.checkpoint, "version": settings.version, "error": None}
 
 
@@ -135,7 +135,7 @@ def _jpeg(image: Image.Image) -> bytes:
 
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """Yield the same, fetching one while the one before it is in use: an object store takes its time."""
+    """Yield the items, and fetch the next while one is in use: object stores are slow."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, items, None)
         while (item := coming.result()) is not None:

@@ -76,5 +76,5 @@ def test_a_photo_that_kills_its_worker_is_a_row_too(
     assert main(["archive", str(photos), "--out", str(tmp_path / "out"), "--checkpoint", str(exported)]) == 1
     rows = {row["path"]: row for row in ds.dataset(tmp_path / "out").to_table(COLUMNS).to_pylist()}
     assert {name for name, row in rows.items() if row["error"]} == {*DAMAGED, DEADLY}
-    assert rows.pop(DEADLY)["error"].startswith("The photo ended the program")
+    assert rows.pop(DEADLY)["error"].startswith("The photo crashed the program")
     assert list(rows.values()) == [row for row in twin.to_pylist() if row["path"] != DEADLY]
