@@ -26,6 +26,7 @@ from hierseg.network.checkpoint import Card
 from hierseg.photo import Photo
 from hierseg.photo.label_map import LabelMapError
 from hierseg.predictor import Prediction, Predictor
+from hierseg.risk import RiskControl
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 from hierseg.visualize import readable
 
@@ -80,15 +81,24 @@ def scene(
         A message whose parts are the photo as a JPEG and each checkpoint's packed maps; `viewer/scene.js` names the
         keys.
     """
-    tree = next(iter(predictors.values())).card.hierarchy
     height, width = original or shown.shape[:2]
     with ThreadPoolExecutor() as pool:  # arrays, zlib and JPEG release the interpreter's lock
         packed = pool.map(lambda prediction: pack(maps(prediction)), predictions.values())
         parts = [jpeg(shown, 90), *packed]
-    value = {
+    value = described(predictors)
+    of_predictions = [
+        {**each, "threshold": predictions[each["name"]].threshold, "risk": _promises(predictions[each["name"]].risk)}
+        for each in value["checkpoints"]
+        if each["name"] in predictions
+    ]
+    return message({**value, "checkpoints": of_predictions, "note": note, "original": [width, height]}, *parts)
+
+
+def described(predictors: Mapping[str, Predictor]) -> dict[str, Any]:
+    """Return what a scene says of every photo alike: of the tree, and of checkpoints by name, all of one tree."""
+    tree = next(iter(predictors.values())).card.hierarchy
+    return {
         "version": __version__,
-        "note": note,
-        "original": [width, height],
         "tree": tree.to_dict(),
         "background": tree.background,
         "void": tree.void,
@@ -107,17 +117,16 @@ def scene(
         "checkpoints": [
             {
                 "name": name,
-                "title": predictors[name].card.title,
-                "threshold": prediction.threshold,
-                "risk": _promises(prediction),
-                "loss": _loss(predictors[name].card),
-                "figures": _figures(predictors[name].card),
+                "title": predictor.card.title,
+                "threshold": predictor.inference.threshold,
+                "risk": _promises(predictor.risk),
+                "loss": _loss(predictor.card),
+                "figures": _figures(predictor.card),
             }
-            for name, prediction in predictions.items()
+            for name, predictor in predictors.items()
         ],
         "offered": [{"name": name, "title": predictor.card.title} for name, predictor in predictors.items()],
     }
-    return message(value, *parts)
 
 
 def _loss(card: Card) -> dict[str, Any] | None:
@@ -147,14 +156,14 @@ def _figures(card: Card) -> dict[str, Any] | None:
     return {"photos": photos, "split": split, "iou": levels, "violations_of_person": median}
 
 
-def _promises(prediction: Prediction) -> dict[str, Any] | None:
-    """Return what the viewer needs to know of a prediction's `RiskControl`."""
-    if prediction.risk is None:
+def _promises(risk: RiskControl | None) -> dict[str, Any] | None:
+    """Return what the viewer needs to know of the risks that a checkpoint can promise."""
+    if risk is None:
         return None
-    kept = [dataclasses.asdict(promise) for promise in prediction.risk.promises]
+    kept = [dataclasses.asdict(promise) for promise in risk.promises]
     return {
         "promises": [{key: promise[key] for key in ("one_in", "certainty", "wrong")} for promise in kept],
-        "held_out": prediction.risk.held_out,
+        "held_out": risk.held_out,
     }
 
 
