@@ -4,10 +4,16 @@ BIN := .venv/bin
 # Each file of tests goes to one worker, so that what its tests share is made once.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast stress check check-viewer format clean
+# ONNX Runtime for the browser, an npm package.
+RUNTIME := .venv/onnxruntime-web-1.30.0.tgz
+
+.PHONY: demo static test test-fast stress check check-viewer format clean
 
 demo: .venv/.demo  ## serve the page
 	$(BIN)/python app.py
+
+static: .venv/.demo $(RUNTIME)  ## build the page as a folder that needs no server
+	$(BIN)/python -m hierseg.page.static --runtime $(RUNTIME) --out static
 
 test: .venv/.dev  ## run every test
 	$(PYTEST)
@@ -24,7 +30,7 @@ check: .venv/.dev check-viewer  ## lint, format, types
 	$(BIN)/mypy
 
 check-viewer: .venv/.dev  ## lint what runs in the browser
-	$(BIN)/oxlint --config .oxlintrc.json hierseg/page/viewer tests/page/viewer
+	$(BIN)/oxlint --config .oxlintrc.json hierseg/page tests/page
 
 format: .venv/.dev  ## mend what can be mended by machine
 	$(BIN)/ruff check --fix .
@@ -35,6 +41,9 @@ clean:
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
+
+$(RUNTIME): | .venv/bin/python
+	cd .venv && npm pack --silent onnxruntime-web@1.30.0
 
 .venv/.demo: requirements.txt | .venv/bin/python
 	@echo "Installing into .venv, once; this takes a minute or two."

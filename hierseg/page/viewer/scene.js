@@ -6,12 +6,14 @@
 // risk: {promises: [{one_in, certainty, wrong}], held_out} or null}], offered: [{name, title}] of these and of those that
 // were not asked, the best on validation first, parts: the photo (shrunk where it is large) and the maps of each
 // checkpoint}. photo.js marks what no visitor sent as `lent`, and what the page opens with as `example`; a photo that one
-// did send has its `file`, and what comes from a file the `path` that names it.
+// did send has its `file`, and what comes from a file the `path` that names it. Where checkpoints are run one by one,
+// `more(names, signal)` returns the value with those of other names too.
 
 import { say } from "./page.js";
 import { mapsOf, unpack } from "./pure/decoding.js";
-import { showNothing, showScene } from "./state.js";
+import { showNothing, showScene, state } from "./state.js";
 
+const asked = new WeakMap(); // of a scene: the names that more is being asked of
 let newest = 0;
 let endSource = () => {};
 
@@ -41,6 +43,18 @@ export async function open(value) {
   const turn = ++newest;
   const scene = await unpacked(value);
   if (turn === newest) showScene(scene);
+}
+
+// Asks for what checkpoints of these names say of the scene.
+export async function complete(names) {
+  const { scene } = state;
+  if (!scene.more || names.every((name) => asked.get(scene)?.has(name))) return;
+  asked.set(scene, new Set(names));
+  say("working", "Asking another checkpoint …");
+  const { message, ...value } = await scene.more(names);
+  if (state.scene !== scene) return;
+  if (message) refuse(message);
+  else await open({ ...scene, ...value });
 }
 
 // The value with its pictures unpacked, and `models`: the checkpoints with their maps.

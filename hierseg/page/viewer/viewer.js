@@ -11,7 +11,7 @@ import * as choices from "./choices.js";
 import * as description from "./description.js";
 import * as effects from "./effects.js";
 import * as intake from "./intake.js";
-import { modelsShown } from "./models.js";
+import { modelsShown, namesShown } from "./models.js";
 import { attach, find } from "./page.js";
 import { showFirst } from "./photo.js";
 import * as raw from "./raw.js";
@@ -19,6 +19,7 @@ import * as readout from "./readout.js";
 import * as risk from "./risk.js";
 import * as saving from "./saving.js";
 import * as sequence from "./sequence.js";
+import { complete } from "./scene.js";
 import * as settings from "./settings.js";
 import * as stage from "./stage.js";
 import { drawWith } from "./state.js";
@@ -48,7 +49,7 @@ const DRAWN = [
 
 export function start(element) {
   attach(element);
-  drawWith(() => modelsShown().every(Boolean) && DRAWN.forEach((part) => part.draw()));
+  drawWith(() => (modelsShown().every(Boolean) ? DRAWN.forEach((part) => part.draw()) : complete(namesShown())));
   for (const part of [...DRAWN, camera]) if (part !== intake) part.connect?.();
   showFirst(find("#examples img")?.src);
   intake.connect(); // after the example, which gives way to a photo
