@@ -67,6 +67,17 @@ def test_a_scene_holds_the_photo_and_the_very_maps(tiny_checkpoint: Path) -> Non
     np.testing.assert_array_equal(on[:9], prediction.scores > 0.5)
 
 
+def test_a_scene_of_some_checkpoints_holds_their_maps_and_names_all(tiny_checkpoint: Path) -> None:
+    actions = Actions({name: Predictor(tiny_checkpoint) for name in ("one", "other")})
+    whole, some = _shown(actions, CAMERA, thorough=False), _shown(actions, CAMERA, names=("other",), thorough=False)
+    assert [each["name"] for each in some["checkpoints"]] == ["other"]
+    assert some["offered"] == whole["offered"]
+    assert [each["name"] for each in some["offered"]] == ["one", "other"]
+    assert some["parts"] == [whole["parts"][0], whole["parts"][2]]
+    with pytest.raises(UserError, match="no checkpoint 'third'"):
+        actions.show(CAMERA.read_bytes(), ("one", "third"))
+
+
 @given(st.integers(0, payload.STEPS), st.integers(0, payload.STEPS), st.randoms(use_true_random=False))
 def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random: Random) -> None:
     tree = Hierarchy.default()
