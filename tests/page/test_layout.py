@@ -137,7 +137,7 @@ def test_a_photo_on_its_way_is_in_view_at_the_size_of_its_result_with_what_happe
         expect(page.locator("#viewer .message")).to_have_text("Sending the photo …")
         assert page.locator("#viewer .moving").is_visible()
         assert page.locator("#viewer .stage canvas").is_hidden()
-        assert page.locator("#viewer .tree td").first.is_hidden()  # the figures are of the photo before
+        assert page.locator("#viewer .tree .share").first.is_hidden()  # the figures are of the photo before
         assert box(page, ".side") == before
         coming, stage = box(page, ".coming"), box(page, ".stage")
         page.unroute(re.compile("/photo$"))

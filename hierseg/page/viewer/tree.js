@@ -59,6 +59,7 @@ export function draw() {
     Object.assign(block.querySelector("input"), { checked: shown, ariaLabel: sentence(index, models, figures) });
   });
   find(".tree-detail").textContent = pointed === null ? HINT : sentence(pointed, models, figures);
+  find(".tree-detail").classList.toggle("hint", pointed === null);
 }
 
 // Marks the nodes of the paths that are read out.
