@@ -106,10 +106,17 @@ def test_a_level_stands_out_in_the_tree(page: Page, tree: Hierarchy) -> None:
         expect(page.locator("#viewer .tree-levels .shown")).to_have_text(title.capitalize())
 
 
-def test_what_is_not_found_is_said_to_be_absent(page: Page) -> None:
-    slide(page, "certainty", 95)  # pixels stop above parts that are unsure
-    absent = blocks(page, ".absent")
-    assert 0 < len(absent) < len(blocks(page))
+def test_what_is_not_found_is_said_to_be_absent(
+    page: Page, predictions: dict[str, Prediction], tree: Hierarchy
+) -> None:
+    for threshold in range(60, 96, 5):  # the first by which some nodes are not found
+        areas = predictions[BEST].areas(threshold / STEPS)
+        absent = [node for node in tree.nodes if areas[node].share_of_photo == 0]
+        if absent:
+            break
+    assert 0 < len(absent) < len(tree)
+    slide(page, "threshold", threshold)
+    assert sorted(blocks(page, ".absent")) == sorted(absent)
     for node in absent:
         block = page.locator(f"#viewer .tree [data-node={node}]")
         assert block.locator(".share").inner_text() == "none"
@@ -126,17 +133,17 @@ def test_pointing_at_a_pixel_marks_its_path_and_draws_its_scores(
     page: Page, predictions: dict[str, Prediction], tree: Hierarchy
 ) -> None:
     prediction = predictions[BEST]
-    paths = best_paths(prediction.scores, tree)
+    paths = best_paths(prediction.scores, tree, prediction.calibration)
     steps = steps_of(paths)
     deep = np.diff(steps, axis=0).max(axis=0)
     inside = prediction.labels != tree.background
-    for broken in (inside & (deep > 4), inside & (deep < 0)):
+    for broken in (inside & (deep >= 5), inside & (deep < 0)):
         row, column = (int(place) for place in np.argwhere(broken)[len(np.argwhere(broken)) // 2])
         hover(page, column, row)
         lineage = [tree.nodes[node] for node in tree.lineages[int(paths.leaves[row, column])]]
         assert sorted(blocks(page, ".under")) == sorted(lineage)
         scores = steps[:, row, column]
-        above = [max(0, int(more)) if more > 1 else 0 for more in np.diff(scores, prepend=scores[0])]
+        above = [int(more) if more >= 5 else 0 for more in np.diff(scores, prepend=scores[0])]
         gauges = page.locator("#viewer .readout .step .gauge")
         widths = gauges.evaluate_all(
             "all => all.map((one) => [...one.children].map((part) => parseFloat(part.style.width)))"

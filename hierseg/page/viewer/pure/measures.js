@@ -73,6 +73,8 @@ export function mean(values) {
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
 }
 
-// How far each score of a path is above its parent's, in steps; 0 within one step, which may be rounding.
+const MARGIN = 5; // steps; less is within what rounding and calibrating each node by itself can make
+
+// How far each score of a path is above its parent's, in steps; 0 within a margin.
 export const excesses = (scores) =>
-  scores.map((score, depth) => (depth && score - scores[depth - 1] > 1 ? score - scores[depth - 1] : 0));
+  scores.map((score, depth) => (depth && score - scores[depth - 1] >= MARGIN ? score - scores[depth - 1] : 0));
