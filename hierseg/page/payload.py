@@ -86,12 +86,12 @@ def scene(
         packed = pool.map(lambda prediction: pack(maps(prediction)), predictions.values())
         parts = [jpeg(shown, 90), *packed]
     value = described(predictors)
-    of_predictions = [
-        {**each, "threshold": predictions[each["name"]].threshold, "risk": _promises(predictions[each["name"]].risk)}
-        for each in value["checkpoints"]
-        if each["name"] in predictions
+    checkpoints = {each["name"]: each for each in value["checkpoints"]}
+    value["checkpoints"] = [
+        {**checkpoints[name], "threshold": prediction.threshold, "risk": _promises(prediction.risk)}
+        for name, prediction in predictions.items()
     ]
-    return message({**value, "checkpoints": of_predictions, "note": note, "original": [width, height]}, *parts)
+    return message({**value, "note": note, "original": [width, height]}, *parts)
 
 
 def described(predictors: Mapping[str, Predictor]) -> dict[str, Any]:

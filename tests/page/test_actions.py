@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pickle
 import sys
@@ -76,6 +77,50 @@ def test_a_scene_of_some_checkpoints_holds_their_maps_and_names_all(tiny_checkpo
     assert some["parts"] == [whole["parts"][0], whole["parts"][2]]
     with pytest.raises(UserError, match="no checkpoint 'third'"):
         actions.show(CAMERA.read_bytes(), ("one", "third"))
+
+
+MEASURED = {
+    "photos": 5,
+    "protocol": {"split": "val"},
+    "dataset_iou": {"levels": {"body": 0.8, "upper-lower": 0.7, "parts": 0.6}},
+}
+NOT_MEASURED: list[Any] = [
+    None,
+    "good",
+    {**MEASURED, "photos": "many"},
+    {**MEASURED, "protocol": None},
+    {**MEASURED, "dataset_iou": {"levels": {"body": 0.8}}},
+    {**MEASURED, "dataset_iou": {"levels": {"body": 0.8, "upper-lower": float("nan"), "parts": 0.6}}},
+    {**MEASURED, "dataset_iou": {"levels": {"body": 0.8, "upper-lower": 0.7, "parts": 7}}},
+    {**MEASURED, "violations_of_person": {"median": float("inf")}},
+    {**MEASURED, "violations_of_person": [0.1]},
+]
+
+
+def _told(tiny_checkpoint: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the viewer is told of a checkpoint with some record."""
+    tiny = Predictor(tiny_checkpoint)
+    tiny.card = dataclasses.replace(tiny.card, record=record)
+    photo = np.zeros((8, 8, 3), np.uint8)
+    (scene,) = messages(payload.scene(photo, {"tiny": tiny}, {"tiny": tiny.predict(photo)}))
+    return dict(scene["checkpoints"][0])
+
+
+def test_a_checkpoint_is_told_of_with_its_loss_and_what_its_record_says(tiny_checkpoint: Path) -> None:
+    told = _told(tiny_checkpoint, {"loss": "focal_tree_min", "figures": MEASURED})
+    assert told["loss"]["title"] == "Focal-Tree-Min" and told["loss"]["tree"]
+    expected = {"photos": 5, "split": "val", "iou": MEASURED["dataset_iou"]["levels"], "violations_of_person": None}
+    assert told["figures"] == expected
+    for median, said in ((0.2, 0.2), (None, None)):  # None where nobody was found
+        figures = {**MEASURED, "violations_of_person": {"photos": 5, "median": median, "mean": 0.3}}
+        assert _told(tiny_checkpoint, {"figures": figures})["figures"] == {**expected, "violations_of_person": said}
+
+
+@pytest.mark.parametrize("loss", [None, "mine", ["bce"]])
+@pytest.mark.parametrize("figures", NOT_MEASURED)
+def test_a_record_that_says_something_else_is_not_quoted(tiny_checkpoint: Path, loss: Any, figures: Any) -> None:
+    told = _told(tiny_checkpoint, {"loss": loss, "figures": figures})
+    assert told["loss"] is None and told["figures"] is None
 
 
 @given(st.integers(0, payload.STEPS), st.integers(0, payload.STEPS), st.randoms(use_true_random=False))

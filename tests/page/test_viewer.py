@@ -162,7 +162,7 @@ def test_masks_of_a_large_photo_have_its_size(page: Page, tree: Hierarchy, tmp_p
 
 def test_the_example_that_the_page_opens_with_is_a_photo_like_any_other(page: Page, tmp_path: Path) -> None:
     page.locator("#viewer .viewer[data-state=example]").wait_for()
-    prediction = Predictor(BEST).predict(open_photo(REPOSITORY / "examples" / "camera.jpg"))
+    prediction = Predictor(BEST).predict(open_photo(REPOSITORY / "examples" / "astronaut.jpg"))
     for level in ("parts", "body"):
         choose(page, "level", level)
         assert_labels(mask(saved(page, "mask", tmp_path)), prediction, level)

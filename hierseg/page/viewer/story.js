@@ -52,7 +52,11 @@ function begin(focused) {
   tell({ show: {}, point: null }); // as the checkpoints decode by themselves
   const { scene } = state;
   if (!scene.models.some(findsSomebody)) return end();
-  const levels = scene.levels.map((name, depth) => ({ name, members: membersOfLevel(scene, depth) }));
+  const levels = scene.levels.map((name, depth) => ({
+    name,
+    title: scene.level_titles[depth],
+    members: membersOfLevel(scene, depth),
+  }));
   const models = scene.models.map((model) => ({
     ...model,
     share: brokenShareOf(model) ?? 0,

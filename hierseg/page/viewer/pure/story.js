@@ -6,7 +6,7 @@
 
 import { inPixels, inThousandths } from "./words.js";
 
-// `levels` are {name, members}, with their nodes. `models`, the best first, are a scene's with `share`, which share of
+// `levels` are {name, title, members}, with their nodes. `models`, the best first, are a scene's with `share`, which share of
 // the person's pixels they break, and `region`, the largest that is broken, or null: {point, node, parent, decoded}, a
 // node that is on there without its parent and the path that decoding gives the pixel, null for background.
 export function storyOf(levels, models) {
@@ -15,7 +15,7 @@ export function storyOf(levels, models) {
   return [
     ...levels.map((level, depth) => levelStep(level, depth, levels.length - 1, models[0])),
     ...(free?.region ? brokenSteps(levels, free) : []),
-    ...(tree ? [learntStep(levels.at(-1).name, tree, free), ...costSteps(levels.at(-1).name, tree, models)] : []),
+    ...(tree ? [learntStep(levels.at(-1), tree, free), ...costSteps(levels.at(-1), tree, models)] : []),
   ];
 }
 
@@ -50,7 +50,7 @@ function brokenSteps(levels, { name, title, region }) {
   ];
 }
 
-function learntStep(level, tree, free) {
+function learntStep({ name: level }, tree, free) {
   const others = free ? `, ${free.title} ${inPixels(free.share)}` : "";
   const quoted = [tree, free].filter(Boolean).map((model) => model.figures?.violations_of_person ?? null);
   const source = quoted.includes(null) || !comparable(tree, free ?? tree) ? "" : quoted.map(inPixels).join(" and ");
@@ -62,19 +62,19 @@ function learntStep(level, tree, free) {
 }
 
 // What the loss costs: its IoU against the highest that there is, where the model cards give them of the same photos.
-function costSteps(level, tree, models) {
+function costSteps({ name: level, title }, tree, models) {
   const known = models.filter((model) => comparable(tree, model));
   if (!known.length) return [];
   const iou = ({ figures }) => inThousandths(figures.iou[level]);
   const best = known.reduce((highest, model) => (iou(model) > iou(highest) ? model : highest), tree);
   const words =
     best === tree
-      ? `And it costs nothing: its IoU of ${level}, ${iou(tree)}, is the highest here.`
-      : `What it costs: its IoU of ${level} is ${iou(tree)}, that of ${best.title} ${iou(best)}.`;
+      ? `And it costs nothing: its IoU of ${title}, ${iou(tree)}, is the highest here.`
+      : `What it costs: its IoU of ${title} is ${iou(tree)}, that of ${best.title} ${iou(best)}.`;
   const both = { view: "slider", first: best.name, second: tree.name, level };
   return [
     stepOf([words], best === tree ? { checkpoint: tree.name, level } : both, {
-      source: `Mean over ${level} on ${photosOf(tree)}, by the model cards.`,
+      source: `Mean over ${title} on ${photosOf(tree)}, by the model cards.`,
     }),
   ];
 }

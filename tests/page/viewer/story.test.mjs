@@ -1,0 +1,121 @@
+// The steps of the story, told of whatever checkpoints there are.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { storyOf } from "../../../hierseg/page/viewer/pure/story.js";
+
+const NODES = ["body", "upper", "lower", "head", "leg"]; // head is of upper, leg of lower
+const LEVELS = [
+  { name: "body", title: "body", members: [0] },
+  { name: "upper-lower", title: "halves", members: [1, 2] },
+  { name: "parts", title: "parts", members: [3, 4] },
+];
+const REGION = { point: { column: 4, row: 2, reach: 1 }, node: 4, parent: 2, decoded: null };
+const FREE = { title: "BCE", tree: false };
+const TREE = { title: "Focal-Tree-Min", tree: true };
+
+const figures = (parts, broken = null, photos = 507) => ({
+  photos,
+  split: "val",
+  iou: { body: 0.9, "upper-lower": 0.8, parts },
+  violations_of_person: broken,
+});
+const model = (name, loss, more = {}) => ({
+  name,
+  loss,
+  title: loss?.title ?? name,
+  share: 1 / 12,
+  region: REGION,
+  figures: null,
+  ...more,
+});
+const bce = (more) => model("bce", FREE, { figures: figures(0.551, 0.082), ...more });
+const ftm = (more) => model("ftm", TREE, { share: 1 / 800, figures: figures(0.542, 0.0011), ...more });
+
+const said = ({ words }) => words.map((piece) => (piece.node === undefined ? piece : NODES[piece.node])).join("");
+const told = (...models) => storyOf(LEVELS, models);
+
+test("a story goes down the tree, breaks it, mends it, and says what the tree loss learnt and what it costs", () => {
+  const steps = told(bce(), ftm());
+  assert.deepEqual(steps.map(said), [
+    "Each pixel of a person is body.",
+    "It is also upper or lower.",
+    "And it is one part: head or leg.",
+    "Without decoding, BCE says leg here but not lower: impossible.",
+    "Decoding mends it: it takes whole paths of the tree, and here says background.",
+    "Focal-Tree-Min was trained along the tree: of this person it breaks 1 pixel in 800, BCE 1 pixel in 12.",
+    "What it costs: its IoU of parts is .542, that of BCE .551.",
+  ]);
+  assert.deepEqual(steps.map(({ show }) => [show.view, show.level, show.raw]), [
+    ["single", "body", false],
+    ["single", "upper-lower", false],
+    ["single", "parts", false],
+    ["single", "parts", true],
+    ["single", "parts", false],
+    ["single", "parts", true],
+    ["slider", "parts", false],
+  ]);
+  assert.deepEqual(steps.map(({ show }) => show.checkpoint ?? [show.first, show.second]), [
+    ...Array(5).fill("bce"),
+    "ftm",
+    ["bce", "ftm"],
+  ]);
+  assert.deepEqual(steps.map(({ point }) => point !== null), [false, false, false, true, true, false, false]);
+});
+
+test("what is not of the photo is quoted with the photos that it is of", () => {
+  const [learnt, cost] = told(bce(), ftm()).slice(-2);
+  assert.equal(learnt.source, "Median over 507 validation photos: 1 pixel in 910 and 1 pixel in 12, by the model cards.");
+  assert.equal(cost.source, "Mean over parts on 507 validation photos, by the model cards.");
+  for (const step of told(bce(), ftm()).slice(0, -2)) assert.equal(step.source, "");
+});
+
+test("figures of other photos, or of none, are not set against each other", () => {
+  for (const other of [null, figures(0.542, 0.0011, 100), { ...figures(0.542, 0.0011), split: "test" }]) {
+    const steps = told(bce({ figures: other }), ftm());
+    assert.equal(steps[5].source, "");
+    assert.match(said(steps[6]), /is the highest here/); // there is nobody else to be held against
+    assert.equal(told(bce(), ftm({ figures: null })).length, 6);
+  }
+  assert.equal(told(bce({ figures: figures(0.551) }), ftm()).at(-2).source, "");
+});
+
+test("a tree loss that is best, or as good to three digits, costs nothing", () => {
+  for (const parts of [0.56, 0.55124]) {
+    const cost = told(ftm({ figures: figures(parts) }), bce({ figures: figures(0.5513) })).at(-1);
+    assert.match(said(cost), /^And it costs nothing: its IoU of parts, \.5\d\d, is the highest here\.$/);
+    assert.equal(cost.show.checkpoint, "ftm");
+  }
+});
+
+test("what does not hold of the checkpoints, or is not on the photo, is left out", () => {
+  const endings = (...models) => told(...models).map((step) => said(step).split(" ")[0]);
+  assert.deepEqual(endings(bce()), ["Each", "It", "And", "Without", "Decoding"]);
+  assert.deepEqual(endings(ftm()), ["Each", "It", "And", "Focal-Tree-Min", "And"]);
+  assert.deepEqual(endings(bce({ share: 0, region: null }), ftm()), ["Each", "It", "And", "Focal-Tree-Min", "What"]);
+  assert.deepEqual(endings(model("mine", null)), ["Each", "It", "And"]);
+  assert.equal(said(told(ftm({ share: 0 }), model("mine", null))[3]).includes("it breaks no pixel."), true);
+});
+
+test("of several that break the tree, the one is shown that breaks it most", () => {
+  const steps = told(bce(), model("focal", { title: "Focal", tree: false }, { share: 1 / 5 }), ftm());
+  assert.match(said(steps[3]), /^Without decoding, Focal /);
+  assert.match(said(steps[5]), /Focal 1 pixel in 5\.$/);
+});
+
+test("what decoding says instead is named on the level that is shown", () => {
+  const region = { ...REGION, node: 2, parent: 0, decoded: [0, 1, 3] };
+  const [, , , broken, mended] = told(bce({ region }), ftm());
+  assert.equal(broken.show.level, "upper-lower");
+  assert.match(said(mended), /and here says upper\.$/);
+  assert.match(said(told(bce({ region: { ...region, decoded: [0] } }))[4]), /and here says body\.$/);
+});
+
+test("a tree of one level or of two has a story too", () => {
+  assert.deepEqual(storyOf(LEVELS.slice(0, 1), [model("mine", null)]).map(said), ["Each pixel of a person is body."]);
+  assert.deepEqual(storyOf(LEVELS.slice(1), [model("mine", null)]).map(said), [
+    "Each pixel of a person is upper or lower.",
+    "And it is one part: head or leg.",
+  ]);
+});
