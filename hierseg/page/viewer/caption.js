@@ -1,6 +1,6 @@
 // The sentences at the picture: the message over it, the figures of a view below it, and the quote of the report.
 
-import { brokenShareOf, differences, findsSomebody, modelsShown } from "./models.js";
+import { brokenShareOf, differences, findsSomebody, modelsShown, showsRaw } from "./models.js";
 import { find, make, say } from "./page.js";
 import { inPercent, inPixels } from "./pure/words.js";
 import { depthsInWords } from "./risk.js";
@@ -14,8 +14,8 @@ export function draw() {
   const { scene, truth } = state;
   const found = modelsShown().some(findsSomebody);
   say(scene.example ? "example" : "ready", [found ? "" : NOBODY_FOUND, scene.note, truth?.note].filter(Boolean).join(" "));
-  const sentences = SENTENCES[state.view] ?? (state.raw ? undecoded : () => []);
-  find(".caption").replaceChildren(...sentences());
+  const sentences = showsRaw() ? undecoded : SENTENCES[state.view];
+  find(".caption").replaceChildren(...(sentences?.() ?? []));
   drawQuote();
 }
 

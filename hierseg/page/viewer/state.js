@@ -32,10 +32,10 @@ export const state = {
   told: null, // the step of the story that is shown, see pure/story.js
 };
 
-// What a story shows for a while; the rest stays as it is.
-const LENT = ["view", "raw", "checkpoint", "first", "second", "level", "split", "threshold", "risk", "hidden"];
+// What a story is told of, besides what its steps show.
+const PLAIN = { split: 50, threshold: null, risk: NO_RISK, background: "keep", hidden: new Set() };
 
-let before = null; // what had been chosen of that before
+let before = null; // what had been chosen of all that before it
 let draw = () => {};
 
 export function drawWith(drawAll) {
@@ -56,9 +56,9 @@ export const reset = () => change({ ...SETTINGS, hidden: new Set() });
 // Shows a step of a story. What was chosen before is back when the story ends or another scene comes, unless a visitor
 // makes a choice until then.
 export function tell(step) {
-  before ??= Object.fromEntries(LENT.map((key) => [key, state[key]]));
-  const { opacity, outlines } = state; // a visitor's own, whatever is told
-  change({ ...SETTINGS, opacity, outlines, hidden: new Set(), pointed: null, ...step.show, told: step });
+  const lent = ["view", "raw", "checkpoint", "first", "second", "level", ...Object.keys(PLAIN)];
+  before ??= Object.fromEntries(lent.map((key) => [key, state[key]]));
+  change({ ...PLAIN, pointed: null, ...step.show, told: step });
 }
 
 export function endTelling(goBack) {

@@ -30,7 +30,7 @@ function fill(context, panel, picture) {
 }
 
 const parts = (model) => (context, panel, layout) => {
-  if (state.background !== "keep") {
+  if (state.background !== "keep" && !state.raw) {
     paintInFront(context, panel, layout.photo, model);
     return;
   }

@@ -44,7 +44,7 @@ test("a story goes down the tree, breaks it, mends it, and says what the tree lo
     "And it is one part: head or leg.",
     "Without decoding, BCE says leg here but not lower: impossible.",
     "Decoding mends it: it takes whole paths of the tree, and here says background.",
-    "Focal-Tree-Min was trained along the tree: of this person it breaks 1 pixel in 800, BCE 1 pixel in 12.",
+    "Focal-Tree-Min was trained along the tree: it breaks 1 pixel in 800 of the people here, BCE 1 pixel in 12.",
     "What it costs: its IoU of parts is .542, that of BCE .551.",
   ]);
   assert.deepEqual(steps.map(({ show }) => [show.view, show.level, show.raw]), [
@@ -95,7 +95,7 @@ test("what does not hold of the checkpoints, or is not on the photo, is left out
   assert.deepEqual(endings(ftm()), ["Each", "It", "And", "Focal-Tree-Min", "And"]);
   assert.deepEqual(endings(bce({ share: 0, region: null }), ftm()), ["Each", "It", "And", "Focal-Tree-Min", "What"]);
   assert.deepEqual(endings(model("mine", null)), ["Each", "It", "And"]);
-  assert.equal(said(told(ftm({ share: 0 }), model("mine", null))[3]).includes("it breaks no pixel."), true);
+  assert.equal(said(told(ftm({ share: 0 }), model("mine", null))[3]).includes("it breaks no pixel of the people here."), true);
 });
 
 test("of several that break the tree, the one is shown that breaks it most", () => {

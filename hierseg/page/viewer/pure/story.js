@@ -55,7 +55,7 @@ function learntStep({ name: level }, tree, free) {
   const quoted = [tree, free].filter(Boolean).map((model) => model.figures?.violations_of_person ?? null);
   const source = quoted.includes(null) || !comparable(tree, free ?? tree) ? "" : quoted.map(inPixels).join(" and ");
   return stepOf(
-    [`${tree.title} was trained along the tree: of this person it breaks ${inPixels(tree.share)}${others}.`],
+    [`${tree.title} was trained along the tree: it breaks ${inPixels(tree.share)} of the people here${others}.`],
     { checkpoint: tree.name, level, raw: true },
     { source: source && `Median over ${photosOf(tree)}: ${source}, by the model cards.` },
   );
