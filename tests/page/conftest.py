@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +32,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from tests.server import running_page
 
     with running_page(tmp_path_factory.mktemp("uploads")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def small_address(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[str]:
+    """Where a page is served whose two networks are tiny and untrained: for what does not depend on what they say."""
+    from tests.server import running_page, small_page
+
+    folder = small_page(tmp_path_factory.mktemp("site"), tiny_checkpoint)
+    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
         yield url
 
 

@@ -36,7 +36,7 @@ async function complete(signal) {
   const frame = shown;
   const value = await segmentFrame(() => frame, signal);
   if (value?.message) refuse(value.message);
-  else if (value) await open(value);
+  else if (value) await open({ ...value, moving: true });
 }
 
 async function start() {
@@ -77,7 +77,7 @@ async function run(ended) {
     if (!value || value.message) return value?.message;
     const rate = rateOf(times);
     shown = frame;
-    await open(value);
+    await open({ ...value, moving: true });
     find(".rate").textContent = rate ? `${rate.toFixed(1)} pictures a second` : "";
   }
 }

@@ -38,20 +38,21 @@ export function alphaLayer(alpha, width, height) {
   return layer;
 }
 
-// A light line on a dark one shows on every photo and on every colour.
-export function outlineLayer(path, width, height, scale, ratio) {
-  const layer = new OffscreenCanvas(Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
-  const context = layer.getContext("2d");
-  context.scale(layer.width / width, layer.height / height);
+// Draws outlines, in pixels of a map, where the map lies in the picture; they are as thin however large it is. A light line
+// on a dark one shows on every photo and on every colour.
+export function drawOutlines(context, path, place, { width, height }, ratio) {
+  context.save();
+  context.translate(place.x, place.y);
+  context.scale(place.width / width, place.height / height);
   for (const [color, thickness] of [
     ["rgb(0 0 0 / 0.6)", 3],
     ["rgb(255 255 255 / 0.95)", 1.3],
   ]) {
     context.strokeStyle = color;
-    context.lineWidth = (thickness * ratio) / scale;
+    context.lineWidth = (thickness * ratio * width) / place.width;
     context.stroke(path);
   }
-  return layer;
+  context.restore();
 }
 
 // Words in a panel's upper corner, "left" or "right", in as many lines as it takes to stay within the panel.

@@ -1,7 +1,7 @@
 // What follows from the scene for each of its models, the checkpoints, by what is chosen now. What took long to compute
 // is remembered for as long as the scene is there.
 
-import { alphaLayer, fillLayer, outlineLayer, stripesLayer } from "./draw.js";
+import { alphaLayer, fillLayer, stripesLayer } from "./draw.js";
 import { softMask } from "./pure/cutout.js";
 import { NOBODY, STEPS, decode } from "./pure/decoding.js";
 import { enlarge } from "./pure/enlarge.js";
@@ -142,13 +142,10 @@ export function fillOf(model) {
   return remember(model, `fill ${look(model)}`, () => layerOf(shown(model).map, shown(model).colors));
 }
 
-// Outlines for a photo that is shown `scale` times as large.
-export function outlinesOf(model, scale) {
+// The outlines of what is on the picture, as a path in pixels of the photo.
+export function outlinesOf(model) {
   const { width, height } = state.scene;
-  const path = remember(model, `path ${look(model)}`, () => outline(shown(model).map, width, height, new Path2D()));
-  return remember(model, `line ${look(model)} ${scale}`, () =>
-    outlineLayer(path, width, height, scale, window.devicePixelRatio || 1),
-  );
+  return remember(model, `path ${look(model)}`, () => outline(shown(model).map, width, height, new Path2D()));
 }
 
 // Where the names of what is on the picture go, the largest first: {title, color, column, row}. Without decoding, a pixel

@@ -5,30 +5,23 @@ import { foundBy, modelsShown } from "./models.js";
 import { find, make } from "./page.js";
 import { NOBODY, STEPS } from "./pure/decoding.js";
 import { excesses } from "./pure/measures.js";
+import { clamp } from "./pure/geometry.js";
 import { inHundredths } from "./pure/words.js";
-import { assemble, pixelUnder, placeOfProbe } from "./stage.js";
-import { change, probeAt, state } from "./state.js";
+import { assemble, follow, pixelUnder, placeOfProbe } from "./stage.js";
+import { probeAt, state } from "./state.js";
 import { mark } from "./tree.js";
 
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const STILL = 5; // pixels that a pointer may move between press and release of a click
 const NEAR = 24; // pixels from a pin within which a finger's tap is meant for it
 
 let pressed = null; // where a button or finger went down last
-let dragging = false; // whether it moved before it went up
 let pinned = null; // where the pin was set
 
 export function connect() {
   const canvas = find(".stage canvas");
   canvas.addEventListener("pointermove", point);
-  canvas.addEventListener("pointerdown", (event) => {
-    if (state.view === "slider") canvas.setPointerCapture(event.pointerId);
-    pressed = event;
-    dragging = false;
-  });
-  canvas.addEventListener("click", (event) => {
-    if (!dragging) pin(event);
-  });
+  canvas.addEventListener("pointerdown", (event) => (pressed = event));
+  canvas.addEventListener("click", pin);
   canvas.addEventListener("pointerleave", (event) => {
     if (event.pointerType === "mouse" && !state.probe?.pinned) stop(); // what a finger tapped stays
   });
@@ -51,6 +44,7 @@ function read(place, aloud = false) {
   const { width, height, nodes } = state.scene;
   const probe = { ...place, column: clamp(place.column, 0, width - 1), row: clamp(place.row, 0, height - 1) };
   probeAt(probe);
+  if (aloud) follow();
   const pixel = probe.row * width + probe.column;
   const models = modelsShown();
   const readout = find(".readout");
@@ -66,8 +60,6 @@ function read(place, aloud = false) {
   readout.style.transform = `translate(${Math.round(left)}px, ${Math.round(Math.max(4, top))}px)`;
   assemble();
 }
-
-const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
 
 // A model's path at a pixel, each node's score as a bar; what was too unsure to be shown looks different. A bar's part
 // above the parent's is red: there the scores break the tree's order.
@@ -114,14 +106,9 @@ function clear() {
 
 function point(event) {
   if (!state.scene) return;
+  if (state.probe?.pinned) return;
   const under = pixelUnder(event);
-  if (event.buttons) dragging ||= far(event, pressed, STILL);
-  if (state.view === "slider" && event.buttons && under) {
-    if (!dragging) return;
-    probeAt(null);
-    change({ split: Math.round((100 * under.column) / state.scene.width) });
-  } else if (state.probe?.pinned) return;
-  else if (under) read(under);
+  if (under) read(under);
   else stop();
 }
 

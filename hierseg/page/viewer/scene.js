@@ -5,9 +5,9 @@
 // threshold, loss: {title, line, tree, paper} or null, figures: {photos, split, iou, violations_of_person} or null,
 // risk: {promises: [{one_in, certainty, wrong}], held_out} or null}], offered: [{name, title}] of these and of those that
 // were not asked, the best on validation first, parts: the photo (shrunk where it is large) and the maps of each
-// checkpoint}. photo.js marks what no visitor sent as `lent`, and what the page opens with as `example`; a photo that one
-// did send has its `file`, and what comes from a file the `path` that names it. Where checkpoints are run one by one,
-// `more(names, signal)` returns the value with those of other names too.
+// checkpoint}. photo.js marks what no visitor sent as `lent`, and what the page opens with as `example`, the camera and a
+// clip mark theirs as `moving`; a photo that one did send has its `file`, and what comes from a file the `path` that names
+// it. Where checkpoints are run one by one, `more(names)` returns the value with those of other names too.
 
 import { say } from "./page.js";
 import { mapsOf, unpack } from "./pure/decoding.js";

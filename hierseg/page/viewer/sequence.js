@@ -98,7 +98,7 @@ async function show(place) {
   const own = sequence;
   const item = own.items[place];
   own.place = place;
-  await open(item.value);
+  await open({ ...item.value, moving: own.kind === "clip" });
   if (sequence !== own || own.place !== place) return;
   if (own.kind !== "clip" || item.shares) return;
   item.shares = state.scene.models.map(sharesOf);

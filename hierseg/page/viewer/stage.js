@@ -2,11 +2,13 @@
 
 import { cross } from "./draw.js";
 import { find } from "./page.js";
-import { arrange, pixelAt, placeOf } from "./pure/geometry.js";
-import { redraw, state } from "./state.js";
+import { arrange, clamp, inside, pixelAt, placeOf, rezoomed, zoomed } from "./pure/geometry.js";
+import { redraw, state, zoomTo } from "./state.js";
 import { panelsShown } from "./views.js";
 
-let layout = null; // where the panels lie, in pixels of the screen; null while nothing is drawn
+let fitted = null; // where the panels lie when the whole photo is seen, in pixels of the screen
+let limits = null; // how large the canvas may become when it is zoomed
+let layout = null; // where they lie now; null while nothing is drawn
 let base = null; // the canvas without the cross
 
 export function connect() {
@@ -26,7 +28,8 @@ export function connect() {
 // How high a picture may be: with all that is above it, it fits the window, unless that is low, as a zoomed page's is.
 function tallest() {
   const { clientHeight } = document.documentElement; // unlike innerHeight, no scrolling on a phone changes it
-  const above = find(".stage").getBoundingClientRect().top + window.scrollY;
+  const scrolled = document.fullscreenElement?.scrollTop ?? window.scrollY;
+  const above = find(".stage").getBoundingClientRect().top + scrolled;
   return Math.max(280, 0.7 * clientHeight, clientHeight - above - 10);
 }
 
@@ -47,21 +50,34 @@ export function makeRoom(image) {
 export function draw() {
   if (!find(".stage").clientWidth) return; // not laid out yet; it is drawn when it is
   const draws = panelsShown();
-  layout = { ...arranged(draws.length, state.scene), photo: state.scene.photo };
+  fitted = arranged(draws.length, state.scene);
+  const { ratio } = fitted;
+  const height = document.fullscreenElement ? tallest() * ratio : fitted.height; // the page below must not move
+  limits = { width: find(".stage").clientWidth * ratio, height };
+  layout = { ...zoomed(fitted, state.zoom, limits), ratio, photo: state.scene.photo };
   const canvas = find(".stage canvas");
   canvas.width = layout.width;
   canvas.height = layout.height;
-  canvas.style.width = `${layout.width / layout.ratio}px`;
+  canvas.style.width = `${layout.width / ratio}px`;
   base = painted(draws, layout);
   assemble();
   for (const kind of ["view", "checkpoint", "first", "second", "level", "background"]) canvas.dataset[kind] = state[kind];
+  canvas.dataset.zoom = Number(layout.zoom.by.toFixed(2));
 }
 
 function painted(draws, at) {
   const canvas = new OffscreenCanvas(at.width, at.height);
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  draws.forEach((paint, index) => paint(context, at.panels[index], at));
+  draws.forEach((paint, index) => {
+    const panel = at.panels[index];
+    context.save();
+    context.beginPath();
+    context.rect(panel.x, panel.y, panel.width, panel.height);
+    context.clip();
+    paint(context, panel, at);
+    context.restore();
+  });
   return canvas;
 }
 
@@ -73,12 +89,12 @@ export function assemble() {
   context.drawImage(base, 0, 0);
   if (!state.probe) return;
   for (const panel of layout.panels) {
-    const { x, y } = placeOf(state.probe, state.scene, panel);
-    cross(context, x, y, layout.ratio);
+    const place = placeOf(state.probe, state.scene, panel);
+    if (inside(panel, place)) cross(context, place.x, place.y, layout.ratio);
   }
 }
 
-// The view with a photo of the scene in some size, without the cross: a blob of a MIME type.
+// The view with a photo of the scene in some size, all of it and without the cross: a blob of a MIME type.
 export function pictureBlob(photo = state.scene.photo, type = "image/png") {
   const draws = panelsShown();
   const gap = Math.round(photo.height / 100);
@@ -87,17 +103,47 @@ export function pictureBlob(photo = state.scene.photo, type = "image/png") {
 }
 
 // The pixel of the photo under a pointer, and its panel's number; null between the panels.
-export function pixelUnder({ clientX, clientY }) {
-  const canvas = find(".stage canvas");
-  const box = canvas.getBoundingClientRect();
-  const x = ((clientX - box.left) / box.width) * canvas.width;
-  const y = ((clientY - box.top) / box.height) * canvas.height;
-  return pixelAt(layout, state.scene, x, y);
+export function pixelUnder(pointer) {
+  const { x, y } = fromMiddle(pointer);
+  return pixelAt(layout, state.scene, x + layout.width / 2, y + layout.height / 2);
 }
 
-// Where the probe is within the stage, in the page's pixels.
+// How far across the first panel a pointer is, in percent.
+export function shareAcross(pointer) {
+  const [panel] = layout.panels;
+  return clamp((100 * (fromMiddle(pointer).x + layout.width / 2 - panel.x)) / panel.width, 0, 100);
+}
+
+// A place of the screen in the canvas's pixels, from its middle.
+function fromMiddle({ clientX, clientY }) {
+  const box = find(".stage canvas").getBoundingClientRect();
+  return {
+    x: ((clientX - box.left) / box.width - 0.5) * layout.width,
+    y: ((clientY - box.top) / box.height - 0.5) * layout.height,
+  };
+}
+
+// Zooms to `factor` times as close, so that what was at one place of the screen is at the other.
+export function zoomBy(factor, from, to = from) {
+  zoomTo(rezoomed(fitted, state.zoom, limits, factor, fromMiddle(from), fromMiddle(to)));
+}
+
+// Where the probe is within the stage, or at the side beyond which it is, in the page's pixels.
 export function placeOfProbe() {
   const canvas = find(".stage canvas");
-  const { x, y } = placeOf(state.probe, state.scene, layout.panels[state.probe.panel] ?? layout.panels[0]);
-  return { x: canvas.offsetLeft + x / layout.ratio, y: canvas.offsetTop + y / layout.ratio };
+  const panel = layout.panels[state.probe.panel] ?? layout.panels[0];
+  const { x, y } = placeOf(state.probe, state.scene, panel);
+  return {
+    x: canvas.offsetLeft + clamp(x, panel.x, panel.x + panel.width) / layout.ratio,
+    y: canvas.offsetTop + clamp(y, panel.y, panel.y + panel.height) / layout.ratio,
+  };
+}
+
+// Moves a zoomed photo so that the probe is seen.
+export function follow() {
+  const { column, row, panel } = state.probe;
+  const { width, height } = state.scene;
+  const seen = layout.panels[panel] ?? layout.panels[0];
+  if (inside(seen, placeOf(state.probe, state.scene, seen))) return;
+  zoomTo({ ...state.zoom, x: (column + 0.5) / width, y: (row + 0.5) / height });
 }

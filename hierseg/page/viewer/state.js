@@ -1,6 +1,7 @@
 // What is shown: a scene, and what a visitor chose to see of it. All modules read `state`; it is written here alone, by
 // functions that have the page drawn again.
 
+import { WHOLE } from "./pure/geometry.js";
 import { NO_RISK } from "./pure/risk.js";
 
 const SETTINGS = {
@@ -26,6 +27,7 @@ export const state = {
   truth: null, // {map, note} where a ground truth is beside the scene; without a map where it does not fit
   ...SETTINGS, // `subject`: the node in front of the background; null for whoever is found
   backdrop: null, // a picture to put behind
+  zoom: WHOLE, // see pure/geometry.js
   hidden: new Set(), // nodes that a visitor unticked
   pointed: null, // the node whose block of the tree a mouse is over, or that has the keyboard
   probe: null, // {column, row} of the photo that is read out, in which panel, and whether it is pinned there
@@ -33,13 +35,15 @@ export const state = {
 };
 
 // What a story is told of, besides what its steps show.
-const PLAIN = { split: 50, threshold: null, risk: NO_RISK, background: "keep", hidden: new Set() };
+const PLAIN = { split: 50, threshold: null, risk: NO_RISK, background: "keep", hidden: new Set(), zoom: WHOLE };
 
 let before = null; // what had been chosen of all that before it
 let draw = () => {};
+let drawPicture = () => {};
 
-export function drawWith(drawAll) {
+export function drawWith(drawAll, drawPictureAlone) {
   draw = drawAll;
+  drawPicture = drawPictureAlone;
 }
 
 export function redraw() {
@@ -49,6 +53,12 @@ export function redraw() {
 export function change(changes) {
   Object.assign(state, changes);
   redraw();
+}
+
+// Zooms the picture. What is beside it does not change, so it is not drawn again: fingers move often.
+export function zoomTo(zoom) {
+  state.zoom = zoom;
+  if (state.scene) drawPicture();
 }
 
 export const reset = () => change({ ...SETTINGS, hidden: new Set() });
@@ -77,6 +87,7 @@ export function showScene(scene) {
   change({
     scene,
     truth: null,
+    zoom: state.scene?.moving && scene.moving ? state.zoom : WHOLE,
     view: names.length < 2 ? "single" : view,
     checkpoint: names.includes(checkpoint) ? checkpoint : names[0],
     first: comparable ? first : names[0],

@@ -10,6 +10,7 @@ import * as caption from "./caption.js";
 import * as choices from "./choices.js";
 import * as description from "./description.js";
 import * as effects from "./effects.js";
+import * as gestures from "./gestures.js";
 import * as intake from "./intake.js";
 import { modelsShown, namesShown } from "./models.js";
 import { attach, find } from "./page.js";
@@ -35,6 +36,7 @@ const DRAWN = [
   caption,
   story,
   stage,
+  gestures,
   tree,
   truth,
   settings,
@@ -47,9 +49,15 @@ const DRAWN = [
   description,
 ];
 
+// Draws parts, unless a checkpoint that is looked at has not been asked yet.
+const drawParts = (parts) => (modelsShown().every(Boolean) ? parts.forEach((part) => part.draw()) : complete(namesShown()));
+
 export function start(element) {
   attach(element);
-  drawWith(() => (modelsShown().every(Boolean) ? DRAWN.forEach((part) => part.draw()) : complete(namesShown())));
+  drawWith(
+    () => drawParts(DRAWN),
+    () => drawParts([stage, gestures, readout]),
+  );
   for (const part of [...DRAWN, camera]) if (part !== intake) part.connect?.();
   showFirst(find("#examples img")?.src);
   intake.connect(); // after the example, which gives way to a photo

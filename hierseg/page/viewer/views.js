@@ -1,9 +1,9 @@
 // The views: what each shows of one model, or of the two that are compared, as functions that draw into a panel.
 
-import { ring, tag, writeNames } from "./draw.js";
+import { drawOutlines, ring, tag, writeNames } from "./draw.js";
 import { paintInFront } from "./effects.js";
 import { brokenLayer, brokenShareOf, differencesLayer, fillOf, modelsShown, namesOf, outlinesOf } from "./models.js";
-import { placeOf } from "./pure/geometry.js";
+import { inside, placeOf } from "./pure/geometry.js";
 import { inPixels } from "./pure/words.js";
 import { state } from "./state.js";
 
@@ -25,24 +25,31 @@ export const VIEWS = {
 // What the chosen view's panels show: functions of a context, a panel and the layout that it is of.
 export const panelsShown = () => VIEWS[state.view].panels(modelsShown());
 
-function fill(context, panel, picture) {
-  context.drawImage(picture, panel.x, panel.y, panel.width, panel.height);
+function fill(context, { whole }, picture) {
+  context.drawImage(picture, whole.x, whole.y, whole.width, whole.height);
+}
+
+// Lays a layer of masks over the photo. Where each of its pixels is large, one is told from the next.
+function cover(context, panel, layer, layout) {
+  context.imageSmoothingEnabled = layout.scale < 2;
+  fill(context, panel, layer);
+  context.imageSmoothingEnabled = true;
 }
 
 const parts = (model) => (context, panel, layout) => {
   if (state.background !== "keep" && !state.raw) {
-    paintInFront(context, panel, layout.photo, model);
+    paintInFront(context, panel.whole, layout.photo, model);
     return;
   }
   fill(context, panel, layout.photo);
   context.globalAlpha = state.opacity / 100;
-  fill(context, panel, fillOf(model));
+  cover(context, panel, fillOf(model), layout);
   context.globalAlpha = 1;
-  if (state.outlines) fill(context, panel, outlinesOf(model, layout.scale));
-  if (state.raw) fill(context, panel, brokenLayer(model, BROKEN));
+  if (state.outlines) drawOutlines(context, outlinesOf(model), panel.whole, state.scene, layout.ratio);
+  if (state.raw) cover(context, panel, brokenLayer(model, BROKEN), layout);
   if (state.names) {
     const names = namesOf(model).map((name) => ({ ...name, ...placeOf(name, state.scene, panel) }));
-    writeNames(context, names, panel, layout.ratio);
+    writeNames(context, names.filter((name) => inside(panel, name)), panel, layout.ratio);
   }
   if (state.told?.point) pointAt(context, panel, layout, state.told.point);
 };
@@ -50,7 +57,7 @@ const parts = (model) => (context, panel, layout) => {
 // A ring around a pixel that a story tells of, wide enough to leave it free.
 function pointAt(context, panel, layout, point) {
   const { x, y } = placeOf(point, state.scene, panel);
-  ring(context, x, y, Math.max(18 * layout.ratio, (2 * point.reach * panel.width) / state.scene.width), layout.ratio);
+  ring(context, x, y, Math.max(18 * layout.ratio, (2 * point.reach * panel.whole.width) / state.scene.width), layout.ratio);
 }
 
 // A model's title and, without decoding, how much it breaks.
@@ -116,5 +123,5 @@ function dimmedPhoto(context, panel, { photo }) {
 
 function differing(context, panel, layout) {
   dimmedPhoto(context, panel, layout);
-  fill(context, panel, differencesLayer({ 1: ONLY_ONE, 2: ONLY_OTHER, 3: ANOTHER_PART }));
+  cover(context, panel, differencesLayer({ 1: ONLY_ONE, 2: ONLY_OTHER, 3: ANOTHER_PART }), layout);
 }
