@@ -77,6 +77,13 @@ export function endTelling(goBack) {
   change(changes);
 }
 
+// What is seen of a scene before anything is chosen.
+export function usual({ offered, levels }) {
+  const [first, second] = offered.map((checkpoint) => checkpoint.name);
+  const chosen = { view: "single", raw: false, checkpoint: first, first, second, level: levels.at(-1) };
+  return { ...chosen, ...SETTINGS, hidden: new Set() };
+}
+
 // Shows a scene; what was chosen before stays chosen where it can.
 export function showScene(scene) {
   Object.assign(state, before, { told: null });

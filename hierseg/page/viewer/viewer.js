@@ -5,6 +5,7 @@
 // tests/page/viewer holds against the library.
 
 import * as about from "./about.js";
+import * as address from "./address.js";
 import * as camera from "./camera.js";
 import * as caption from "./caption.js";
 import * as choices from "./choices.js";
@@ -28,8 +29,10 @@ import * as story from "./story.js";
 import * as tree from "./tree.js";
 import * as truth from "./truth.js";
 
-// In this order: the stage is measured when the page around it says what it says, and the read-out lies on the stage.
+// In this order: the address may ask for something else; the stage is measured when the page around it says what it says,
+// and the read-out lies on the stage.
 const DRAWN = [
+  address,
   choices,
   raw,
   about,

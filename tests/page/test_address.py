@@ -1,0 +1,79 @@
+"""What is chosen is in the address, and a link shows it again: in a real browser, also in a Space's frame."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.page.driver import PHOTO, choose, picture, segment, slide
+
+CHOSEN = "#level=body&view=both&pair=ftm,bce&threshold=40&opacity=20&outlines=off&hidden=head,lower"
+FRAME = '<script>addEventListener("message", ({{ data }}) => (window.said = data))</script><iframe src="{}">'
+
+
+@pytest.fixture(scope="module")
+def address(small_address: str) -> str:
+    """Where a page whose networks are tiny is served."""
+    return small_address
+
+
+def test_what_is_chosen_is_in_the_address_without_a_new_entry_of_the_history(page: Page, address: str) -> None:
+    entries = page.evaluate("history.length")
+    assert urlsplit(page.url).fragment == ""
+    choose(page, "level", "body")
+    expect(page).to_have_url(f"{address}/#level=body")
+    choose(page, "view", "slider")
+    slide(page, "opacity", 20)
+    page.locator("#viewer .tree [data-node=head]").get_by_role("checkbox").uncheck()
+    expect(page).to_have_url(f"{address}/#level=body&view=slider&opacity=20&hidden=head")
+    segment(page, PHOTO)
+    choose(page, "view", "single")
+    page.locator("#viewer .reset").click()
+    choose(page, "level", "parts")
+    expect(page).to_have_url(f"{address}/")
+    assert page.evaluate("history.length") == entries
+
+
+def test_a_link_shows_what_was_chosen(page: Page, address: str) -> None:
+    usual = picture(page)
+    page.goto(f"{address}/{CHOSEN}")
+    page.reload()
+    canvas = page.locator("#viewer .stage canvas[data-level=body][data-view=both][data-first=ftm][data-second=bce]")
+    canvas.wait_for()
+    for name, value in (("threshold", "40"), ("opacity", "20")):
+        expect(page.locator(f"#viewer [name={name}]")).to_have_value(value)
+    assert not page.locator("#viewer [name=outlines]").is_checked()
+    for node, shown in (("head", False), ("torso", True), ("lower", False), ("body", True)):
+        box = page.locator(f"#viewer .tree [data-node={node}]").get_by_role("checkbox")
+        assert box.is_checked() == shown
+    expect(page).to_have_url(f"{address}/{CHOSEN}")
+    page.evaluate("location.hash = ''")  # as someone does who edits the address of an open page
+    page.locator("#viewer .stage canvas[data-level=parts][data-view=single][data-first=bce]").wait_for()
+    assert picture(page) == usual
+
+
+def test_what_an_address_says_wrongly_is_ignored(page: Page, address: str) -> None:
+    usual = picture(page)
+    page.goto(f"{address}/#level=toes&view=x&checkpoint=none&pair=ftm,ftm&threshold=400&opacity=-1&hidden=tail&a=%")
+    page.reload()
+    page.locator("#viewer .viewer[data-state=example]").wait_for()
+    expect(page).to_have_url(f"{address}/")
+    assert picture(page) == usual
+
+
+def test_a_spaces_frame_tells_the_hubs_page_around_it(page: Page, address: str) -> None:
+    around = "https://huggingface.co/spaces/somebody/hierseg"
+    hub = page.context.new_page()
+    hub.route(
+        re.compile("^https://huggingface.co/"),
+        lambda route: route.fulfill(content_type="text/html", body=FRAME.format(f"{address}/#level=body")),
+    )
+    hub.goto(around)
+    frame = hub.frame_locator("iframe")
+    frame.locator("#viewer .stage canvas[data-level=body]").wait_for()
+    frame.locator("#viewer label:has(input[name=hierseg-view][value=both])").click()
+    hub.wait_for_function("window.said?.hash === '#level=body&view=both'")
+    hub.close()
