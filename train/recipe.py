@@ -73,6 +73,7 @@ class Optimizer:
     weight_decay: NonNegativeFloat = 0.01  # on weights of two and more dimensions only
     schedule: Literal["one_cycle", "constant"] = "one_cycle"  # one_cycle: warm-up, then cosine to nearly 0
     warmup: Share = 0.1  # of all steps, in one_cycle
+    clip: PositiveFloat | None = 1.0  # norm that a longer gradient is scaled down to; None leaves it as it is
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -82,6 +83,8 @@ class Triplet:
     weight: NonNegativeFloat = 0.5  # its factor at the end of the run; it rises from 0 by half a cosine
     pixels: PositiveInt = 200  # how many pixels of each label a step draws at most
     channels: PositiveInt = 256  # of the embeddings
+    features: Literal["decoder", "encoder"] = "decoder"  # whose last ones the embeddings are made of
+    margin: PositiveFloat | None = None  # a fixed one, between distances from 0 to 2; None for one that the tree gives
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -89,11 +92,15 @@ class Recipe:
     """One training run."""
 
     loss: str  # name of a function in `hierseg.losses`
+    # Factors of losses that are added up, by name, `loss` among them: it says what makes scores of the logits that all
+    # of them share. Empty for `loss` alone.
+    loss_weights: dict[str, PositiveFloat] = dataclasses.field(default_factory=dict)
     gamma: NonNegativeFloat = 2.0  # focusing exponent of the focal losses
     reduction: Literal["node", "level"] = "node"  # see `hierseg.losses`
     # Factor on positive pixels of rare nodes, by node name; 1 for the rest.
     positive_weights: dict[str, NonNegativeFloat] = dataclasses.field(default_factory=dict)
     jaccard: NonNegativeFloat = 0.0  # weight of the region term, see `hierseg.losses.soft_jaccard`; 0 for none
+    rmi: NonNegativeFloat = 0.0  # weight of another, see `hierseg.losses.region_mutual_information`; 0 for none
     triplet: Triplet | None = None  # the tree-triplet loss beside it
     # The folders of photos. The first one that has masks also has the validation list.
     data: Annotated[tuple[Source, ...], Field(min_length=1)] = (Source(),)
@@ -119,6 +126,10 @@ class Recipe:
         """Check what the type of one field cannot; pydantic turns a ValueError into its own."""
         if self.loss not in LOSSES:
             raise ValueError(f"there is no loss {self.loss!r}; there are {', '.join(LOSSES)}.")
+        if unknown := self.loss_weights.keys() - LOSSES.keys():
+            raise ValueError(f"loss_weights: there is no loss {min(unknown)!r}; there are {', '.join(LOSSES)}.")
+        if self.loss_weights and self.loss not in self.loss_weights:
+            raise ValueError(f"loss_weights must name the loss {self.loss}, which makes the scores.")
         if self.model.activation != (wanted := ACTIVATION_OF[self.loss]):
             raise ValueError(f"the loss {self.loss} needs model.activation {wanted}, not {self.model.activation}.")
         if self.crop.scale[0] > self.crop.scale[1]:
@@ -207,10 +218,22 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for YAML and JSON, from which the same recipe is read."""
         values: dict[str, Any] = _RECIPE.dump_python(self, mode="json")
-        defaults = {"triplet": None, "jaccard": 0.0, "data": (Source(),), "inference": Inference()}
+        # So that runs that are older than these keys go on.
+        defaults = {
+            "triplet": None,
+            "jaccard": 0.0,
+            "data": (Source(),),
+            "inference": Inference(),
+            "loss_weights": {},
+            "rmi": 0.0,
+        }
         for key, default in defaults.items():
             if getattr(self, key) == default:
-                del values[key]  # so that runs that are older than this key go on
+                del values[key]
+        for key, younger in (("optimizer", "clip"), ("triplet", "features"), ("triplet", "margin")):
+            own = getattr(self, key)
+            if own is not None and getattr(own, younger) == getattr(type(own)(), younger):
+                del values[key][younger]
         return values
 
 
@@ -227,7 +250,7 @@ def _merged(common: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, An
     """Return the common keys with a stage's own over them, one level into mappings that are not data of their own."""
     merged = dict(common)
     for key, value in stage.items():
-        both = isinstance(value, Mapping) and isinstance(common.get(key), Mapping) and key != "positive_weights"
+        both = isinstance(value, Mapping) and isinstance(common.get(key), Mapping) and not key.endswith("_weights")
         merged[key] = {**common[key], **value} if both else value
     return merged
 

@@ -90,7 +90,11 @@ class Session:
         self.average = AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
         # Behind the network's weights, so that those are the same with it and without.
         triplet = recipe.triplet
-        self.triplet = WithTriplet(self.model, tree, triplet.channels, triplet.pixels) if triplet else None
+        self.triplet = (
+            WithTriplet(self.model, tree, triplet.channels, triplet.pixels, triplet.features, triplet.margin)
+            if triplet
+            else None
+        )
         self.optimizer = make_optimizer(self.model, recipe.optimizer, self.triplet.head if self.triplet else None)
         self.scheduler = LambdaLR(self.optimizer, _schedule(recipe.optimizer, self.total_steps))
         self.step = 0
@@ -144,7 +148,8 @@ class Session:
                 logits = self.prepared(images)
         loss = self.objective(logits, label_maps) + extra
         self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_((self.triplet or self.model).parameters(), 1.0)
+        longest = self.recipe.optimizer.clip or math.inf
+        norm = self.accelerator.clip_grad_norm_((self.triplet or self.model).parameters(), longest)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
@@ -189,8 +194,8 @@ def make_model(recipe: Recipe, crops: Crops, plan: Plan) -> nn.Module:
 
 
 def _title(recipe: Recipe) -> str:
-    title = TITLE_OF[recipe.loss]
-    return f"{title} + triplet" if recipe.triplet else title
+    titles = [TITLE_OF[name] for name in recipe.loss_weights or [recipe.loss]]
+    return " + ".join([*titles, *(["RMI"] if recipe.rmi else []), *(["triplet"] if recipe.triplet else [])])
 
 
 def _origin(recipe: Recipe) -> dict[str, Any]:

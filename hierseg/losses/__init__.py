@@ -10,7 +10,7 @@ from torch import Tensor
 from hierseg.about_losses import ABOUT
 from hierseg.losses.common import Reduction, reduce
 from hierseg.losses.nodes import bce, focal, focal_tree_min, tree_min
-from hierseg.losses.region import soft_jaccard
+from hierseg.losses.region import region_mutual_information, soft_jaccard
 from hierseg.losses.softmax import leaf_cross_entropy, level_cross_entropy
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "leaf_cross_entropy",
     "level_cross_entropy",
     "reduce",
+    "region_mutual_information",
     "soft_jaccard",
     "tree_min",
 ]

@@ -58,6 +58,7 @@ def tree_triplet(
     pixels: int = 200,
     generator: torch.Generator | None = None,
     project: Callable[[Tensor], Tensor] | None = None,
+    margin: float | None = None,
 ) -> Tensor:
     """Tree-triplet loss of a batch.
 
@@ -77,6 +78,7 @@ def tree_triplet(
         generator: Random generator on the CPU; None for PyTorch's default.
         project: Turns features (P, C) into embeddings (P, E); None to use the features. It gets only the drawn pixels,
             which saves work and changes nothing if the head treats each pixel separately.
+        margin: A fixed margin, with the cosine distance itself, 0 to 2, as d; None for the margin above.
 
     Returns:
         A scalar, float32; 0 with gradients of 0 if there is no triplet.
@@ -90,7 +92,7 @@ def tree_triplet(
     taken = features.permute(0, 2, 3, 1).flatten(0, 2)[drawn.pixels]
     embeddings = taken if project is None else project(taken)
     with torch.autocast(features.device.type, enabled=False):
-        return _loss(functional.normalize(embeddings.float()), drawn, hierarchy)
+        return _loss(functional.normalize(embeddings.float()), drawn, hierarchy, margin)
 
 
 def draw(labels: Tensor, hierarchy: Hierarchy, pixels: int, generator: torch.Generator | None = None) -> Draw:
@@ -125,7 +127,7 @@ def draw(labels: Tensor, hierarchy: Hierarchy, pixels: int, generator: torch.Gen
     )
 
 
-def _loss(embeddings: Tensor, drawn: Draw, hierarchy: Hierarchy) -> Tensor:
+def _loss(embeddings: Tensor, drawn: Draw, hierarchy: Hierarchy, fixed: float | None) -> Tensor:
     """Return the loss for the drawn pixels' unit embeddings (P, E)."""
     psi = torch.from_numpy(tree_distances(hierarchy))
     between = psi[drawn.nodes][:, drawn.nodes]
@@ -137,8 +139,10 @@ def _loss(embeddings: Tensor, drawn: Draw, hierarchy: Hierarchy) -> Tensor:
     if not len(anchor):
         return embeddings.sum() * 0  # not a constant: every process must have a gradient for every parameter
     similar = torch.einsum("ake,bke->abk", embeddings[drawn.anchors], embeddings[drawn.others])
-    distance = (1 - similar) / 2
-    margin = _LEAST_MARGIN + 0.5 * nearer[allowed] / psi.max()
+    if fixed is None:
+        distance, margin = (1 - similar) / 2, _LEAST_MARGIN + 0.5 * nearer[allowed] / psi.max()
+    else:
+        distance, margin = 1 - similar, torch.full((len(anchor),), fixed)
     device = embeddings.device
     costs = functional.relu(distance[anchor, positive] - distance[anchor, negative] + margin.to(device)[:, None])
     counts = anchor.bincount()
@@ -169,10 +173,19 @@ class WithTriplet(nn.Module):
 
     Attributes:
         network: The network; its parameters keep their names. Only the network is used after training.
-        head: Two 1x1 convolutions with a ReLU between, on the input of the network's segmentation head.
+        head: Two 1x1 convolutions with a ReLU between, on the input of the network's segmentation head or on the last
+            features of its encoder.
     """
 
-    def __init__(self, network: nn.Module, hierarchy: Hierarchy, channels: int = 256, pixels: int = 200) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        hierarchy: Hierarchy,
+        channels: int = 256,
+        pixels: int = 200,
+        features: str = "decoder",
+        margin: float | None = None,
+    ) -> None:
         """Add a head with random weights to a network.
 
         Args:
@@ -180,6 +193,8 @@ class WithTriplet(nn.Module):
             hierarchy: The tree.
             channels: Channels of the embeddings.
             pixels: As for `tree_triplet`.
+            features: Whose last features the head takes: "decoder", or "encoder" as in the paper's code.
+            margin: As for `tree_triplet`.
 
         Raises:
             ModelError: The network has no segmentation head that begins with a convolution.
@@ -193,18 +208,23 @@ class WithTriplet(nn.Module):
                 f"{type(network).__name__} has none. Choose another architecture or leave triplet out."
             )
         self.network = network
+        width = first.in_channels if features == "decoder" else network.get_submodule("encoder").out_channels[-1]
         # A linear layer on single pixels is a 1x1 convolution.
-        self.head = nn.Sequential(
-            nn.Linear(first.in_channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, channels)
-        )
+        self.head = nn.Sequential(nn.Linear(width, channels), nn.ReLU(inplace=True), nn.Linear(channels, channels))
         self._hierarchy = hierarchy
         self._pixels = pixels
+        self._features = features
+        self._margin = margin
 
     def forward(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Return logits (B, N, H, W) and the tree-triplet loss of images (B, 3, H, W) with labels, uint8 (B, H, W)."""
         kept: list[Tensor] = []
-        before_scores = self.network.get_submodule("segmentation_head")
-        hook = before_scores.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+        if self._features == "decoder":
+            before_scores = self.network.get_submodule("segmentation_head")
+            hook = before_scores.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+        else:
+            encoder = self.network.get_submodule("encoder")
+            hook = encoder.register_forward_hook(lambda _, inputs, outputs: kept.append(outputs[-1]))
         try:
             logits = self.network(images)
         finally:
@@ -212,4 +232,5 @@ class WithTriplet(nn.Module):
         (features,) = kept
         small = functional.interpolate(labels[:, None], features.shape[2:], mode="nearest-exact")[:, 0]
         generator = torch.Generator().manual_seed(seed)
-        return logits, tree_triplet(features, small, self._hierarchy, self._pixels, generator, self.head)
+        loss = tree_triplet(features, small, self._hierarchy, self._pixels, generator, self.head, self._margin)
+        return logits, loss

@@ -50,14 +50,18 @@ def leaf_softmax(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
     The scores never break the tree. Channels of inner nodes are ignored. This is the flat network of Weber et al.,
     "Flattening the Parent Bias", CVPR 2024. Arguments as for `level_softmax`.
     """
+    return sums_of_leaves(_with_background(logits, hierarchy.leaves).softmax(1)[:, 1:], hierarchy)
+
+
+def sums_of_leaves(shares: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """Return the scores of all nodes, (B, N, H, W), from those of leaves: a parent's is their sum, at most 1."""
     import torch
 
-    shares = _with_background(logits, hierarchy.leaves).softmax(1)[:, 1:]
     scores = dict(zip(hierarchy.leaves, shares.unbind(1), strict=True))
     for node in reversed(range(len(hierarchy))):  # level order: children come before their parent
         if hierarchy.children[node]:
             scores[node] = torch.stack([scores[child] for child in hierarchy.children[node]]).sum(0)
-    # A sum can round to just above 1.
+    # The sum of a softmax, too, can round to just above 1.
     return torch.stack([scores[node] for node in range(len(hierarchy))], 1).clamp(max=1)
 
 

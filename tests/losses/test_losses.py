@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -21,6 +21,7 @@ from hierseg.losses import (
     TITLE_OF,
     Reduction,
     bce,
+    region_mutual_information,
     soft_jaccard,
 )
 from hierseg.tree import Hierarchy
@@ -461,7 +462,7 @@ def test_every_loss_has_a_title_and_an_activation() -> None:
     }
 
 
-# The region term
+# The region terms
 
 
 @given(case=cases(), seed=st.integers(0, 999))
@@ -502,9 +503,82 @@ def test_soft_jaccard_adds_up_the_sums_of_all_processes(tree: Hierarchy) -> None
     torch.testing.assert_close(found, soft_jaccard(torch.cat([scores, other]), targets, known))
 
 
-def test_soft_jaccard_refuses_shapes_that_differ(tree: Hierarchy) -> None:
+def twin_mutual_information(scores: np.ndarray, targets: np.ndarray) -> float:
+    """Return the loss of one node of one image, (H, W) each, in loops over squares and pixels."""
+
+    def pooled(values: np.ndarray) -> np.ndarray:
+        height, width = ((side + 2 - 3) // 3 + 1 for side in values.shape)
+        found = np.zeros((height, width))
+        for row, column in np.ndindex(height, width):
+            top, left = 3 * row - 1, 3 * column - 1
+            found[row, column] = values[max(top, 0) : top + 3, max(left, 0) : left + 3].max()
+        return found
+
+    def squares(values: np.ndarray) -> list[list[float]]:
+        height, width = values.shape
+        return [
+            [values[row + down, column + across] for down in range(3) for across in range(3)]
+            for row, column in np.ndindex(height - 2, width - 2)
+        ]
+
+    ys, ps = (np.array(squares(pooled(each.astype(float)))) for each in (targets, scores))
+    yy, yp, pp = np.zeros((3, 9, 9))
+    for y, p in zip(ys - ys.mean(0), ps - ps.mean(0), strict=True):
+        yy, yp, pp = yy + np.outer(y, y), yp + np.outer(y, p), pp + np.outer(p, p)
+    least = 1e-3 * np.eye(9)
+    sign, value = np.linalg.slogdet(yy - yp @ np.linalg.inv(pp + least) @ yp.T + least)
+    assert sign == 1
+    return float(value / 18)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 999), size=st.tuples(st.integers(7, 14), st.integers(7, 14)), nodes=st.integers(1, 3))
+def test_region_mutual_information_is_that_of_loops_over_squares(seed: int, size: tuple[int, int], nodes: int) -> None:
+    random = np.random.default_rng(seed)
+    scores, targets, known = random.random((3, 2, nodes, *size))
+    scores, targets, known = scores.astype(np.float32), targets < 0.3, known < 0.8
+    found = region_mutual_information(*(torch.from_numpy(each) for each in (scores, targets, known)))
+    expected = [
+        [twin_mutual_information(*each) for each in zip(s, t, strict=True)]
+        for s, t in zip(scores * known, targets & known, strict=True)
+    ]
+    assert float(found) == pytest.approx(np.mean(expected, axis=0).sum(), rel=1e-5)
+
+
+def test_region_mutual_information_falls_as_scores_near_the_truth_and_learns(tree: Hierarchy) -> None:
+    targets = torch.zeros(2, len(tree), 32, 32, dtype=torch.bool)
+    targets[:, :, 5:20, 8:25] = True
+    known = torch.ones_like(targets)
+    noise = torch.randn(targets.shape, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for sureness in (0.0, 1.0, 4.0):
+        logits = (noise + sureness * (2 * targets - 1.0)).requires_grad_()
+        loss = region_mutual_information(logits.sigmoid(), targets, known)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert gradient.isfinite().all() and gradient.count_nonzero() > 0
+        losses.append(float(loss.detach()))
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_region_mutual_information_of_flat_scores_or_of_no_node_is_finite(value: float) -> None:
+    scores = torch.full((1, 1, 9, 9), value, requires_grad=True)
+    for targets in (torch.zeros(1, 1, 9, 9), torch.ones(1, 1, 9, 9), torch.eye(9).view(1, 1, 9, 9)):
+        loss = region_mutual_information(scores, targets, torch.ones_like(targets, dtype=torch.bool))
+        (gradient,) = torch.autograd.grad(loss, scores)
+        assert loss.isfinite() and gradient.isfinite().all()
+
+
+def test_region_mutual_information_refuses_what_has_no_neighbourhoods() -> None:
+    small = torch.rand(1, 2, 9, 6)
+    with pytest.raises(ValueError, match=r"at least 7 by 7 pixels, not \(9, 6\)"):
+        region_mutual_information(small, small, small > 0)
+
+
+@pytest.mark.parametrize("term", [soft_jaccard, region_mutual_information])
+def test_a_region_term_refuses_shapes_that_differ(term: Callable[..., Tensor], tree: Hierarchy) -> None:
     scores = torch.rand(1, len(tree), 2, 3)
     with pytest.raises(
         ValueError, match=r"Scores are \(1, 9, 2, 3\), targets \(1, 9, 2, 3\) and the valid mask \(1, 2"
     ):
-        soft_jaccard(scores, scores, scores[:, 0])
+        term(scores, scores, scores[:, 0])

@@ -209,6 +209,19 @@ def test_a_run_with_dropout_goes_on_exactly_too(recipe: Recipe, data: Path, tmp_
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
+def test_a_gradient_is_as_long_as_the_recipe_lets_it_be(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    gradients = {}
+    for clip in (None, 1e9, 1e-3):
+        plan = dataclasses.replace(recipe.optimizer, clip=clip)
+        fit(dataclasses.replace(recipe, optimizer=plan), data, tmp_path / str(clip), stop_after=1)
+        moments = read_state(tmp_path / str(clip))["optimizer"]["state"].values()
+        gradients[clip] = 10 * torch.cat([moment["exp_avg"].flatten() for moment in moments])  # Adam takes a tenth
+    assert torch.equal(gradients[None], gradients[1e9])
+    length = gradients[None].norm()
+    assert length > 0.01 and float(gradients[1e-3].norm()) == pytest.approx(1e-3, rel=1e-3)
+    torch.testing.assert_close(gradients[1e-3], gradients[None] * 1e-3 / length, rtol=1e-3, atol=1e-9)
+
+
 @pytest.fixture(scope="module")
 def triplet(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, triplet=Triplet(channels=8, pixels=20), threshold_photos=0, epochs=2)

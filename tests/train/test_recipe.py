@@ -15,7 +15,7 @@ from hierseg.inference import Inference, Zoom
 from hierseg.losses import ACTIVATION_OF
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
-from train.recipe import Recipe, RecipeError, Source, Triplet
+from train.recipe import Optimizer, Recipe, RecipeError, Source, Triplet
 
 CONFIGS = REPOSITORY / "train" / "configs"
 GRID = REPOSITORY / "studies" / "losses" / "grid.yaml"
@@ -105,6 +105,17 @@ def test_values_are_read_as_their_types(tmp_path: Path) -> None:
 def test_to_dict_goes_through_yaml_and_back(path: Path | None, tmp_path: Path) -> None:
     for recipe in Recipe.stages_from_yaml(path or write(tmp_path, SMALL)):
         assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
+
+
+def test_keys_that_are_younger_than_stored_runs_are_written_only_where_they_say_something(tmp_path: Path) -> None:
+    plain = Recipe(loss="bce", triplet=Triplet()).to_dict()
+    assert not {"jaccard", "rmi", "loss_weights", "data"} & plain.keys()
+    assert "clip" not in plain["optimizer"] and plain["triplet"].keys() == {"weight", "pixels", "channels"}
+    changes = {"optimizer": {"clip": None}, "rmi": 0.5, "loss_weights": {"bce": 9, "tree_min": 1}}
+    triplet = {"features": "encoder", "margin": 0.6}
+    recipe = Recipe.from_yaml(write(tmp_path, {"loss": "bce", "triplet": triplet, **changes}))
+    assert recipe.optimizer == Optimizer(clip=None) and recipe.triplet == Triplet(features="encoder", margin=0.6)
+    assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
 
 
 def test_triplets_are_off_unless_named_and_then_have_the_papers_values(tmp_path: Path) -> None:
@@ -197,6 +208,9 @@ FAULTS = [
     ("model.classes", 0, "A model's classes must be a whole number above 0, not 0"),
     ("model.activation", "leaf_softmax", "the loss bce needs model.activation sigmoid, not leaf_softmax"),
     ("positive_weights.tail", 2.0, "positive_weights: the tree has no tail"),
+    ("loss_weights.dice", 2.0, "loss_weights: there is no loss 'dice'"),
+    ("loss_weights", {"focal": 2.0}, "loss_weights must name the loss bce"),
+    ("optimizer.clip", 0, "optimizer.clip must be greater than 0, not 0"),
     ("stages", [], "stages must be a list of mappings"),
     ("stages", {"epochs": 3}, "stages must be a list of mappings"),
     ("stages", [{}, {"epoch": 3}], "stage 2: unknown key 'epoch'"),
