@@ -10,6 +10,7 @@ from train.arguments import add_data, run
 
 _HERE = Path("studies/losses")
 _RESULTS = _HERE / "results"
+_RECIPE = _HERE / "grid.yaml"
 _PROTOCOL = Path("studies/predecessor/protocol.json")  # of python -m studies.predecessor evaluate --json
 
 
@@ -22,13 +23,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m studies.losses", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    grid = commands.add_parser("sweep", help="train and measure every loss with every seed, skipping what is done")
-    grid.add_argument("--losses", nargs="+", metavar="LOSS", help="names in studies/losses/rows.py (default: all)")
-    grid.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
-    grid.add_argument(
-        "--recipe", type=Path, default=_HERE / "grid.yaml", help="what all runs share (default: %(default)s)"
-    )
+    grid = commands.add_parser("sweep", help="train and measure what is left, what would change most first")
+    grid.add_argument("--list", action="store_true", help="say what is left and how long it takes, and run nothing")
+    grid.add_argument("--losses", nargs="+", metavar="LOSS", help="of these rows alone, of studies/losses/rows.py")
+    grid.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="with these seeds (default: 0 1 2)")
+    grid.add_argument("--recipe", type=Path, default=_RECIPE, help="what all runs share (default: %(default)s)")
     add_data(grid)
+    grid.add_argument("--extra", type=Path, help="folder of data folders of other kinds (default: extra beside DATA)")
     grid.add_argument("--runs", type=Path, default=Path("runs/grid"), help="the runs' folders (default: %(default)s)")
     grid.add_argument("--out", type=Path, default=_RESULTS, help="results (default: %(default)s)")
     grid.set_defaults(run=_sweep)
@@ -41,21 +42,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from studies.losses.rows import ROWS  # PyTorch takes seconds to import: only when it is asked for
-    from studies.losses.sweep import SweepError, sweep
+    from studies.losses import steps  # PyTorch takes seconds to import: only when it is asked for
+    from studies.losses.rows import ROWS
+    from studies.losses.sweep import SweepError, results, sweep
     from train.recipe import Recipe
 
+    if options.list:
+        print(*steps.listed(*results(options.out, {run: {} for run in steps.ALL})), sep="\n")
+        return
     rows = options.losses or list(ROWS)
     if unknown := set(rows) - ROWS.keys():
         raise SweepError(f"There is no loss {min(unknown)!r}; there are {', '.join(ROWS)}.")
+    wanted = steps.ALL
+    if options.losses or options.seeds:
+        wanted = [(row, seed) for seed in options.seeds or (0, 1, 2) for row in rows]
     recipe = Recipe.from_yaml(options.recipe)
-    sweep(recipe, rows, options.seeds, options.data, options.runs, options.out)
+    extra = options.extra or options.data.parent / "extra"
+    sweep(recipe, wanted, options.data, extra, options.runs, options.out)
 
 
 def _report(options: argparse.Namespace) -> None:
     from studies.losses.report import write
 
-    write(options.results, options.folder, _PROTOCOL)
+    write(options.results, options.folder, _PROTOCOL, _RECIPE)
 
 
 if __name__ == "__main__":

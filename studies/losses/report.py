@@ -8,7 +8,7 @@ sentence cannot outlive the results it was written about. See `figures_of` for t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,10 @@ from hierseg.metrics import Values
 from hierseg.network import checkpoint
 from hierseg.tree import Hierarchy
 from studies.losses import plots
-from studies.losses.rows import PREDECESSOR, ROWS, TITLES
+from studies.losses.rows import FIRST, PREDECESSOR, ROWS, TITLES, plan
 from studies.losses.statistics import Contrast, Interval, Table, TwoWay, drawings, figures, read_table
+from studies.losses.steps import AGAIN, ALL, STEPS, Run, minutes
+from train.recipe import Recipe, RecipeError
 from train.report import ReportError, fill, markdown, percent, short
 
 # Two losses with the tree and two with focus, crossed: the effects of a 2 x 2 factorial.
@@ -31,7 +33,7 @@ EFFECTS: dict[str, Contrast] = {
     "focus": {"focal": 0.5, "focal_tree_min": 0.5, "bce": -0.5, "tree_min": -0.5},
     "interaction": {"focal_tree_min": 1, "bce": 1, "focal": -1, "tree_min": -1},
 }
-PAIRS = (
+PAIRS = (  # of the first table of pairs; those of `steps` follow in another
     ("tree_min", "bce"),
     ("focal_tree_min", "focal"),
     ("focal", "bce"),
@@ -50,32 +52,35 @@ class Comparison:
     """All runs that are there: figures by row and seed, each under every row of `drawings`."""
 
     tree: Hierarchy
-    runs: Mapping[tuple[str, int], Mapping[str, Values]]
+    runs: Mapping[Run, Mapping[str, Values]]
 
     @staticmethod
-    def read(folder: Path, tree: Hierarchy, resamples: int = 2000) -> Comparison:
+    def read(folder: Path, recipe: Recipe, resamples: int = 2000) -> Comparison:
         """Read the results of the grid.
 
         Args:
             folder: Of ROW-SEED.json and ROW-SEED.npz; a run that lacks one of them is not done.
-            tree: The tree.
+            recipe: What all runs share.
             resamples: How often photos are drawn for intervals over photos.
 
         Raises:
-            ReportError: There is no result, one cannot be read, or two are not of the same data and protocol.
+            ReportError: There is no result, one cannot be read or has not the recipe of its row, or two are not of the
+                same data and protocol.
         """
+        tree = recipe.tree()
         paths = [path for path in sorted(folder.glob("*.json")) if path.with_suffix(".npz").is_file()]
-        opened = {path: _opened(path) for path in paths if path.stem.rpartition("-")[0] in ROWS}
+        opened = {path: _opened(path, recipe) for path in paths if path.stem.rpartition("-")[0] in ROWS}
         if not opened:
             raise ReportError(f"{folder} has no results; make some with python -m studies.losses sweep.")
-        (_, _, first, photos), *_ = opened.values()
+        (first, _, photos), *_ = opened.values()
         weights = drawings(len(photos["truth"]), resamples)
         runs = {}
-        for path, (seed, errors, shared, table) in opened.items():
+        for path, (shared, errors, table) in opened.items():
             if shared != first or not np.array_equal(table["truth"], photos["truth"]):
-                raise ReportError(f"{path} is of another recipe, protocol or photos than {next(iter(opened))}.")
+                raise ReportError(f"{path} is of another protocol or other photos than {next(iter(opened))}.")
             ece = {f"ece/{level}": np.full(len(weights), value) for level, value in errors.items()}
-            runs[path.stem.rpartition("-")[0], seed] = {**figures(table, tree, weights), **ece}
+            row, _, seed = path.stem.rpartition("-")
+            runs[row, int(seed)] = {**figures(table, tree, weights), **ece}
         return Comparison(tree, runs)
 
     @property
@@ -83,15 +88,21 @@ class Comparison:
         """Rows that have a run."""
         return [row for row in ROWS if any(row == of for of, _ in self.runs)]
 
+    @property
+    def older(self) -> set[Run]:
+        """Runs that were measured before there were all of the measures."""
+        return {run for run, values in self.runs.items() if "hedged/risk" not in values}
+
     def mean(self, row: str, measure: str) -> float:
-        """Return a measure's mean over the seeds of a row."""
-        key = self.measures[measure]
-        return float(np.mean([values[key][0] for (of, _), values in self.runs.items() if of == row]))
+        """Return a measure's mean over the seeds of a row, see `TwoWay.mean`; nan where none was measured."""
+        model = self.models.get(measure)
+        return model.mean(row) if model and row in model.rows else np.nan
 
     @property
     def measures(self) -> dict[str, str]:
         """What rows are compared in, by the name it has in marks: keys of the figures."""
         finest = list(self.tree.levels)[-1]
+        domains = {key.partition("/")[0] for values in self.runs.values() for key in values if key.endswith("/person")}
         return {
             **{level: f"path/iou/{level}" for level in self.tree.levels},
             "violations": "violations",
@@ -99,20 +110,32 @@ class Comparison:
             "ece": f"ece/{finest}",
             "brier": f"brier/{finest}",
             "boundary": f"path/boundary_iou/{finest}",
+            "broken_person": "violations_of_person/median",
+            "broken_person_mean": "violations_of_person/mean",
+            "risk": "hedged/risk",
+            **{f"named_{level}": f"hedged/{level}" for level in self.tree.levels},
+            **{
+                f"{domain}_{level}": f"{domain}/iou/{level}" for domain in sorted(domains) for level in self.tree.levels
+            },
+            **{f"{domain}_false": f"{domain}/person" for domain in sorted(domains)},
         }
 
     @cached_property
     def models(self) -> dict[str, TwoWay]:
-        """The model of each measure over all runs."""
-        return {
-            measure: TwoWay(list(self.runs), np.stack([values[key] for values in self.runs.values()]))
-            for measure, key in self.measures.items()
-        }
+        """The model of each measure, over all runs that have it; without those that none has."""
+        found = {}
+        for measure, key in self.measures.items():
+            measured = {run: values[key] for run, values in self.runs.items() if key in values}
+            measured = {run: values for run, values in measured.items() if not np.isnan(values[0])}
+            if measured:
+                found[measure] = TwoWay(list(measured), np.stack(list(measured.values())))
+        return found
 
     @cached_property
     def contrasts(self) -> dict[str, Contrast]:
         """The effects and pairs whose rows are there, by the name they have in marks."""
-        pairs = {f"{first}-{second}": {first: 1.0, second: -1.0} for first, second in PAIRS}
+        of_steps = [pair for step in STEPS for pair in step.pairs]
+        pairs = {f"{first}-{second}": {first: 1.0, second: -1.0} for first, second in (*PAIRS, *of_steps)}
         return {name: contrast for name, contrast in (EFFECTS | pairs).items() if set(contrast) <= set(self.rows)}
 
     def interval(self, name: str, level: str) -> Interval:
@@ -123,19 +146,21 @@ class Comparison:
         return model.pairwise(self.contrasts[name], levels)
 
 
-def write(results: Path, folder: Path, protocol: Path, resamples: int = 2000) -> None:
+def write(results: Path, folder: Path, protocol: Path, recipe: Path, resamples: int = 2000) -> None:
     """Set the figures of the report anew and draw its plot.
 
     Args:
         results: The grid's results.
         folder: Of losses.md, and for the plot.
         protocol: What `python -m studies.predecessor evaluate --json` wrote.
+        recipe: What all runs of the grid share.
         resamples: See `Comparison.read`.
 
     Raises:
         ReportError: See `Comparison.read` and `train.report.fill`; or the text or the protocol cannot be read.
+        RecipeError: The recipe cannot be read.
     """
-    comparison = Comparison.read(results, Hierarchy.default(), resamples)
+    comparison = Comparison.read(results, Recipe.from_yaml(recipe), resamples)
     try:
         text = (folder / "losses.md").read_text(encoding="utf-8")
         of_predecessor = json.loads(protocol.read_text(encoding="utf-8"))
@@ -151,26 +176,47 @@ def figures_of(comparison: Comparison) -> dict[str, str]:
 
     - "MEASURE ROW": the mean over a row's seeds of one of `Comparison.measures`.
     - "CONTRAST LEVEL VERDICT": a difference of IoU in points, with its interval in its family. A contrast is one of
-      `EFFECTS`, or ROW-ROW for one of `PAIRS`. Verdicts are those of `Interval.verdict`; only the true one is there.
+      `EFFECTS`, or ROW-ROW for a pair of `PAIRS` or `steps`. Verdicts are those of `Interval.verdict`; only the true
+      one is there.
+    - "CONTRAST LEVEL": the same where nothing is said of it but the figure.
     - "CONTRAST MEASURE alone VERDICT": a difference in hundredths, with the interval of `TwoWay.unpooled`.
     - "CONTRAST LEVEL photos VERDICT": the same with the interval of `TwoWay.photos`.
+    - "count runs", "count rows", "count pairs", "count degrees": what the model of the IoU was fitted to.
+
+    What has not been run or measured says so and has no verdict.
     """
-    measures, levels = comparison.measures, comparison.tree.levels
+    levels, models = comparison.tree.levels, comparison.models
+    rows = len(comparison.rows)
     found = {
-        f"{measure} {row}": _written(measure, comparison.mean(row, measure))
-        for measure in measures
-        for row in comparison.rows
+        "count runs": str(len(comparison.runs)),
+        "count rows": str(rows),
+        "count pairs": str(rows * (rows - 1) // 2),
+        "count degrees": str(next(iter(models.values())).degrees),
     }
+    for row in ROWS:
+        left = "" if row in comparison.rows else _not_run([run for run in ALL if run[0] == row])
+        for measure in comparison.measures:
+            found[f"{measure} {row}"] = left or _written(measure, comparison.mean(row, measure))
     for name, contrast in comparison.contrasts.items():
-        intervals = {f"{measure} alone": comparison.models[measure].unpooled(contrast) for measure in measures}
-        intervals |= {f"{level} photos": comparison.models[level].photos(contrast) for level in levels}
+        told = {of: model for of, model in models.items() if set(contrast) <= set(model.rows)}
+        intervals = {f"{measure} alone": model.unpooled(contrast) for measure, model in told.items()}
+        intervals |= {f"{level} photos": models[level].photos(contrast) for level in levels}
         intervals |= {level: comparison.interval(name, level) for level in levels}
         found |= {f"{name} {of} {interval.verdict}": _bracketed(interval) for of, interval in intervals.items()}
+        found |= {f"{name} {level}": _bracketed(intervals[level]) for level in levels}
+    for step in STEPS:
+        for first, second in step.pairs:
+            for level in levels if not {first, second} <= set(comparison.rows) else ():
+                found[f"{first}-{second} {level}"] = _not_run(step.left(comparison.runs))
     return found
 
 
 def tables(comparison: Comparison) -> dict[str, str]:
-    """Return the tables by name: the effects, the pairs, and the means of all rows."""
+    """Return the tables by name.
+
+    "effects", "pairs", and "losses", the means of all rows; "people" and "domains", what only newer runs have; and
+    "steps", what the runs that are left would tell, or what those of a step told.
+    """
     levels = list(comparison.tree.levels)
 
     def intervals(names: Mapping[str, str]) -> str:
@@ -181,17 +227,63 @@ def tables(comparison: Comparison) -> dict[str, str]:
         ]
         return markdown(["points of IoU", *levels], rows)
 
+    def means(columns: Mapping[str, str]) -> str:
+        measured = {row: [comparison.mean(row, measure) for measure in columns] for row in comparison.rows}
+        rows = [
+            [TITLES[row], *map(_written, columns, values)]
+            for row, values in measured.items()
+            if not np.isnan(values).all()
+        ]
+        again = [run for run in ALL if run in comparison.older]
+        return (
+            markdown(["loss", *columns.values()], rows) if rows else f"*Not measured yet ({minutes(again)} minutes).*"
+        )
+
     finest = levels[-1]
-    header = ["loss", *(f"IoU, {level}" for level in levels), "pixels that break the tree", "tree distance"]
-    means = [
-        [TITLES[row], *(_written(measure, comparison.mean(row, measure)) for measure in comparison.measures)]
-        for row in comparison.rows
-    ]
+    domains = {}
+    for domain in sorted(name.removesuffix("_false") for name in comparison.models if name.endswith("_false")):
+        named = {f"{domain}_{level}": f"{domain}: IoU, {level}" for level in (levels[0], finest)}
+        named = {name: title for name, title in named.items() if name in comparison.models}
+        domains |= named or {f"{domain}_false": f"{domain}: pixels called a person"}
     return {
         "effects": intervals({"tree": "tree", "focus": "focus", "interaction": "tree x focus"}),
         "pairs": intervals({f"{one}-{other}": f"{TITLES[one]} minus {TITLES[other]}" for one, other in PAIRS}),
-        "losses": markdown([*header, *(f"{name}, {finest}" for name in ("ECE", "Brier", "boundary IoU"))], means),
+        "losses": means(
+            {
+                **{level: f"IoU, {level}" for level in levels},
+                "violations": "pixels that break the tree",
+                "cost": "tree distance",
+                **{
+                    name: f"{title}, {finest}"
+                    for name, title in {"ece": "ECE", "brier": "Brier", "boundary": "boundary IoU"}.items()
+                },
+            }
+        ),
+        "people": means(
+            {
+                "broken_person": "person's pixels that break the tree: median",
+                "broken_person_mean": "mean",
+                "risk": "risk found",
+                **{f"named_{level}": f"named at {level}" for level in reversed(levels)},
+            }
+        ),
+        "domains": means(domains),
+        "steps": _steps(comparison),
     }
+
+
+def _steps(comparison: Comparison) -> str:
+    """Lay out what each step's runs tell."""
+    finest = list(comparison.tree.levels)[-1]
+    rows = []
+    for step in STEPS:
+        left = step.left(comparison.runs)
+        for number, (first, second) in enumerate(step.pairs):
+            told = _not_run(left) if left else _bold(comparison.interval(f"{first}-{second}", finest))
+            rows.append([step.tells if not number else "", f"{TITLES[first]} minus {TITLES[second]}", told])
+    if again := [run for run in ALL if run in comparison.older]:
+        rows.append([AGAIN, "", _not_run(again)])
+    return markdown(["what it tells", "difference", f"points of IoU, {finest}"], rows)
 
 
 def plot(comparison: Comparison) -> bytes:
@@ -200,7 +292,7 @@ def plot(comparison: Comparison) -> bytes:
     others = {
         TITLES[row]: {level: comparison.models[level].pairwise({row: 1, "bce": -1}, len(levels)) for level in levels}
         for row in comparison.rows
-        if row != "bce"
+        if row in FIRST and row != "bce"
     }
     return plots.differences(others, TITLES["bce"])
 
@@ -216,17 +308,23 @@ def _protocol(of_predecessor: Mapping[str, Any]) -> str:
     return markdown(["", *next(iter(of_predecessor.values()))["levels"]], rows)
 
 
-def _opened(path: Path) -> tuple[int, dict[str, float], dict[str, Any], Table]:
-    """Return a run's seed, its ECE by level, what runs must share to be compared, and its counts."""
+def _opened(path: Path, recipe: Recipe) -> tuple[dict[str, Any], dict[str, float], Table]:
+    """Return what runs must share to be compared, a run's ECE by level, and its counts."""
+    row, _, seed = path.stem.rpartition("-")
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        recipe = {key: value for key, value in result["recipe"].items() if key not in ("loss", "seed", "triplet")}
-        recipe["model"] = {key: value for key, value in recipe["model"].items() if key != "activation"}
-        shared = {"recipe": recipe, "data": result["data"], "protocol": result["protocol"]}
-        errors = result["calibration_error"]["all_pixels"]
-        return result["recipe"]["seed"], errors, shared, read_table(path.with_suffix(".npz"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+        found, wanted = Recipe.from_dict(result["recipe"], str(path)), plan(recipe, row, int(seed))
+        shared = {"data": result["data"], "protocol": result["protocol"]}
+        errors, table = result["calibration_error"]["all_pixels"], read_table(path.with_suffix(".npz"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, RecipeError) as error:
         raise ReportError(f"{path} or its .npz is damaged ({error}).") from error
+    if found != wanted:
+        raise ReportError(f"{path} is of another recipe than its row has.")
+    return shared, errors, table
+
+
+def _not_run(runs: Sequence[Run]) -> str:
+    return f"not run yet ({minutes(runs)} minutes)"
 
 
 def _bracketed(interval: Interval) -> str:
@@ -243,4 +341,8 @@ def _fine(value: float) -> str:
 
 
 def _written(measure: str, value: float) -> str:
-    return {"violations": percent, "ece": _fine, "brier": _fine}.get(measure, short)(value)
+    if np.isnan(value):
+        return "not measured"
+    if measure.startswith(("violations", "broken")) or measure.endswith("_false"):
+        return percent(value)
+    return _fine(value) if measure in ("ece", "brier") else short(value)

@@ -74,7 +74,19 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
 
         - violations: share of pixels whose scores, rounded at 0.5, break the tree;
         - broken_edges: of these pixels, how many edges of the tree are broken (the child on, its parent off);
+        - violations_of_person/mean and violations_of_person/median: which share of the person's pixels these are, over
+          photos that have such pixels: those that "path" gives to a person or that are broken;
         - brier/LEVEL: mean squared distance of a score to 0 or 1, over pixels and the level's nodes (Brier, 1950).
+
+        Of answers that stop where parts are unsure, see `sweep.count_answers`:
+
+        - hedged/LEVEL: share of the pixels called a person that are named on the level and no deeper;
+        - hedged/risk: share of them that are given a node that is wrong.
+
+        Of each DOMAIN of other photos, decoded by "path":
+
+        - DOMAIN/iou/LEVEL: data-set IoU, mean over those nodes of the level that the domain's labels name;
+        - DOMAIN/person: share of its pixels without a person that are called one.
 
         Of each DECODING:
 
@@ -92,7 +104,7 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
     photos = len(table["pixels"])
     weights = np.ones((1, photos)) if weights is None else weights
     # In float64 once and for all, as sums of counts are not to wrap.
-    counts = {key: np.asarray(values, np.float64) for key, values in table.items()}
+    counts = {key: np.asarray(values, np.float64) for key, values in table.items() if ":" not in key}
     totals = _sums(counts, weights)
     pixels = totals["truth"][:, [*hierarchy.roots, -1]].sum(1)  # that are not void
     found = {
@@ -101,11 +113,24 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
     }
     for number, level in enumerate(hierarchy.levels):
         found[f"brier/{level}"] = ratio(totals["squared_error"][:, number], pixels)
+    if "person" in counts:
+        shares = ratio(counts["broken"][:, 0], counts["person"])
+        found |= {
+            f"violations_of_person/{name}": of(shares, weights) for name, of in (("mean", _mean), ("median", _median))
+        }
+    if "hedged/named" in counts:
+        answers = totals["hedged/named"].sum(1)
+        found |= {
+            f"hedged/{level}": ratio(named, answers)
+            for level, named in zip(hierarchy.levels, totals["hedged/named"].T, strict=True)
+        }
+        found["hedged/risk"] = ratio(totals["hedged/wrong"].sum(1), answers)
+    found |= _of_domains(table, hierarchy, len(weights))
     sizes = {
         name: _sums({key: values[members] for key, values in counts.items()}, weights[:, members])
         for name, members in person_sizes(counts, hierarchy).items()
     }
-    for decoding in (key.removesuffix("/right") for key in table if key.endswith("/right")):
+    for decoding in (key.removesuffix("/right") for key in counts if key.endswith("/right")):
         ious = iou(totals, decoding)
         for node, name in enumerate((*hierarchy.nodes, "background")):
             found[f"{decoding}/node_iou/{name}"] = ious[:, node]
@@ -161,10 +186,15 @@ class TwoWay:
             [[row == r for r in self.rows] + [seed == s for s in self._seeds] for row, seed in runs], float
         )
         self._inverse = np.linalg.pinv(design.T @ design)
+        self._told = self._inverse @ (design.T @ design)  # what of a sum of coefficients the runs tell
         self._coefficients = self._inverse @ design.T @ values
         self.degrees = len(runs) - int(np.linalg.matrix_rank(design))
         noise = (values - design @ self._coefficients)[:, 0]
         self.variance = float(noise @ noise) / self.degrees if self.degrees else np.nan
+
+    def mean(self, row: str) -> float:
+        """Return a row's mean over all seeds of the grid: its own, and what it would have with those that it lacks."""
+        return self._estimate(self._weights({row: 1.0}, 1 / len(self._seeds)))
 
     def planned(self, contrast: Contrast, family: int, confidence: float = 0.95) -> Interval:
         """Return a contrast with Student's interval by the pooled variance, widened after Bonferroni.
@@ -202,16 +232,25 @@ class TwoWay:
 
     def photos(self, contrast: Contrast, confidence: float = 0.95) -> Interval:
         """Return a contrast with its percentiles under the drawings of photos; the runs stay as they are."""
-        values = self._weights(contrast) @ self._coefficients
+        weights = self._weights(contrast)
+        if np.isnan(self._estimate(weights)):
+            return Interval(np.nan, np.nan, np.nan)
+        values = weights @ self._coefficients
         low, high = np.quantile(values[1:], (0.5 - confidence / 2, 0.5 + confidence / 2))
         return Interval(float(values[0]), float(low), float(high))
 
-    def _weights(self, contrast: Contrast) -> Values:
-        return np.array([contrast.get(row, 0.0) for row in self.rows] + [0.0] * len(self._seeds))
+    def _weights(self, contrast: Contrast, of_seeds: float = 0.0) -> Values:
+        return np.array([contrast.get(row, 0.0) for row in self.rows] + [of_seeds] * len(self._seeds))
+
+    def _estimate(self, weights: Values) -> float:
+        """Return a sum of coefficients; nan where rows share no seed, however indirectly, and nothing tells it."""
+        if not np.allclose(weights @ self._told, weights):
+            return np.nan
+        return float(weights @ self._coefficients[:, 0])
 
     def _interval(self, contrast: Contrast, reach: float) -> Interval:
         weights = self._weights(contrast)
-        estimate = float(weights @ self._coefficients[:, 0])
+        estimate = self._estimate(weights)
         error = float(np.sqrt(self.variance * (weights @ self._inverse @ weights)))
         return Interval(estimate, estimate - reach * error, estimate + reach * error)
 
@@ -220,6 +259,40 @@ class TwoWay:
 def _studentized_range(level: float, rows: int, degrees: int) -> float:
     """Return a quantile, which takes scipy a tenth of a second."""
     return float(scipy.stats.studentized_range.ppf(level, rows, degrees))
+
+
+def _mean(values: Values, weights: Values) -> Values:
+    """Return weighted means (R,) of the values (P,) that are numbers."""
+    there = ~np.isnan(values)
+    return ratio(weights[:, there] @ values[there], weights[:, there].sum(1))
+
+
+def _median(values: Values, weights: Values) -> Values:
+    """Return medians (R,) of the values (P,) that are numbers, each taken as often as its weight says."""
+    there = ~np.isnan(values)
+    if not there.any():
+        return np.full(len(weights), np.nan)
+    order = np.flatnonzero(there)[values[there].argsort()]
+    reached = weights[:, order].cumsum(1)
+    half = reached[:, -1:] / 2
+    lower, upper = (values[order[above.argmax(1)]] for above in (reached >= half, reached > half))
+    return np.where(half[:, 0] > 0, (lower + upper) / 2, np.nan)
+
+
+def _of_domains(table: Table, hierarchy: Hierarchy, times: int) -> dict[str, Values]:
+    """Return the figures of photos of other kinds, the same under every drawing of the study's own."""
+    totals: dict[str, dict[str, Values]] = {}
+    for key, values in table.items():
+        domain, _, name = key.rpartition(":")
+        if domain:
+            totals.setdefault(domain, {})[name] = np.asarray(values, np.float64).sum(0)
+    found = {}
+    for domain, counts in totals.items():
+        named = counts["truth"][:-1] > 0
+        ious = np.where([*named, True], iou(counts, "path"), np.nan)
+        found |= {f"{domain}/iou/{level}": value for level, value in level_means(ious, hierarchy).items()}
+        found[f"{domain}/person"] = ratio(counts["path/false_negatives"][-1], counts["truth"][-1])
+    return {key: np.full(times, value) for key, value in found.items()}
 
 
 def _sums(counts: Table, weights: Values) -> dict[str, Values]:

@@ -1,15 +1,15 @@
 """The loss comparison: trains and measures every loss with every seed, skipping what is done.
 
-All runs have one recipe but for loss (with the tree-triplet loss or without), activation and seed, so they take as many
-steps. A run is measured with the average of weights after its last epoch, one pass a photo, with every decoding;
-thresholds are chosen on training photos. Of each run the results folder gets ROW-SEED.json, its figures, and
-ROW-SEED.npz, counts of each photo, from which `statistics` makes those figures again, and intervals. Neither names a
-photo, a folder or a time.
+All runs have one recipe but for what their rows change, see `rows`, and the seed. A run is measured with the average of
+weights after its last epoch, one pass a photo, with every decoding; thresholds are chosen on training photos. The same
+is done on photos of other kinds, none of which was trained on. Of each run the results folder gets ROW-SEED.json, its
+figures, and ROW-SEED.npz, counts of each photo, from which `statistics` makes those figures again, and intervals.
+Neither names a photo, a folder of this machine or a time.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,18 +17,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from hierseg import metrics
-from hierseg.decoding import Scores, best_paths, decode_rounding
+from hierseg.decoding import Scores, best_paths, decode_rounding, violations
 from hierseg.errors import UserError
-from hierseg.losses import ACTIVATION_OF
 from hierseg.metrics import Counts, Values
 from hierseg.network import checkpoint
 from hierseg.predictor import Predictor
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
-from studies.losses.rows import ROWS
+from studies.losses.rows import plan
 from studies.losses.statistics import figures, write_table
+from studies.losses.steps import Run
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.fit import fit, load
 from train.recipe import Recipe, RecipeError
@@ -36,20 +37,22 @@ from train.run_folder import WEIGHTS, TrainingError
 
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 THRESHOLD_PHOTOS = 120  # of the training list, its first
+CERTAINTIES = np.arange(100, dtype=np.float32) / 100
+RISK = 0.2  # of the pixels that are called a person: how many may be given a node that is wrong
 
 
 class SweepError(UserError):
     """The grid cannot go on, or a part of it failed. The message names what and says what to do."""
 
 
-def sweep(recipe: Recipe, rows: Sequence[str], seeds: Sequence[int], data: Path, runs: Path, out: Path) -> None:
-    """Train and measure what has no result yet; a run that was stopped goes on where it was.
+def sweep(recipe: Recipe, wanted: Sequence[Run], data: Path, extra: Path, runs: Path, out: Path) -> None:
+    """Train and measure what has no result yet, then what lacks a measure; a run that was stopped goes on where it was.
 
     Args:
         recipe: What all runs share.
-        rows: Names in `rows.ROWS`.
-        seeds: Seeds; the first is done for every row before the second.
+        wanted: Rows, of `rows.ROWS`, with seeds, in that order.
         data: The data folder.
+        extra: Folder of data folders of other kinds of photos; may be missing.
         runs: Folder of the runs' own folders.
         out: Folder of the results.
 
@@ -59,44 +62,86 @@ def sweep(recipe: Recipe, rows: Sequence[str], seeds: Sequence[int], data: Path,
         DataError: The data have faults.
     """
     tree = recipe.tree()
+    others = {folder.name: ids for folder in sorted(extra.glob("*/")) if (ids := domain_ids(folder))}
     ids = {split: read_ids(data, split) for split in ("train", "val")}
-    plans = {f"{row}-{seed}": plan(recipe, row, seed) for seed in seeds for row in rows}
     of_data = {"photos": len(ids["val"]), **{f"{split}_ids_sha256": split_hash(ids[split]) for split in ids}}
     protocol = {"mirror": False, "zoom": False, "threshold_photos": THRESHOLD_PHOTOS}
-    headers = {name: {"recipe": own.to_dict(), "data": of_data, "protocol": protocol} for name, own in plans.items()}
-    left = [name for name, header in headers.items() if not _is_done(out / name, header)]
-    print(f"{len(plans) - len(left)} of {len(plans)} runs are done.")
+    headers = {run: {"recipe": plan(recipe, *run).to_dict(), "data": of_data, "protocol": protocol} for run in wanted}
+    done, older = results(out, headers)
+    left = [*(run for run in wanted if run not in done), *(run for run in wanted if run in older)]
+    print(f"{len(wanted) - len(left)} of {len(wanted)} runs are done.")
     if not left:
         return
+    if not others:
+        print(f"{extra} has no photos of other kinds: they are left out.")
     validation = load_examples(data, ids["val"], tree)
+    domains = {name: load_domain(extra / name, ids, tree) for name, ids in others.items()}
     photos = load(recipe, data)
-    for_threshold = photos.annotated[:THRESHOLD_PHOTOS]
+    training = photos.annotated[:THRESHOLD_PHOTOS]
     failed = []
-    for name in left:
+    for row, seed in left:
+        name = f"{row}-{seed}"
         print(f"{name}:", flush=True)
         try:
-            fit(plans[name], photos, runs / name)
+            fit(plan(recipe, row, seed), photos, runs / name)
         except TrainingError as error:
             print(f"error: {error}", flush=True)
             failed.append(name)
             continue
         predictor = Predictor(runs / name / WEIGHTS, "cpu").using(mirror=False, zoom=None)
-        thresholds = choose_thresholds(predictor, for_threshold)
-        table, bins = measure(predictor, validation, thresholds)
-        result = {**headers[name], "thresholds": thresholds, **summary(table, bins, tree)}
+        thresholds = choose_thresholds(predictor, training)
+        certainty = choose_certainty(predictor, training, thresholds["path"])
+        table, bins = measure(predictor, validation, thresholds, certainty)
+        of_domains = {
+            f"{domain}:{key}": values
+            for domain, examples in domains.items()
+            for key, values in measure_domain(predictor, examples, thresholds["path"]).items()
+        }
+        table = {**table, **of_domains}
+        found = {
+            **headers[row, seed],
+            "thresholds": thresholds,
+            "certainty": certainty,
+            "domains": {domain: split_hash(ids) for domain, ids in others.items()},
+            **summary(table, bins, tree),
+        }
         write_table(out / f"{name}.npz", table)
         # Last, as it says that the run is done.
-        checkpoint.write_atomically(out / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
+        checkpoint.write_atomically(out / f"{name}.json", (json.dumps(found, indent=1) + "\n").encode())
     if failed:
         raise SweepError(f"{', '.join(failed)} could not be trained; the reasons stand above.")
 
 
-def plan(recipe: Recipe, row: str, seed: int) -> Recipe:
-    """Return the recipe of one run: that which all share, with a row's loss and what it needs, and a seed."""
-    activation = ACTIVATION_OF[ROWS[row]["loss"]]
-    return dataclasses.replace(
-        recipe, **ROWS[row], seed=seed, model=dataclasses.replace(recipe.model, activation=activation)
-    )
+def results(out: Path, headers: Mapping[Run, Mapping[str, Any]]) -> tuple[set[Run], set[Run]]:
+    """Return which runs have a result, and which of these lack the measures that came later.
+
+    Args:
+        out: Folder of the results.
+        headers: For each run what its result is to say of recipe, data and protocol; {} where it may say anything.
+
+    Raises:
+        SweepError: A result is damaged, or was made otherwise.
+    """
+    found = {run: _result(out / "{}-{}".format(*run), header) for run, header in headers.items()}
+    done = {run: result for run, result in found.items() if result is not None}
+    return set(done), {run for run, result in done.items() if "certainty" not in result}
+
+
+def domain_ids(folder: Path) -> list[str]:
+    """Return which photos of a data folder are measured: its validation list, or a tenth of its training list.
+
+    The runs of this study were trained on none of them. Which tenth follows from the ids alone.
+    """
+    if (folder / "val_id.txt").is_file():
+        return read_ids(folder, "val")
+    if not (folder / "train_id.txt").is_file():
+        return []
+    return [name for name in read_ids(folder, "train") if hashlib.sha256(name.encode()).digest()[0] % 10 == 0]
+
+
+def load_domain(folder: Path, ids: Sequence[str], tree: Hierarchy) -> list[Example]:
+    """Open photos of a data folder; one without masks shows nobody."""
+    return load_examples(folder, ids, tree, masks=(folder / "gt_masks").is_dir())
 
 
 def summary(table: Counts, bins: Values, tree: Hierarchy) -> dict[str, Any]:
@@ -128,7 +173,7 @@ def summary(table: Counts, bins: Values, tree: Hierarchy) -> dict[str, Any]:
 
 
 def measure(
-    predictor: Predictor, examples: Iterable[Example], thresholds: Mapping[str, float]
+    predictor: Predictor, examples: Iterable[Example], thresholds: Mapping[str, float], certainty: float
 ) -> tuple[Counts, Values]:
     """Run a checkpoint on each photo and count what every decoding makes of it, at the photo's own resolution.
 
@@ -136,6 +181,7 @@ def measure(
         predictor: The checkpoint.
         examples: Annotated photos.
         thresholds: Of each decoding.
+        certainty: Of answers that stop where parts are unsure, see `hierseg.decoding.decode`.
 
     Returns:
         A table, see `statistics.figures`; and pixels by confidence, see `metrics.count_confidence`, of the decoding
@@ -145,7 +191,9 @@ def measure(
     for example in tqdm(examples, unit="photo", mininterval=5):
         scores = predictor.predict(example.photo).scores
         masks = {name: DECODINGS[name](scores, tree) > threshold for name, threshold in thresholds.items()}
-        photos.append(counts_of(scores, masks, example.label_map, tree))
+        named, wrong = count_answers(scores, example.label_map, tree, thresholds["path"], [certainty])[..., 0].T
+        answers = {"hedged/named": named.astype(np.uint32), "hedged/wrong": wrong.astype(np.uint32)}
+        photos.append({**counts_of(scores, masks, example.label_map, tree), **answers})
         labels = np.full(example.label_map.shape, tree.background, np.uint8)
         for label, mask in zip(tree.labels, masks["path"], strict=True):  # the deepest node comes last
             labels[mask] = label
@@ -164,8 +212,9 @@ def counts_of(scores: Scores, masks: Mapping[str, BoolMask], truth: UInt8Map, tr
 
     Returns:
         The counts of `hierseg.metrics`, also of the scores rounded at 0.5, as the decoding "predecessor"; of each
-        decoding `right`, uint32: pixels whose nodes are all right; and `squared_error`, float32 (L,): of a score to 0
-        or 1, mean over the level's nodes (Brier, 1950), summed over pixels.
+        decoding `right`, uint32: pixels whose nodes are all right; `person`, uint32: pixels that "path" gives to a
+        person or whose rounded scores break the tree; and `squared_error`, float32 (L,): of a score to 0 or 1, mean
+        over the level's nodes (Brier, 1950), summed over pixels.
     """
     target, known = np.ascontiguousarray(tree.node_masks(truth)), np.ascontiguousarray(tree.known_masks(truth))
     rounded, valid = decode_rounding(scores, tree), tree.valid_mask(truth)
@@ -177,8 +226,74 @@ def counts_of(scores: Scores, masks: Mapping[str, BoolMask], truth: UInt8Map, tr
         **metrics.count(decoded, truth, tree, boundaries=masks),
         **{f"{name}/right": np.array(pixels, np.uint32) for name, pixels in right.items()},
         "broken": metrics.count_broken(rounded, tree),
+        "person": np.array(np.count_nonzero(masks["path"].any(axis=0) | violations(rounded, tree)), np.uint32),
         "squared_error": np.array([errors[list(nodes)].mean() for nodes in tree.levels.values()], np.float32),
     }
+
+
+def measure_domain(predictor: Predictor, examples: Iterable[Example], threshold: float) -> Counts:
+    """Count what the decoding "path" makes of photos of another kind, see `hierseg.metrics.count`."""
+    tree = predictor.card.hierarchy
+    predictions = ((predictor.predict(example.photo).scores, example.label_map) for example in examples)
+    return metrics.stack(
+        [
+            metrics.count({"path": path_strengths(scores, tree) > threshold}, truth, tree)
+            for scores, truth in tqdm(predictions, unit="photo", mininterval=5)
+        ]
+    )
+
+
+def count_answers(
+    scores: Scores, truth: UInt8Map, tree: Hierarchy, threshold: float, certainties: Iterable[float]
+) -> npt.NDArray[np.int64]:
+    """Count how deep `hierseg.decoding.decode` goes with each of many certainties, and where that is wrong.
+
+    Args:
+        scores: Node scores, float32 (N, H, W).
+        truth: Labels, uint8 (H, W); may hold void.
+        tree: The tree.
+        threshold: As for `decode`.
+        certainties: As for `decode`; rising.
+
+    Returns:
+        Of the pixels that are called a person, for each level: how many are given a node there and no deeper, of which
+        the truth says whether it is right, and how many of them are wrong; int64 (L, 2, certainties). A leaf that lies
+        above a level stands for itself there.
+    """
+    levels, steps = np.array(list(certainties), np.float32), []
+    levels[levels == 0] = -1  # always reaches a leaf
+    paths = best_paths(scores, tree)
+    person = paths.confidence > threshold
+    ways = [tree.lineages[leaf] for leaf in range(len(tree))]
+    # With how many of the certainties, the lowest, a pixel goes down to each depth: to the root with all.
+    reached = [np.full(truth.shape, len(levels))]
+    reached += [np.searchsorted(levels, lowest) for lowest in np.minimum.accumulate(paths.scores[1:])]
+    for depth, (here, deeper) in enumerate(zip(reached, [*reached[1:], np.zeros_like(reached[0])], strict=True)):
+        nodes = np.array([way[min(depth, len(way) - 1)] for way in ways])[paths.leaves]
+        known = person & tree.knowledge[truth, nodes]
+        for counted in (known, known & ~tree.membership[truth, nodes]):
+            starts, ends = (np.bincount(each[counted], minlength=len(levels) + 1) for each in (deeper, here))
+            steps.append((starts - ends)[: len(levels)].cumsum())
+    return np.stack(steps).reshape(len(reached), 2, len(levels))
+
+
+def choose_certainty(predictor: Predictor, examples: Iterable[Example], threshold: float) -> float:
+    """Return the lowest of `CERTAINTIES` at which at most `RISK` of the answers are wrong, see `count_answers`.
+
+    Args:
+        predictor: The checkpoint.
+        examples: Annotated photos, of the training list.
+        threshold: Of the decoding.
+
+    Returns:
+        The certainty; the highest where none keeps to the risk.
+    """
+    tree, answers = predictor.card.hierarchy, np.zeros((2, len(CERTAINTIES)), np.int64)
+    for example in tqdm(examples, unit="photo", mininterval=5):
+        scores = predictor.predict(example.photo).scores
+        answers += count_answers(scores, example.label_map, tree, threshold, CERTAINTIES).sum(axis=0)
+    within = np.flatnonzero(answers[1] <= RISK * answers[0])
+    return round(float(CERTAINTIES[within[0] if len(within) else -1]), 2)
 
 
 def choose_thresholds(predictor: Predictor, examples: Iterable[Example]) -> dict[str, float]:
@@ -242,16 +357,16 @@ def _along(nodes: Any, hierarchy: Hierarchy) -> Scores:
     return np.stack([cv2.LUT(nodes, row) for row in table]).astype(np.float32)
 
 
-def _is_done(stem: Path, header: Mapping[str, Any]) -> bool:
-    """Tell whether a run has its result; one that was made otherwise is an error.
+def _result(stem: Path, header: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a run's result, or None where it has none; one that was made otherwise is an error.
 
     Recipes are compared as they are read today, so results outlive a new key that has its default.
     """
     path = Path(f"{stem}.json")
     if not path.is_file() or not Path(f"{stem}.npz").is_file():
-        return False
+        return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found["recipe"] = Recipe.from_dict(found["recipe"], str(path)).to_dict()
         other = [
             f"{part}.{key}"
@@ -266,7 +381,7 @@ def _is_done(stem: Path, header: Mapping[str, Any]) -> bool:
             f"{path} was made with another {', '.join(other)}. Delete it and its run to make them again, or choose "
             "another --out and --runs."
         )
-    return True
+    return found
 
 
 def _rounded(value: float) -> float | None:

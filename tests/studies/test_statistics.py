@@ -165,6 +165,46 @@ def test_a_weight_counts_a_photo_as_often_as_it_says(data: st.DataObject) -> Non
     assert same(plain(weighted), plain(figures(table_of(tree, repeated), tree)))
 
 
+@given(st.data())
+def test_figures_of_answers_and_of_the_persons_pixels_are_those_of_loops_over_photos(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    photos = data.draw(photos_of(tree))
+    table = table_of(tree, photos)
+    numbers = np.random.default_rng(0).integers(0, 9, (2, len(photos), len(tree.levels)))
+    found = plain(figures({**table, "hedged/named": numbers.max(0), "hedged/wrong": numbers.min(0)}, tree))
+    for number, level in enumerate(tree.levels):
+        assert found[f"hedged/{level}"] == pytest.approx(numbers.max(0)[:, number].sum() / numbers.max(0).sum())
+    assert found["hedged/risk"] == pytest.approx(numbers.min(0).sum() / numbers.max(0).sum())
+    shares = []
+    for scores, labels, _ in photos:
+        pixels = broken = 0
+        for at in np.ndindex(labels.shape):
+            on = [bool(scores[(node, *at)] > 0.5) for node in range(len(tree))]
+            breaks = any(on[node] and parent >= 0 and not on[parent] for node, parent in enumerate(tree.parents))
+            pixels += breaks or labels[at] != tree.background
+            broken += breaks
+        if pixels:
+            shares.append(broken / pixels)
+    for name, of in (("mean", np.mean), ("median", np.median)):
+        expected = of(shares) if shares else np.nan
+        assert found[f"violations_of_person/{name}"] == pytest.approx(expected, nan_ok=True)
+
+
+def test_photos_of_another_kind_have_figures_of_what_their_labels_name(tree: Hierarchy) -> None:
+    body, upper, head = (tree.labels[tree.index(name)] for name in ("body", "upper", "head"))
+    truth = np.array([[0, 0, 0, body, body, upper, head, tree.void]], np.uint8)
+    called = np.array([[0, head, 0, head, 0, upper, head, head]], np.uint8)
+    own = table_of(tree, [(np.zeros((len(tree), 1, 8), np.float32), called, truth)])
+    other = {f"street:{key}": values for key, values in own.items()}
+    found = plain(figures({**own, **other}, tree))
+    # Of two of the four body pixels found and one too many; of the head, one of one, and one too many on background.
+    assert found["street/iou/body"] == pytest.approx(3 / 5)
+    assert found["street/iou/upper-lower"] == pytest.approx(2 / 3)  # of upper alone, as none is labelled lower
+    assert found["street/iou/parts"] == pytest.approx(1 / 2)
+    assert found["street/person"] == pytest.approx(1 / 3)
+    assert found["path/iou/body"] == pytest.approx(3 / 5)
+
+
 # Files
 
 
@@ -248,6 +288,53 @@ def test_a_row_that_lacks_a_seed_is_compared_in_those_it_has() -> None:
     model = TwoWay(runs, values)
     assert bounds(model.pairwise(DIFFERENCE, 1)) == pytest.approx((-10, -10, -10), abs=1e-6)
     assert model.unpooled(DIFFERENCE).estimate == pytest.approx(-10)
+
+
+UNEVEN = [
+    (row, seed) for row, seeds in (("first", 5), ("second", 3), ("third", 5), ("fourth", 2)) for seed in range(seeds)
+]
+
+
+@pytest.mark.parametrize(
+    "contrast", [DIFFERENCE, {"second": 1.0, "fourth": -1.0}, {"first": 1, "third": 1, "second": -2}]
+)
+def test_with_rows_of_differing_seeds_intervals_are_those_of_a_regression_on_dummies(
+    contrast: dict[str, float],
+) -> None:
+    """Another parametrisation, solved otherwise: an intercept, and a dummy for each row and seed but the first."""
+    values = drawn(UNEVEN)
+    rows, seeds = ["first", "second", "third", "fourth"], range(5)
+    dummies = [[1, *(row == r for r in rows[1:]), *(seed == s for s in seeds[1:])] for row, seed in UNEVEN]
+    design = np.array(dummies, float)
+    coefficients, (left,), rank, _ = np.linalg.lstsq(design, values[:, 0])
+    degrees = len(UNEVEN) - rank
+    weights = np.array([0, *(contrast.get(row, 0) for row in rows[1:]), 0, 0, 0, 0])
+    estimate = weights @ coefficients
+    error = np.sqrt(left / degrees * weights @ np.linalg.inv(design.T @ design) @ weights)
+    model = TwoWay(UNEVEN, values)
+    assert (model.degrees, model.variance) == (7, pytest.approx(left / degrees))
+    student = scipy.stats.t.ppf(1 - 0.05 / 2 / 9, degrees) * error
+    tukey = scipy.stats.studentized_range.ppf(1 - 0.05 / 3, 4, degrees) / np.sqrt(2) * error
+    assert bounds(model.planned(contrast, 9)) == pytest.approx((estimate, estimate - student, estimate + student))
+    assert bounds(model.pairwise(contrast, 3)) == pytest.approx((estimate, estimate - tukey, estimate + tukey))
+    for number, row in enumerate(rows):
+        effect = coefficients[number] if number else 0
+        assert model.mean(row) == pytest.approx(coefficients[0] + effect + coefficients[4:].sum() / 5)
+
+
+def test_means_of_rows_are_plain_where_no_seed_lacks_and_differ_by_what_is_said_of_them_where_one_does() -> None:
+    values = drawn(RUNS)
+    assert TwoWay(RUNS, values).mean("second") == pytest.approx(values[4:8].mean())
+    model = TwoWay(UNEVEN, drawn(UNEVEN))
+    assert model.mean("first") - model.mean("second") == pytest.approx(model.planned(DIFFERENCE, 1).estimate)
+
+
+def test_rows_that_share_no_seed_are_not_compared() -> None:
+    runs = [("first", 0), ("first", 1), ("second", 2), ("second", 3), ("third", 2), ("third", 3)]
+    model = TwoWay(runs, np.repeat(np.arange(6.0)[:, None], 3, 1))
+    for interval in (model.planned(DIFFERENCE, 1), model.pairwise(DIFFERENCE, 1), model.photos(DIFFERENCE)):
+        assert np.isnan(bounds(interval)).all() and interval.verdict == "open"
+    assert model.planned({"second": 1, "third": -1}, 1).estimate == pytest.approx(-2)
 
 
 def test_one_seed_shows_nothing() -> None:

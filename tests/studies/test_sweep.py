@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,35 @@ from hierseg.network.model import ModelSpec
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from studies.losses.__main__ import main
-from studies.losses.rows import ROWS
+from studies.losses.report import Comparison, figures_of, tables
+from studies.losses.rows import FIRST, ROWS, TITLES, plan
 from studies.losses.statistics import figures, read_table
-from studies.losses.sweep import DECODINGS, THRESHOLDS, SweepError, choose_thresholds, measure, plan, sweep
+from studies.losses.steps import ALL, STEPS, listed, minutes
+from studies.losses.sweep import (
+    CERTAINTIES,
+    DECODINGS,
+    THRESHOLDS,
+    SweepError,
+    choose_certainty,
+    choose_thresholds,
+    count_answers,
+    domain_ids,
+    measure,
+    results,
+    sweep,
+)
 from tests import REPOSITORY
-from tests.data import VOID, write_dataset
+from tests.data import BACKGROUND, VOID, draw_person, write_dataset, write_example, write_ids
 from tests.networks import head_of, tiny_recipe, warmed_up
 from tests.rounding import firm
-from tests.trees import hierarchies, is_leaf, node_and_above, score_maps
+from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, score_maps
 from train.dataset import Example, load_examples, read_ids
 from train.evaluate import evaluate
 from train.fit import TrainingError
 from train.recipe import Optimizer, Recipe, Triplet
 
 LOSSES = ["focal_tree_min", "leaf_cross_entropy"]
+RUNS = [(loss, 0) for loss in LOSSES]
 NAMES = {"focal_tree_min-0", "leaf_cross_entropy-0"}
 
 
@@ -50,15 +66,30 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def extra(tmp_path_factory: pytest.TempPathFactory, tree: Hierarchy) -> Path:
+    """A folder of two data folders: one whose labels stop at the body, without a validation list, and one of nobody."""
+    folder = tmp_path_factory.mktemp("extra")
+    ids = [f"street_{number}" for number in range(30)]
+    for number, name in enumerate(ids):
+        photo, labels = draw_person(48, 64, seed=5000 + number)
+        write_example(folder / "street", name, photo, np.where(labels == BACKGROUND, labels, tree.labels[0]))
+    write_ids(folder / "street", "train", ids)
+    write_dataset(folder / "nobody", train=1, val=2)
+    shutil.rmtree(folder / "nobody" / "gt_masks")
+    (folder / "unfinished").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
 def recipe(tiny_spec: ModelSpec) -> Recipe:
     return tiny_recipe(tiny_spec, epochs=8, batch_size=3, validation_photos=1, threshold_photos=0)
 
 
 @pytest.fixture(scope="module")
-def grid(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def grid(recipe: Recipe, data: Path, extra: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a grid that nothing disturbed, with `runs` and `out`."""
     folder = tmp_path_factory.mktemp("grid")
-    sweep(recipe, LOSSES, [0], data, folder / "runs", folder / "out")
+    sweep(recipe, RUNS, data, extra, folder / "runs", folder / "out")
     return folder
 
 
@@ -105,26 +136,24 @@ def test_runs_differ_in_loss_activation_and_seed_alone(grid: Path, recipe: Recip
         assert json.loads((grid / "runs" / name / "recipe.json").read_text(encoding="utf-8")) == expected
 
 
-def test_every_loss_is_a_row_and_one_row_has_triplets(recipe: Recipe) -> None:
-    plans = {row: plan(dataclasses.replace(recipe, triplet=Triplet(pixels=3)), row, seed=4) for row in ROWS}
-    assert set(plans) - set(ALL_LOSSES) == {"focal_tree_min_triplet"}
-    for row, own in plans.items():
-        assert own.seed == 4
-        assert (own.loss, own.triplet) == ((row, None) if row in ALL_LOSSES else ("focal_tree_min", Triplet()))
-    assert plans["focal_tree_min"] == dataclasses.replace(plans["focal_tree_min_triplet"], triplet=None)
+def test_every_loss_is_a_row_and_every_row_changes_what_it_says_and_nothing_else() -> None:
+    shared = Recipe.from_yaml(REPOSITORY / "studies" / "losses" / "grid.yaml")
+    assert set(ALL_LOSSES) <= ROWS.keys() == TITLES.keys() and len(set(TITLES.values())) == len(TITLES)
+    for row, changes in ROWS.items():
+        own, usual = plan(shared, row, seed=4).to_dict(), shared.to_dict()
+        assert Recipe.from_dict(own, row) == plan(shared, row, seed=4)
+        different = {key for key in own | usual if own.get(key) != usual.get(key)} - {"model"}
+        assert different == ({"seed", *changes} if own["loss"] != "bce" else {"seed", *changes} - {"loss"})
+        clip = changes.get("optimizer", {}).get("clip", 1.0)
+        assert own["optimizer"] == usual["optimizer"] | ({} if clip else {"clip": None})
+        assert own["model"] == usual["model"] | {"activation": ACTIVATION_OF[own["loss"]]}
+        assert own["epochs"] == shared.epochs * (2 if row.endswith("_long") else 1)
 
 
-def test_the_row_with_triplets_is_trained_with_them_and_says_so(recipe: Recipe, data: Path, tmp_path: Path) -> None:
-    row = "focal_tree_min_triplet"
-    short = dataclasses.replace(recipe, epochs=1)
-    sweep(short, [row], [0], data, tmp_path / "runs", tmp_path / "out")
-    assert read(tmp_path, f"{row}-0")["recipe"]["triplet"] == {"weight": 0.5, "pixels": 200, "channels": 256}
-    assert "head" in torch.load(tmp_path / "runs" / f"{row}-0" / "state.pt", weights_only=True)
-    # Under the name of the row without, it is a result of another recipe.
-    for ending in ("json", "npz"):
-        (tmp_path / "out" / f"{row}-0.{ending}").rename(tmp_path / "out" / f"focal_tree_min-0.{ending}")
-    with pytest.raises(SweepError, match=r"made with another recipe\.triplet\."):
-        sweep(short, ["focal_tree_min"], [0], data, tmp_path / "runs", tmp_path / "out")
+def test_a_row_has_the_triplets_that_it_names_alone(recipe: Recipe) -> None:
+    with_triplets = dataclasses.replace(recipe, triplet=Triplet(pixels=3))
+    assert plan(with_triplets, "bce", 0).triplet is None
+    assert plan(with_triplets, "focal_tree_min_triplet", 0).triplet == Triplet()
 
 
 def test_results_name_no_folder_of_this_machine(grid: Path, data: Path) -> None:
@@ -141,7 +170,9 @@ def test_what_is_measured_is_the_last_epoch_with_thresholds_of_training_photos(
         training, validation = (load_examples(data, read_ids(data, split), tree) for split in ("train", "val"))
         thresholds = read(grid, name)["thresholds"]
         assert thresholds == choose_thresholds(predictor, training)
-        table, _ = measure(predictor, validation, thresholds)
+        certainty = read(grid, name)["certainty"]
+        assert certainty == choose_certainty(predictor, training, thresholds["path"])
+        table, _ = measure(predictor, validation, thresholds, certainty)
         found = read_table(grid / "out" / f"{name}.npz")
         for key, values in table.items():
             np.testing.assert_array_equal(found[key], values)
@@ -151,29 +182,50 @@ def test_what_is_measured_is_the_last_epoch_with_thresholds_of_training_photos(
 
 
 def test_what_is_done_is_skipped(
-    grid: Path, recipe: Recipe, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    grid: Path,
+    recipe: Recipe,
+    data: Path,
+    extra: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained again"))
     before = contents(grid / "out")
-    sweep(recipe, LOSSES, [0], data, grid / "runs", grid / "out")
+    sweep(recipe, RUNS, data, extra, grid / "runs", grid / "out")
     assert capsys.readouterr().out == "2 of 2 runs are done.\n"
     assert contents(grid / "out") == before
 
 
+def test_a_result_that_lacks_the_newer_measures_is_made_again_after_all_that_is_missing(
+    grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copy_of(grid, tmp_path)
+    older = json.loads((out / "focal_tree_min-0.json").read_text(encoding="utf-8"))
+    del older["certainty"]
+    (out / "focal_tree_min-0.json").write_text(json.dumps(older), encoding="utf-8")
+    (out / "leaf_cross_entropy-0.npz").unlink()
+    everything: dict[tuple[str, int], dict[str, Any]] = {run: {} for run in RUNS}
+    assert results(out, everything) == ({RUNS[0]}, {RUNS[0]})
+    sweep(recipe, RUNS, data, extra, grid / "runs", out)
+    assert re.findall(r"^(\w+)-0:$", capsys.readouterr().out, re.MULTILINE) == ["leaf_cross_entropy", "focal_tree_min"]
+    assert contents(out) == contents(grid / "out")
+    assert results(out, everything) == (set(RUNS), set())
+
+
 @pytest.mark.parametrize("lost", ["npz", "json"])
 def test_half_a_result_is_measured_again_without_training(
-    lost: str, grid: Path, recipe: Recipe, data: Path, tmp_path: Path
+    lost: str, grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path
 ) -> None:
     out = copy_of(grid, tmp_path)
     (out / f"leaf_cross_entropy-0.{lost}").unlink()
     state = (grid / "runs" / "leaf_cross_entropy-0" / "state.pt").read_bytes()
-    sweep(recipe, LOSSES, [0], data, grid / "runs", out)
+    sweep(recipe, RUNS, data, extra, grid / "runs", out)
     assert contents(out) == contents(grid / "out")
     assert (grid / "runs" / "leaf_cross_entropy-0" / "state.pt").read_bytes() == state
 
 
 def test_a_result_of_another_recipe_or_other_photos_is_named_and_kept(
-    grid: Path, recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained"))
     before = contents(grid / "out")
@@ -181,15 +233,15 @@ def test_a_result_of_another_recipe_or_other_photos_is_named_and_kept(
     with pytest.raises(
         SweepError, match=r"focal_tree_min-0\.json was made with another recipe\.optimizer, recipe\.epochs\."
     ):
-        sweep(other, LOSSES, [0], data, grid / "runs", grid / "out")
+        sweep(other, RUNS, data, extra, grid / "runs", grid / "out")
     fewer = write_dataset(tmp_path, train=6, val=2)
     with pytest.raises(SweepError, match=r"json was made with another data\.photos, data\.val_ids_sha256\."):
-        sweep(recipe, LOSSES, [0], fewer, grid / "runs", grid / "out")
+        sweep(recipe, RUNS, fewer, extra, grid / "runs", grid / "out")
     assert contents(grid / "out") == before
 
 
 def test_a_result_outlives_a_new_key_of_recipes_that_has_its_default(
-    grid: Path, recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = copy_of(grid, tmp_path)
     path = out / "focal_tree_min-0.json"
@@ -197,19 +249,21 @@ def test_a_result_outlives_a_new_key_of_recipes_that_has_its_default(
     del result["recipe"]["augment"]["paste"]
     path.write_text(json.dumps(result), encoding="utf-8")
     monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained"))
-    sweep(recipe, LOSSES, [0], data, grid / "runs", out)
+    sweep(recipe, RUNS, data, extra, grid / "runs", out)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"recipe": {"lose": "bce"}}', '{"recipe": {"loss": "bce"}}'])
-def test_a_damaged_result_is_named(content: str, grid: Path, recipe: Recipe, data: Path, tmp_path: Path) -> None:
+def test_a_damaged_result_is_named(
+    content: str, grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path
+) -> None:
     out = copy_of(grid, tmp_path)
     (out / "focal_tree_min-0.json").write_text(content, encoding="utf-8")
     with pytest.raises(SweepError, match=r"focal_tree_min-0\.json is damaged .*Delete it"):
-        sweep(recipe, LOSSES, [0], data, grid / "runs", out)
+        sweep(recipe, RUNS, data, extra, grid / "runs", out)
 
 
 def test_a_run_that_fails_is_named_after_the_others_are_done(
-    grid: Path, recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = studies.losses.sweep.fit
 
@@ -220,32 +274,69 @@ def test_a_run_that_fails_is_named_after_the_others_are_done(
 
     monkeypatch.setattr(studies.losses.sweep, "fit", failing)
     with pytest.raises(SweepError, match=r"^focal_tree_min-0 could not be trained"):
-        sweep(recipe, LOSSES, [0], data, grid / "runs", tmp_path)
+        sweep(recipe, RUNS, data, extra, grid / "runs", tmp_path)
     expected = contents(grid / "out")
     assert contents(tmp_path) == {name: expected[name] for name in expected if name.startswith(LOSSES[1])}
 
 
 def test_every_committed_result_has_a_recipe_that_can_be_read_and_is_that_of_its_row() -> None:
     shared = Recipe.from_yaml(REPOSITORY / "studies" / "losses" / "grid.yaml")
-    results = sorted((REPOSITORY / "studies" / "losses" / "results").glob("*.json"))
-    assert {path.stem.rpartition("-")[0] for path in results} == set(ROWS)
-    for path in results:
+    stored = sorted((REPOSITORY / "studies" / "losses" / "results").glob("*.json"))
+    assert set(FIRST) <= {path.stem.rpartition("-")[0] for path in stored} <= set(ROWS)
+    for path in stored:
         row, _, seed = path.stem.rpartition("-")
-        stored = json.loads(path.read_text(encoding="utf-8"))["recipe"]
-        assert Recipe.from_dict(stored, path.name) == plan(shared, row, int(seed))
+        result = json.loads(path.read_text(encoding="utf-8"))
+        assert Recipe.from_dict(result["recipe"], path.name) == plan(shared, row, int(seed))
 
 
 def test_the_command_says_what_is_wrong(
-    grid: Path, recipe: Recipe, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "grid.yaml"
     file.write_text(yaml.safe_dump({**recipe.to_dict(), "epochs": 3}), encoding="utf-8")
     command = ["sweep", "--recipe", file, "--data", data, "--runs", grid / "runs", "--out", grid / "out"]
-    assert main([*map(str, command), "--seeds", "0"]) == 1
+    assert main([*map(str, command), "--losses", "focal_tree_min", "--seeds", "0"]) == 1
     said = capsys.readouterr().err
     assert re.match(r"error: .*focal_tree_min-0\.json was made with another recipe\.epochs", said)
     assert main(["sweep", "--recipe", str(file), "--data", str(tmp_path)]) == 1
     assert "train_id.txt cannot be read" in capsys.readouterr().err
+
+
+def test_what_is_left_is_listed_in_order_with_its_minutes(
+    grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", "--list", "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(STEPS) + 1 and lines[-1] == f"{minutes(ALL):5} min  in all"
+    of_lines = [int(line.split()[0]) for line in lines]
+    assert of_lines == [*(minutes(step.left(())) for step in STEPS), sum(of_lines[:-1])]
+    assert [step.rows[0] for step in STEPS if step.tells in lines[2]] == ["bce_long"] and of_lines[2] == 9 * 24
+    assert len(set(ALL)) == len(ALL) and {row for row, _ in ALL} == set(ROWS)
+    assert main(["sweep", "--list", "--out", str(grid / "out")]) == 0
+    assert minutes(ALL) - minutes(RUNS) == int(capsys.readouterr().out.splitlines()[-1].split()[0])
+    assert list(listed(ALL, ALL[:1]))[-1] == list(listed(ALL[1:], ()))[-1] == "   12 min  in all"
+
+
+@pytest.mark.slow
+def test_every_row_is_trained_and_fills_the_report(
+    recipe: Recipe, data: Path, extra: Path, tmp_path: Path, tree: Hierarchy
+) -> None:
+    short = dataclasses.replace(recipe, epochs=1)
+    others = [row for row in ROWS if row not in FIRST]
+    sweep(short, [(row, 0) for row in ("bce", *others)], data, extra, tmp_path / "runs", tmp_path / "out")
+    comparison = Comparison.read(tmp_path / "out", short, resamples=3)
+    found = figures_of(comparison)
+    for row in others:
+        assert not {found[f"{measure} {row}"] for measure in ("body", "risk", "street_body", "nobody_false")} & {
+            "not measured",
+            "",
+        }
+        assert found[f"street_parts {row}"] == "not measured"  # nothing there says which part
+        weights = checkpoint.load(tmp_path / "runs" / f"{row}-0" / "last.safetensors")[0].state_dict()
+        assert all(each.isfinite().all() for each in weights.values() if each.is_floating_point())
+    assert all(TITLES[row] in tables(comparison)[table] for row in others for table in ("losses", "people", "domains"))
+    assert not np.isnan(comparison.mean("leaf_bce", "body"))
+    assert comparison.mean("leaf_bce", "violations") == 0  # a sum is never below what it is the sum of
 
 
 # Measuring
@@ -274,7 +365,7 @@ def test_a_measured_network_has_the_figures_that_evaluate_gives_it(
     network: Predictor, examples: list[Example], tree: Hierarchy
 ) -> None:
     thresholds = {"nodes": 0.4, "path": 0.35, "flat": 0.5}
-    table, bins = measure(network, examples, thresholds)
+    table, bins = measure(network, examples, thresholds, 0.5)
     found = {key: values[0] for key, values in figures(table, tree).items()}
     summary = evaluate(network.using(threshold=0.35), examples, progress=False).summary()
     # Decoded from scores here and from means of paths there: where two paths all but tie, either may come out.
@@ -298,7 +389,7 @@ def test_the_thresholds_chosen_are_those_of_the_highest_iou(
 ) -> None:
     means: dict[str, dict[float, float]] = {"nodes": {}, "path": {}}
     for threshold in THRESHOLDS:
-        table, _ = measure(network, examples, {"nodes": threshold, "path": threshold})
+        table, _ = measure(network, examples, {"nodes": threshold, "path": threshold}, 0.5)
         found = figures(table, tree)
         for name, values in means.items():
             values[threshold] = np.mean([found[f"{name}/iou/{level}"][0] for level in tree.levels])
@@ -306,6 +397,55 @@ def test_the_thresholds_chosen_are_those_of_the_highest_iou(
     assert chosen == {
         name: max(means[name], key=means[name].__getitem__) if name in means else 0.5 for name in DECODINGS
     }
+
+
+@given(st.data())
+def test_answers_are_those_of_decoding_with_each_certainty(data: st.DataObject) -> None:
+    tree = data.draw(hierarchies())
+    scores, truth = data.draw(score_maps(tree)), data.draw(label_maps(tree))
+    threshold, certainties = data.draw(st.sampled_from(THRESHOLDS)), [0.0, 0.2, 0.35, 0.5, 0.8]
+    found = count_answers(scores, truth, tree, threshold, certainties)
+    expected = np.zeros((len(tree.levels), 2, len(certainties)), int)
+    for number, certainty in enumerate(certainties):
+        labels = decode(scores, tree, threshold, certainty).labels
+        for at in np.ndindex(truth.shape):
+            if labels[at] == tree.background:
+                continue
+            node = tree.labels.index(labels[at])
+            # A leaf above the last level stands for itself on the levels below it.
+            depth = len(tree.levels) - 1 if is_leaf(tree, node) else tree.depths[node]
+            if tree.known_masks(truth)[(node, *at)]:
+                wrong = not tree.node_masks(truth)[(node, *at)]
+                expected[depth, :, number] += [1, wrong]
+    if not set(tree.roots) & set(tree.leaves):  # such a one stands on all levels, sure or not
+        assert np.array_equal(found, expected)
+    assert np.array_equal(found.sum(0), expected.sum(0))
+
+
+def test_the_certainty_is_the_lowest_that_keeps_to_the_risk(
+    network: Predictor, examples: list[Example], tree: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    risks = []
+    for certainty in CERTAINTIES:
+        table, _ = measure(network, examples, {"nodes": 0.3, "path": 0.3}, float(certainty))
+        risks.append(figures(table, tree)["hedged/risk"][0])
+        if certainty > 0.1:
+            break
+    for risk in (risks[0] + 0.01, min(risks) + 1e-9, -1.0):
+        monkeypatch.setattr(studies.losses.sweep, "RISK", risk)
+        chosen = choose_certainty(network, examples, 0.3)
+        within = [float(certainty) for certainty, each in zip(CERTAINTIES, risks, strict=False) if each <= risk]
+        assert chosen == (pytest.approx(within[0]) if within else 0.99)
+
+
+def test_a_tenth_of_photos_of_another_kind_is_measured_or_their_validation_list(extra: Path, grid: Path) -> None:
+    chosen = domain_ids(extra / "street")
+    assert 0 < len(chosen) < 10 and domain_ids(extra / "nobody") == ["val_0", "val_1"]
+    assert domain_ids(extra / "unfinished") == []
+    for name in NAMES:
+        table = read_table(grid / "out" / f"{name}.npz")
+        assert len(table["street:pixels"]) == len(chosen) and len(table["nobody:pixels"]) == 2
+        assert read(grid, name)["domains"].keys() == {"street", "nobody"}
 
 
 @given(st.data())
