@@ -16,7 +16,7 @@ _HOMES = {"Hierarchy": "hierseg.tree", "Predictor": "hierseg.predictor"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, so that `import hierseg` alone takes no time."""
+    """Import each name on first use, so that `import hierseg` is fast."""
     if name == "losses":
         return import_module("hierseg.losses")
     if name in _HOMES:

@@ -1,4 +1,4 @@
-"""Runs the command line: `python -m hierseg`."""
+"""Run the command line: `python -m hierseg`."""
 
 import sys
 

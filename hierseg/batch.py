@@ -1,4 +1,4 @@
-"""Segments photos and whole folders and writes the results beside each other: the work of `python -m hierseg`."""
+"""Segment photos and folders of photos, and write the results: the work of `python -m hierseg`."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from hierseg.risk import RiskError, certainty_for
 from hierseg.tree import HierarchyError
 from hierseg.visualize import indexed_image, overlay
 
-SOFTWARE = "hierseg"  # how every result names its maker
-_NAMED = 10  # skipped files in a message
+SOFTWARE = "hierseg"  # the mark in every result
+_NAMED = 10  # skipped files listed in a message
 _RESULTS = ("-overlay.jpg", "-mask.png", ".json")  # of each photo
 
 
 def segment_all(options: argparse.Namespace) -> int:
     """Segment photos and write overlay, indexed mask and JSON for each.
 
-    In folders, photos are told by their endings. Hidden files, results of an earlier run, and what lies below `--out`
-    are no photos. A file that this program did not write is not overwritten, unless `--overwrite` is given.
+    In a folder, photos are recognised by their endings. Hidden files, results of earlier runs and files below `--out`
+    are left out. Files that hierseg did not write are overwritten only with `--overwrite`.
 
     Args:
-        options: Of `hierseg.cli`.
+        options: Options from `hierseg.cli`.
 
     Returns:
-        Exit status: 0 if every photo was segmented, 1 if some failed, 2 if nothing could be started.
+        Exit status: 0 if every photo was segmented, 1 if some failed, 2 if the run could not start.
     """
     photos, skipped = _photos(options.photos, options.out)
     if skipped:
         more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
         listed = ", ".join(map(str, skipped[:_NAMED]))
         count = "1 file was" if len(skipped) == 1 else f"{len(skipped)} files were"
-        print(f"{count} skipped, not photos by their names: {listed}{more}", file=sys.stderr)
+        print(f"{count} skipped, not photos by file name: {listed}{more}", file=sys.stderr)
     if not photos:
-        print("error: no photos found in what was named.", file=sys.stderr)
+        print("error: no photos found.", file=sys.stderr)
         return 2
 
     try:
@@ -77,7 +77,7 @@ def segment_all(options: argparse.Namespace) -> int:
 
 
 def best_checkpoint(folder: Path) -> Path:
-    """Return the checkpoint of a folder that is best on validation."""
+    """Return the checkpoint in a folder that is best on validation."""
     known = checkpoint.available(folder)
     cards = {}
     for name, path in known.items():
@@ -127,16 +127,16 @@ def _results(target: Path) -> list[Path]:
 
 
 def _require_own(target: Path) -> None:
-    """Check that no file would be overwritten that this program did not write."""
+    """Check that only files written by hierseg would be overwritten."""
     for file in _results(target):
         if os.path.lexists(file) and not _is_own(file):
             raise OSError(
-                f"{file} is there already, and not from hierseg. Name another folder with --out, or pass --overwrite."
+                f"{file} exists and is not from hierseg. Choose another folder with --out, or pass --overwrite."
             )
 
 
 def _is_own(file: Path) -> bool:
-    """Tell whether this program wrote a file: each of its results says so inside, and loses that if it is edited."""
+    """Tell whether hierseg wrote a file: each result has a mark inside, which editing removes."""
     try:
         if file.suffix == ".json":
             return _summary(file).get("software") == SOFTWARE
@@ -147,21 +147,21 @@ def _is_own(file: Path) -> bool:
 
 
 def _summary(file: Path) -> dict[str, Any]:
-    """Read a JSON that may be ours."""
+    """Read a JSON file that hierseg may have written; empty if it cannot be."""
     try:
-        return dict(json.loads(file.read_bytes())) if file.stat().st_size < 1_000_000 else {}  # ours has some kilobytes
+        return dict(json.loads(file.read_bytes())) if file.stat().st_size < 1_000_000 else {}  # ours is a few kilobytes
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
 def _photos(named: list[Path], out: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Find photos: files as given, and anywhere in folders by their endings.
+    """Find photos: the named files, and files with a photo's ending below the named folders.
 
     Returns:
-        (photo, its path below what was named) for each, and the files that were skipped. Links to folders are followed,
-        and each folder is looked into once. What is hidden or from this program is neither.
+        (photo, its path relative to the named folder) for each, and the files that were skipped. Hidden files and
+        hierseg's own are in neither list. Links to folders are followed; each folder is searched once.
     """
-    photos: dict[str, tuple[Path, Path]] = {}  # by whole path: none comes twice
+    photos: dict[str, tuple[Path, Path]] = {}  # by absolute path, so that none comes twice
     skipped: list[Path] = []
     for path in named:
         if not path.is_dir():
@@ -177,13 +177,13 @@ def _photos(named: list[Path], out: Path) -> tuple[list[tuple[Path, Path]], list
 
 
 def _targets(photos: list[tuple[Path, Path]], out: Path) -> list[tuple[Path, Path]]:
-    """Return (photo, path of its results without endings); no two photos share one, of this run or an earlier one."""
+    """Return (photo, path of its results without endings); no two photos share a path, not even with earlier runs."""
     taken: set[str] = set()
     targets = []
     for source, below in photos:
         parts = [portable_name(part) for part in below.with_suffix("").parts]
         target, number = out.joinpath(*parts), 2
-        # Some systems do not tell small letters from capitals.
+        # Some file systems ignore case.
         while str(target).casefold() in taken or _is_anothers(target, source):
             target = out.joinpath(*parts[:-1], f"{parts[-1]}-{number}")
             number += 1
@@ -193,6 +193,6 @@ def _targets(photos: list[tuple[Path, Path]], out: Path) -> list[tuple[Path, Pat
 
 
 def _is_anothers(target: Path, source: Path) -> bool:
-    """Tell whether the results there are of another photo."""
+    """Tell whether `target` holds the results of another photo."""
     told = _summary(target.with_name(f"{target.name}.json"))
     return told.get("software") == SOFTWARE and told.get("photo") != source.as_posix()

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         return archive(arguments[1:])
     options = _parser().parse_args(arguments)
-    from hierseg.batch import segment_all  # PyTorch takes seconds to import; --help and wrong arguments do without
+    from hierseg.batch import segment_all  # PyTorch takes seconds to import; --help and wrong arguments do not need it
 
     return segment_all(options)
 
@@ -38,14 +38,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hierseg",
         description="Segment people in photos into a hierarchy of body parts.",
-        epilog="Many thousands of photos, or several machines: hierseg archive --help.",
+        epilog="For many thousands of photos, or several machines: hierseg archive --help.",
     )
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO_OR_FOLDER")
-    parser.add_argument("--checkpoint", help="a name, such as ftm, or a file (default: the one best on validation)")
+    parser.add_argument("--checkpoint", help="a name, such as ftm, or a file (default: the best on validation)")
     parser.add_argument("--level", default="parts", help="body, upper-lower or parts (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("hierseg-out"), help="where to write (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="also files that are not from hierseg")
-    parser.add_argument("--opacity", type=share, default=0.55, help="of the colours, 0 to 1 (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="also overwrite files that are not from hierseg")
+    parser.add_argument("--opacity", type=share, default=0.55, help="opacity of colours, 0 to 1 (default: %(default)s)")
     parser.add_argument("--threshold", type=share, help="below this a pixel is background (default: the checkpoint's)")
     sure = parser.add_mutually_exclusive_group()
     sure.add_argument(
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 def share(text: str) -> float:
     """Read an argument that is a number from 0 to 1."""
     number = float(text)
-    if not 0 <= number <= 1:  # nor if it is no number
+    if not 0 <= number <= 1:  # also refuses NaN
         raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
     return number
 

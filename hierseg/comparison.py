@@ -1,4 +1,4 @@
-"""Where two checkpoints differ on one photo."""
+"""Compare two checkpoints on one photo."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Differences:
     """How two label maps of one photo differ.
 
     Attributes:
-        map: uint8 (H, W): 0 where they agree, 1 where only the first has somebody, 2 where only the second has, 3 where
-            both have somebody and name another node.
-        of_photo: Share of the photo on which they differ, 0 to 1.
-        of_people: The same of the pixels on which either has somebody; 0 if neither has.
-        only_first: Share of the photo on which only the first has somebody.
-        only_second: Share of the photo on which only the second has somebody.
-        another_node: Share of the photo on which they name another node.
+        map: uint8 (H, W): 0 where they agree, 1 where only the first has a person, 2 where only the second has one, 3
+            where both have a person but different nodes.
+        of_photo: Share of the photo where they differ, 0 to 1.
+        of_people: Share of the pixels with a person in either map where they differ; 0 if there are none.
+        only_first: Share of the photo where only the first has a person.
+        only_second: Share of the photo where only the second has a person.
+        another_node: Share of the photo where both have a person but different nodes.
     """
 
     map: UInt8Map
@@ -54,11 +54,11 @@ def differences(first: UInt8Map, second: UInt8Map, hierarchy: Hierarchy) -> Diff
     kinds[in_first & in_second & (first != second)] = 3
     pixels = np.bincount(kinds.ravel(), minlength=4)
     shares = (pixels / max(1, kinds.size)).tolist()
-    somebody = int((in_first | in_second).sum())
+    people = int((in_first | in_second).sum())
     return Differences(
         map=kinds,
         of_photo=sum(shares[1:]),
-        of_people=int(pixels[1:].sum()) / somebody if somebody else 0.0,
+        of_people=int(pixels[1:].sum()) / people if people else 0.0,
         only_first=shares[1],
         only_second=shares[2],
         another_node=shares[3],

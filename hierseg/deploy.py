@@ -1,4 +1,4 @@
-"""Puts the page on Hugging Face Spaces: `python -m hierseg.deploy OWNER/NAME`; `--dry-run` lists what would go."""
+"""Put the page on Hugging Face Spaces: `python -m hierseg.deploy OWNER/NAME`; `--dry-run` only lists the files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hierseg.errors import UserError
 from hierseg.files import is_hidden
 
 ROOT = Path(__file__).resolve().parent.parent
-# What the page needs where it is served, and nothing else: no training code, no tests, no run.
+# Only what the page needs: no training code, tests or runs.
 PATTERNS = (
     *("README.md", "LICENSE", "app.py", "requirements.txt", "pre-requirements.txt"),
     *("hierseg/**/*.*", "checkpoints/*.safetensors", "checkpoints/*.onnx", "checkpoints/README.md"),
     *("examples/*.jpg", "examples/README.md", "studies/losses/report/losses*", "docs/page.*", "docs/*.md"),
 )
-LARGEST = 25_000_000  # bytes of a file
+LARGEST = 25_000_000  # most bytes of a file
 _SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bgh[pousr]_[A-Za-z0-9]{30,}")
 
 
@@ -29,7 +29,7 @@ class DeployError(UserError):
 
 
 def files(root: Path = ROOT) -> list[str]:
-    """Return what would be uploaded.
+    """Return the files to upload.
 
     Args:
         root: A clone of the repository.
@@ -53,23 +53,23 @@ def files(root: Path = ROOT) -> list[str]:
     stated = sources.read_text(encoding="utf-8") if sources.is_file() else ""
     for path in sorted(found):
         if (root / path).is_symlink():
-            faults.append(f"{path} is a link; what it points to may be anything.")
+            faults.append(f"{path} is a link; only plain files are uploaded.")
         elif (size := (root / path).stat().st_size) > LARGEST:
             faults.append(f"{path} has {size:,} bytes, more than {LARGEST:,}.")
         elif _SECRET.search((root / path).read_bytes()):
             faults.append(f"{path} holds what looks like a secret.")
         if path.match("examples/*.jpg") and f"| {path.name} |" not in stated:
-            faults.append(f"{path} has no source in examples/README.md: may it be shown to everybody?")
+            faults.append(f"{path} has no source in examples/README.md: may it be published?")
     if faults:
         raise DeployError("\n".join(faults))
     return sorted(path.as_posix() for path in found)
 
 
 def upload(space: str) -> str:
-    """Make a Space, or bring it up to date; the token is the one that `hf auth login` saved.
+    """Create or update a Space, with the token saved by `hf auth login`.
 
     Args:
-        space: OWNER/NAME. In the folders that are uploaded, what is no longer among `files` is deleted there.
+        space: OWNER/NAME. In the uploaded folders, the Space's files that are no longer among `files` are deleted.
 
     Returns:
         The Space's address.
@@ -93,7 +93,7 @@ def upload(space: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Upload, or list what would be.
+    """Upload the page, or list its files.
 
     Args:
         arguments: The command line after the program's name; None for the process's own.

@@ -1,8 +1,8 @@
-"""What all errors have in common that a person caused, and can mend."""
+"""The base class of errors that a user can fix."""
 
 
 class UserError(ValueError):
-    """Something that a person gave cannot be used. The message is a plain sentence for that person.
+    """The user's input cannot be used. The message is a plain sentence for the user.
 
-    Every other exception is a fault of the program: its message is for the log alone.
+    Every other exception is a bug: its message goes to the log only.
     """

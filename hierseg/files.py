@@ -1,4 +1,4 @@
-"""Which files of a folder are somebody's, and what a file may be called."""
+"""Find files in folders, and make file names portable."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ PHOTO_ENDINGS = {
     *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
 }
 
-_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}  # a zip's from macOS, and a Synology disk's
-_LONGEST = 200  # bytes of a name; most systems hold 255, and endings are yet to come
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}  # made by macOS in zip files, and by Synology disks
+_LONGEST = 200  # bytes of a name; most systems allow 255, and an ending is added
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\ud800-\udfff]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
 
 
 def is_hidden(path: Path) -> bool:
-    """Tell whether a file is hidden or a system's own, such as macOS's `._photo.jpg`, or lies in such a folder.
+    """Tell whether a file or any folder in its path is hidden or a system's own, such as macOS's `._photo.jpg`.
 
     Args:
-        path: Below the folder that was named; what lies above does not count.
+        path: Path relative to the folder that is searched.
     """
     return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in path.parts)
 
 
 def files_below(folder: Path, out: Path | None) -> Iterator[Path]:
-    """Yield the files in a folder and below it, without hidden ones and without those in `out`.
+    """Yield the files in a folder and below it, except hidden ones and those in `out`.
 
-    Links to folders are followed, and each folder is looked into once.
+    Links to folders are followed; each folder is searched once.
 
     Args:
-        folder: Where to look.
-        out: Where results go; None if that is not on this machine.
+        folder: The folder to search.
+        out: Folder of the results; None if it is not on this machine.
 
     Returns:
-        Files, folder by folder in the order of their names; at the end the folders that cannot be read.
+        Files, folder by folder, sorted by name; then the folders that cannot be read.
     """
     unreadable: list[Path] = []
     seen = {folder.resolve(), *([out.resolve()] if out and out.is_dir() else [])}
@@ -57,13 +57,13 @@ def files_below(folder: Path, out: Path | None) -> Iterator[Path]:
 
 
 def portable_name(name: str) -> str:
-    r"""Return a file's name as every system can hold it; `safeName` in the viewer does the same.
+    r"""Return a file name that is valid on every system; `safeName` in the viewer does the same.
 
     Args:
-        name: Without its folder; without an ending, if one is to be added.
+        name: A name without its folder, and without an ending if one is to be added.
 
     Returns:
-        The name without what Windows, macOS or Linux forbids: control characters, `<>:"/\|?*`, spaces and dots at the
+        The name without what Windows, macOS or Linux forbid: control characters, `<>:"/\|?*`, spaces and dots at the
         end, names of devices such as CON; at most 200 bytes long.
     """
     name = _FORBIDDEN.sub("_", name).encode()[:_LONGEST].decode(errors="ignore").rstrip(". ")

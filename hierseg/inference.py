@@ -1,4 +1,4 @@
-"""How a network is used on a photo: at which size, with which passes, and where decoding cuts.
+"""Settings of inference: the input size, the passes over a photo, and the threshold of decoding.
 
 A checkpoint stores its own `Inference`, chosen for its weights; a caller may use another:
 
@@ -13,17 +13,17 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Zoom:
-    """Passes over windows around people who are small in a photo. All but `windows` are shares, 0 to 1.
+    """Settings of the passes over windows around small people. All but `windows` are shares, 0 to 1.
 
     Attributes:
-        windows: At most so many, those with most people first.
-        found: Score of a root above which a pixel may belong to somebody; low, so that what was half seen counts.
-        margin: Context on each side of somebody, over their longer side.
-        smallest: Least longer side of a window over the photo's; a smaller window would show only blur.
-        largest: Greatest longer side of a window over the photo's; a larger one would show nothing better.
-        slimmest: Least shorter side of a window over its longer one.
-        weight: Share of a window's scores in the mean with those of the whole photo.
-        fade: Part of a window's sides over which that share falls to 0 at its edges, so that no seam shows.
+        windows: Most windows; those with the most pixels of people are used.
+        found: Score of a root above which a pixel may show a person; low, so that uncertain people are found too.
+        margin: Context on each side of a person, as a share of the person's longer side.
+        smallest: Least longer side of a window, as a share of the photo's; a smaller window would show only blur.
+        largest: Greatest longer side of a window, as a share of the photo's; a larger one would show no more detail.
+        slimmest: Least shorter side of a window, as a share of its longer side.
+        weight: Weight w of a window in the mean: w * its scores + (1 - w) * scores of the whole photo.
+        fade: Share of a window's sides over which the weight falls to 0 towards the edges, so that no seam shows.
     """
 
     windows: int = 3
@@ -39,24 +39,24 @@ class Zoom:
         """Check the values, which may come from a file.
 
         Raises:
-            ValueError: One makes no sense.
+            ValueError: A value is invalid.
         """
         windows, *shares = dataclasses.astuple(self)
         if not (isinstance(windows, int) and windows > 0 and all(0 <= share <= 1 for share in shares)):
-            raise ValueError(f"A zoom must have one window or more, and shares of 0 to 1, unlike {self}.")
+            raise ValueError(f"A zoom must have at least one window, and shares from 0 to 1, unlike {self}.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-    """How a network is used. The defaults are those of checkpoints that were written without one.
+    """Settings of inference. The defaults apply to checkpoints written without any.
 
     Attributes:
         input_size: Longest side of the network's input in pixels; None for that of its `ModelSpec`.
-        mirror: Take the mean of the scores of the photo and of its mirror image. Twice the time.
-        mirror_size: Longest side of the mirror image in pixels; None for `input_size`. A larger one sees finer parts.
-        zoom: Where windows around small people get passes of their own. Up to four times the time where there are such
-            people, nothing where there are none. None for no such passes.
-        threshold: Mean score of a path above which a pixel is no background, 0 to 1.
+        mirror: Average the scores of the photo and its mirror image. Takes twice the time.
+        mirror_size: Longest side of the mirror image in pixels; None for `input_size`. A larger one shows finer parts.
+        zoom: Settings of the passes over windows around small people; None for no such passes. Takes up to four times
+            the time if there are small people, no time if there are none.
+        threshold: Mean score of a path above which a pixel is not background, 0 to 1.
     """
 
     input_size: int | None = None
@@ -69,7 +69,7 @@ class Inference:
         """Check the values, which may come from a file.
 
         Raises:
-            ValueError: One makes no sense.
+            ValueError: A value is invalid.
         """
         for size in (self.input_size, self.mirror_size):
             if size is not None and not (isinstance(size, int) and size > 0):
@@ -81,11 +81,11 @@ class Inference:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Inference:
-        """Build one from what `dataclasses.asdict` returns; what is missing has its default.
+        """Build settings from the output of `dataclasses.asdict`; missing keys get their defaults.
 
         Raises:
-            TypeError: A key is unknown, or a value is of another type.
-            ValueError: A value makes no sense.
+            TypeError: A key is unknown, or a value has the wrong type.
+            ValueError: A value is invalid.
         """
         zoom = values.get("zoom", {})
         return Inference(**{**values, "zoom": None if zoom is None else Zoom(**zoom)})

@@ -1,4 +1,4 @@
-"""Labels to pictures: colours, overlay and the indexed PNG."""
+"""Draw labels: colours, overlays and indexed PNG files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hierseg.comparison import Differences
 from hierseg.photo import Photo
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
-# Orange and blue differ for every kind of colour-blindness; views.js in the viewer has the same.
+# Orange and blue differ for every kind of colour blindness; views.js in the viewer uses the same.
 _DIFFERENCES = np.array([[0, 0, 0], [255, 149, 0], [64, 169, 255], [255, 255, 255]], dtype=np.uint8)
-_DIMMED = 0.45  # of a photo's brightness is left where something else is to stand out
+_DIMMED = 0.45  # share of a photo's brightness that is left behind differences
 
 
 def palette(hierarchy: Hierarchy) -> npt.NDArray[np.uint8]:
@@ -32,13 +32,13 @@ def readable(name: str) -> str:
 
 
 def overlay(photo: Photo, labels: UInt8Map, hierarchy: Hierarchy, opacity: float = 0.55) -> Photo:
-    """Lay labels over a photo, each region filled with its colour and outlined, so that colour is not the only sign.
+    """Draw labels over a photo: each region is filled and outlined, so that colour is not the only sign.
 
     Args:
         photo: RGB, uint8 (H, W, 3).
         labels: Labels, uint8 (H, W).
         hierarchy: The tree whose colours are used.
-        opacity: Of the fill, 0 to 1; outlines stay opaque while it is above 0.
+        opacity: Opacity of the fill, 0 to 1; above 0, outlines are opaque.
 
     Returns:
         RGB, uint8 (H, W, 3); background pixels are the photo's.
@@ -68,20 +68,20 @@ def _colored(labels: UInt8Map, colors: npt.NDArray[np.uint8]) -> Photo:
 
 
 def _pale(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Outlines are paler than the fill, so that they show on clothes of the fill's own colour."""
+    """Return the colours of outlines: paler than the fill, so that they show on clothes of the fill's colour."""
     return (colors + (255 - colors) * 0.6).astype(np.uint8)
 
 
 def difference_picture(photo: Photo, found: Differences) -> Photo:
-    """Lay what differs between two checkpoints over the photo, which is darkened and without its colours.
+    """Draw the differences between two checkpoints over a darkened grey photo.
 
     Args:
         photo: RGB, uint8 (H, W, 3).
         found: The differences, of the same size.
 
     Returns:
-        RGB, uint8 (H, W, 3): orange where only the first has somebody, blue where only the second has, white where they
-        name another node.
+        RGB, uint8 (H, W, 3): orange where only the first has a person, blue where only the second has one, white where
+        both have a person but different nodes.
     """
     grey = photo.mean(axis=2, keepdims=True) * _DIMMED
     result = np.repeat(grey.astype(np.uint8), 3, axis=2)

@@ -115,7 +115,7 @@ def test_finishes_the_rest_and_names_what_failed(
     assert status == 1
     complaints = capsys.readouterr().err
     assert "bad.jpg" in complaints and "missing.jpg" in complaints and "good" not in complaints.split("failed:", 1)[1]
-    assert "1 file was skipped, not photos by their names: " in complaints and "notes.txt" in complaints
+    assert "1 file was skipped, not photos by file name: " in complaints and "notes.txt" in complaints
     assert (out / "deeper" / "good-mask.png").is_file()
 
 

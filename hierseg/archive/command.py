@@ -64,7 +64,7 @@ def _segment(options: argparse.Namespace) -> int:
     with _alone(out):
         plan, skipped = Plan.begin(out, source, settings, card.hierarchy.to_dict())
         if skipped:
-            _name(f"Skipped, not photos by their file names ({len(skipped)})", skipped)
+            _name(f"Skipped, not photos by file name ({len(skipped)})", skipped)
         run(plan, source, settings, files, options.workers, options.ray_address)
         failed = plan.check()
     print(f"{plan.about['photos'] - failed} of {plan.about['photos']} photos segmented into {out.name}")
@@ -104,7 +104,7 @@ def _alone(out: Place) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ArchiveError(f"Another run is using {out.name}. Wait for it, or stop it.") from error
-        for part in Path(out.path).glob(".photos-*"):  # left by a worker that was killed while it wrote
+        for part in Path(out.path).glob(".photos-*"):  # left by a killed worker
             part.unlink(missing_ok=True)
         yield
 

@@ -240,9 +240,9 @@ RIGHT = "{name: right, label: 2}"
     ("old", "new", "line", "message"),
     [
         pytest.param(
-            RIGHT, f"{RIGHT}\n  - {{name: left, label: 3}}", 7, "'left' stands .* one parent", id="two parents"
+            RIGHT, f"{RIGHT}\n  - {{name: left, label: 3}}", 7, "'left' is in .* one parent", id="two parents"
         ),
-        pytest.param(RIGHT, f"&it {RIGHT}\n  - *it", 8, "'right' stands .* one parent", id="two parents by anchor"),
+        pytest.param(RIGHT, f"&it {RIGHT}\n  - *it", 8, "'right' is in .* one parent", id="two parents by anchor"),
         pytest.param("label: 2", "label: 1", 8, "label 1 of 'right' .* for 'left'", id="label twice"),
         pytest.param("label: 2", "label: 0", 8, "label 0 of 'right' .* 'background'", id="label of background"),
         pytest.param("label: 2", "label: 255", 8, "label 255 of 'right' .* 'void'", id="label of void"),
