@@ -7,6 +7,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from hierseg.calibration import Calibration, calibrated
 from hierseg.predictor import Prediction
 from hierseg.tree import BoolMask, Hierarchy
 
@@ -17,7 +18,12 @@ TURNED = 1e-3  # share of a photo's pixels that may be decoded otherwise for tha
 
 
 def firm(
-    scores: npt.NDArray[np.float32], tree: Hierarchy, threshold: float, certainty: float = 0.0, hair: float = HAIR
+    scores: npt.NDArray[np.float32],
+    tree: Hierarchy,
+    threshold: float,
+    certainty: float = 0.0,
+    hair: float = HAIR,
+    calibration: Calibration | None = None,
 ) -> BoolMask:
     """Tell which pixels are decoded the same though every score moves by a hair.
 
@@ -27,17 +33,21 @@ def firm(
         threshold: As for `decoding.decode`.
         certainty: As for `decoding.decode`.
         hair: How far scores may move.
+        calibration: As for `decoding.decode`.
 
     Returns:
         Mask, bool (H, W). False where a score is so near to what it is compared with that either may come out.
     """
-    means = np.sort([scores[list(path)].mean(axis=0, dtype=np.float64) for path in tree.paths], axis=0)
+    of_paths = np.array([scores[list(path)].mean(axis=0, dtype=np.float64) for path in tree.paths])
+    means = np.sort(of_paths, axis=0)
     best = means[-1]
     second = means[-2] if len(means) > 1 else np.full_like(best, -np.inf)
     somebody = best > threshold
     firm = (np.abs(best - threshold) > hair) & (~somebody | (best - second > 2 * hair))
     if certainty > 0:
-        firm &= ~somebody | (np.abs(scores - np.float32(certainty)) > hair).all(axis=0)
+        below, above = (calibrated(scores + np.float32(off), calibration) > certainty for off in (-hair, hair))
+        followed = np.array([[node in path[1:] for path in tree.paths] for node in range(len(tree))])
+        firm &= ~somebody | ~(followed[:, of_paths.argmax(axis=0)] & (below != above)).any(axis=0)
     return np.asarray(firm)
 
 
@@ -61,7 +71,7 @@ def assert_labels(
     """
     tree = prediction.hierarchy
     cut = prediction.threshold if threshold is None else threshold
-    sure = firm(prediction.scores, tree, cut, certainty, hair)
+    sure = firm(prediction.scores, tree, cut, certainty, hair, prediction.calibration)
     assert sure.mean() > 1 - TURNED
     expected = prediction.at_level(level or tree.level_names[-1], threshold, certainty)
     assert found.shape == expected.shape
