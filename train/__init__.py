@@ -1,1 +1,1 @@
-"""Trains and measures hierseg's checkpoints: `python -m train fit | evaluate`."""
+"""Train and measure hierseg's checkpoints: `python -m train fit | evaluate`."""

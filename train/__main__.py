@@ -15,11 +15,11 @@ from train.arguments import add_data, run
 from train.prepare.cli import add_sources
 from train.report import ReportError, fill, tables
 
-# PyTorch takes seconds to import, so each subcommand imports what it needs when it is asked for.
+# PyTorch takes seconds to import, so each subcommand imports what it needs when it runs.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status."""
+    """Run one subcommand and return the exit status."""
     return run(_parser(), arguments)
 
 
@@ -27,30 +27,32 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    fit = commands.add_parser("fit", help="train a checkpoint from a recipe, or go on with a stopped run")
+    fit = commands.add_parser("fit", help="train a checkpoint from a recipe, or resume a stopped run")
     fit.add_argument("recipe", type=Path, help="a YAML file, for instance train/configs/bce.yaml")
     add_data(fit)
     fit.add_argument("--run", type=Path, dest="folder", help="the run's folder (default: runs/RECIPE)")
-    fit.add_argument("--fresh", action="store_true", help="start again although the folder holds a run")
+    fit.add_argument("--fresh", action="store_true", help="delete the run in the folder and start again")
     fit.add_argument("--stop-after", type=at_least_1, metavar="STEP", help="save the state and stop after this step")
     fit.set_defaults(run=_fit)
 
     evaluate = commands.add_parser("evaluate", help="measure checkpoints on annotated photos")
     evaluate.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
     add_data(evaluate)
-    evaluate.add_argument("--nobody", type=Path, metavar="FOLDER", help="also find false people on its validation list")
-    evaluate.add_argument("--photos", type=at_least_1, help="only the first so many")
+    evaluate.add_argument("--nobody", type=Path, metavar="FOLDER", help="count false people on its validation list")
+    evaluate.add_argument("--photos", type=at_least_1, help="only this many photos, from the first")
     evaluate.add_argument("--input-size", type=at_least_1, help="longest side of the network's input in pixels")
     evaluate.add_argument("--no-mirror", action="store_true", help="without the pass over the mirror image")
     evaluate.add_argument("--no-zoom", action="store_true", help="without the passes over windows around small people")
-    evaluate.add_argument("--json", type=Path, help="write the figures here too")
+    evaluate.add_argument("--json", type=Path, help="also write the figures to this file")
     evaluate.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
     evaluate.set_defaults(run=_evaluate)
 
-    calibrate = commands.add_parser("calibrate", help="choose threshold and calibration anew, on training photos")
+    calibrate = commands.add_parser("calibrate", help="choose threshold and calibration again, on training photos")
     calibrate.add_argument("checkpoints", nargs="+", help="files, or names such as bce; changed in place")
     add_data(calibrate)
-    calibrate.add_argument("--photos", type=at_least_1, default=200, help="the first so many (default: %(default)s)")
+    calibrate.add_argument(
+        "--photos", type=at_least_1, default=200, help="how many, from the first (default: %(default)s)"
+    )
     calibrate.set_defaults(run=_calibrate)
 
     risk = commands.add_parser("risk", help="find which risks can be promised, on validation photos")
@@ -60,16 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     risk.add_argument("--held-out", type=at_least_1, help="of the others, so many to measure on (default: all)")
     risk.set_defaults(run=_risk)
 
-    export = commands.add_parser("export", help="write the ONNX file that runs a checkpoint fast, beside it")
+    export = commands.add_parser("export", help="write an ONNX file beside a checkpoint, which runs faster")
     export.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
     export.set_defaults(run=_export)
 
-    prepare = commands.add_parser("prepare", help="make a data folder from what its authors published")
+    prepare = commands.add_parser("prepare", help="make a data folder from a published data set")
     add_sources(prepare)
 
-    report = commands.add_parser("report", help="set tables into Markdown files")
+    report = commands.add_parser("report", help="fill tables into Markdown files")
     report.add_argument("texts", type=Path, nargs="+", metavar="TEXT", help="with marks, for instance README.md")
-    report.add_argument("--figures", type=Path, default=Path("checkpoints/evaluation.json"), help="of evaluate --json")
+    figures = Path("checkpoints/evaluation.json")
+    report.add_argument("--figures", type=Path, default=figures, help="figures from evaluate --json")
     report.set_defaults(run=_fill)
     return parser
 
@@ -114,7 +117,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             "input_size": predictor.input_size,
         }
         promised = {"risk": dataclasses.asdict(card.risk)} if card.risk else {}  # from its card, not measured here
-        figures[name] = {**summary, **promised}  # as it was asked for: two runs both have a last.safetensors
+        figures[name] = {**summary, **promised}  # by the name given: all runs have a last.safetensors
         print(f"{table(f'{card.title} ({path.name})', figures[name])}\n")
         if options.record:
             checkpoint.write_card(path, checkpoint.with_record(card, figures=summary))

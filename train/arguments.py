@@ -1,4 +1,4 @@
-"""What the command lines of training and of the studies share."""
+"""Shared by the command lines of training and the studies."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _DATA = "HIERSEG_DATA"
 
 
 def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    """Run the subcommand that a command line names; each has set `run` to its function.
+    """Run a subcommand; its parser sets `run` to its function.
 
     Args:
-        parser: Of the command line.
-        arguments: What follows the program's name; None for the process's own.
+        parser: The parser.
+        arguments: The command line after the program's name; None for the process's own.
 
     Returns:
-        Exit status: 0, or 1 where a person can mend what is wrong, which is said on stderr.
+        Exit status: 0, or 1 after an error that the user can fix, with a message on stderr.
     """
     options = parser.parse_args(arguments)
     try:

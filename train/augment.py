@@ -1,7 +1,6 @@
-"""A random training crop of one photo: cut from the full photo, then resized, flipped and coloured.
+"""Random training crops: cut from a photo at full size, then resized, flipped and recoloured.
 
-Everything random comes from one seed a crop, so a run gives the same crops however many workers load them and wherever
-it is resumed.
+A crop depends only on its seed, so a run gives the same crops with any number of workers, and wherever it is resumed.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import os
 from random import Random
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it looks online for a newer version
 
 import albumentations as A
 import cv2
@@ -31,10 +30,10 @@ class Augmenter:
         """Plan the crops.
 
         Args:
-            crop: What is cut.
-            augment: What is changed.
+            crop: How crops are cut.
+            augment: How crops are changed.
             background: Label of pixels without a person.
-            void: Label given to what lies outside the photo.
+            void: Label of pixels outside the photo.
         """
         self.crop = crop
         self.background = background
@@ -60,14 +59,14 @@ class Augmenter:
         """
         random = np.random.default_rng(seed)
         photo, label_map = self._cut(photo, label_map, random)
-        # One stream for all changes: set_random_seed would start each from the same number, and then every grey crop
+        # One random stream for all changes: set_random_seed would start each from the same number, and every grey crop
         # would also be flipped.
         self._changes.set_random_state(random, Random(seed))
         changed = self._changes(image=photo, mask=label_map)
         return changed["image"], changed["mask"]
 
     def _cut(self, photo: Photo, label_map: UInt8Map, random: np.random.Generator) -> tuple[Photo, UInt8Map]:
-        # No number is drawn where there is no such share: recipes without it keep their crops.
+        # No number is drawn if the share is 0, so recipes without it keep their crops.
         if self.crop.nobody and random.random() < self.crop.nobody:
             square = self._empty_square(label_map, random)
             if square is None:
@@ -77,7 +76,7 @@ class Augmenter:
         return self._resized(photo, label_map, *self._square(label_map, random))
 
     def _empty_square(self, label_map: UInt8Map, random: np.random.Generator) -> tuple[int, int, int] | None:
-        """Return top, left and side of a square inside the photo without people or void, None if there is no room."""
+        """Return top, left and side of a square inside the photo without people or void; None if there is none."""
         height, width = label_map.shape
         total = cv2.integral((label_map != self.background).astype(np.uint8))
         smallest, largest = (min(height, width, max(8, round(share * max(height, width)))) for share in _EMPTY_SCALE)
@@ -92,7 +91,7 @@ class Augmenter:
         return None
 
     def _square(self, label_map: UInt8Map, random: np.random.Generator) -> tuple[int, int, int]:
-        """Return top, left and side of a square, which may reach outside the photo where it is the larger."""
+        """Return top, left and side of a square; it reaches outside the photo only if it is larger."""
         height, width = label_map.shape
         side = max(8, round(random.uniform(*self.crop.scale) * max(height, width)))
         near = random.random() < self.crop.near_person
@@ -102,12 +101,12 @@ class Augmenter:
             top, left = (round(at - side * random.uniform(0.2, 0.8)) for at in (row, column))
         else:
             top, left = (round(random.uniform(*_range(length, side))) for length in (height, width))
-        # A square that reaches over the photo's edge where it need not trains on nothing there.
+        # Keep the square inside the photo if it fits: there is nothing to learn outside.
         top, left = (int(np.clip(at, *_range(length, side))) for at, length in ((top, height), (left, width)))
         return top, left, side
 
     def _resized(self, photo: Photo, label_map: UInt8Map, top: int, left: int, side: int) -> tuple[Photo, UInt8Map]:
-        """Return one square of both at the size of a crop."""
+        """Return a square of the photo and its label map, at the size of a crop."""
         size = (self.crop.size, self.crop.size)
         resized = cv2.resize(
             _window(photo, top, left, side, _GREY),
@@ -121,7 +120,7 @@ class Augmenter:
 def paste_people(
     photo: Photo, label_map: UInt8Map, guest: Photo, guest_map: UInt8Map, background: int, void: int
 ) -> tuple[Photo, UInt8Map]:
-    """Lay the people of one crop over another.
+    """Paste the people of one crop into another.
 
     Args:
         photo: RGB, uint8 (size, size, 3).
@@ -129,10 +128,10 @@ def paste_people(
         guest: The crop whose people are taken, of the same size.
         guest_map: Its labels.
         background: Label of pixels without a person.
-        void: Label of pixels that are not annotated; they are not taken.
+        void: Label of pixels that are not annotated; they are not pasted.
 
     Returns:
-        Photo and label map like the first two. The seam is a pixel or two soft, so that it is no sign to learn.
+        Photo and label map like the first two. Edges are blurred by a pixel or two, so that they cannot be learned.
     """
     taken = (guest_map != background) & (guest_map != void)
     share = cv2.GaussianBlur(taken.astype(np.float32), (3, 3), 0)[..., None]
@@ -141,7 +140,7 @@ def paste_people(
 
 
 def plain_surface(size: int, random: np.random.Generator) -> Photo:
-    """Draw a surface without anything on it: from one colour to another, with some noise.
+    """Draw an empty surface: a gradient from one colour to another, with some noise.
 
     Args:
         size: Side in pixels.
@@ -161,7 +160,7 @@ def plain_surface(size: int, random: np.random.Generator) -> Photo:
 
 
 def _window(array: npt.NDArray[np.uint8], top: int, left: int, side: int, fill: int) -> npt.NDArray[np.uint8]:
-    """Return the square at (top, left), which may reach outside the array, where it is filled."""
+    """Return the square at (top, left); pixels outside the array have the value `fill`."""
     height, width = array.shape[:2]
     window = np.full((side, side, *array.shape[2:]), fill, dtype=np.uint8)
     rows, columns = (slice(max(0, at), min(at + side, end)) for at, end in ((top, height), (left, width)))
@@ -170,5 +169,5 @@ def _window(array: npt.NDArray[np.uint8], top: int, left: int, side: int, fill: 
 
 
 def _range(length: int, side: int) -> tuple[int, int]:
-    """Return where a square may begin along one axis: inside the photo, or, if it is the larger, around it."""
+    """Return the range of a square's start along one axis: inside the photo, or around it if the square is larger."""
     return min(0, length - side), max(0, length - side)

@@ -1,4 +1,4 @@
-"""Which crops a step trains on. All follows from the run's seed and the step, so a run goes on where it stopped."""
+"""Choose the crops of each step. They depend only on the run's seed and the step, so a run can resume at any step."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         Args:
             examples: The photos.
             augmenter: Makes a crop.
-            paste: Share of the crops that get the people of another photo's crop.
-            guests: Which photos these people are taken from; None for all.
+            paste: Share of the crops into which people of another photo are pasted.
+            guests: Photos that these people are taken from; None for all.
         """
         self._examples = examples
         self._augmenter = augmenter
@@ -43,7 +43,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         """Return a photo, uint8 (3, size, size), and its label map, uint8 (size, size)."""
         index, seed = address
         photo, label_map = self._crop(index, seed)
-        random = np.random.default_rng((seed, 1))  # another stream than the crop's own
+        random = np.random.default_rng((seed, 1))  # not the crop's own stream
         if random.random() < self._paste:
             guest = self._guests[int(random.integers(len(self._guests)))]
             people = self._crop(guest, int(random.integers(2**31)))
@@ -54,15 +54,15 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         return self._augmenter(self._examples[index].photo, self._examples[index].label_map, seed)
 
     def __len__(self) -> int:
-        """Return how many photos there are."""
+        """Return the number of photos."""
         return len(self._examples)
 
 
 class Batches(Sampler[list[tuple[int, int]]]):
-    """The run's batches from one step to another, as addresses of `Crops`.
+    """The batches of a range of steps, as addresses of `Crops`.
 
-    An epoch has as many crops as there are photos, less what does not fill a batch. Each source gives its share of
-    them, and goes through all its photos in a new order before it shows one again.
+    An epoch has one crop per photo, less those that do not fill a batch. Each source gives its share of the crops, and
+    uses all its photos, in a new order each time, before it repeats one.
     """
 
     drop_last = True
@@ -79,12 +79,12 @@ class Batches(Sampler[list[tuple[int, int]]]):
         """Plan the batches of steps first_step to last_step - 1.
 
         Args:
-            photos: How many each source has; the photos of a source follow those of the one before.
+            photos: Number of photos in each source; indices run through the sources in order.
             shares: Share of the crops that each source gives, up to a common factor.
-            batch_size: Crops a batch.
+            batch_size: Crops per batch.
             first_step: The first batch.
             last_step: The one after the last.
-            seed: Of the run.
+            seed: Seed of the run.
         """
         self._photos = photos
         self._crops = _apportioned(sum(photos), shares)
@@ -121,7 +121,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         return order
 
     def _turn(self, source: int, turn: int) -> npt.NDArray[np.int64]:
-        """Return the order in which a source shows its photos for the turn-th time."""
+        """Return the order of a source's photos when it uses them for the turn-th time."""
         key = (self._seed, turn) if source == 0 else (self._seed, turn, 0, source)
         return np.random.default_rng(key).permutation(self._photos[source])
 
@@ -131,7 +131,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
 
 
 def _apportioned(total: int, shares: Sequence[float]) -> list[int]:
-    """Split a number by shares into whole numbers, the largest remainders rounded up."""
+    """Split a number by shares into whole numbers; the largest remainders are rounded up."""
     wanted = [total * share / sum(shares) for share in shares]
     counts = [int(number) for number in wanted]
     by_remainder = sorted(range(len(shares)), key=lambda index: counts[index] - wanted[index])

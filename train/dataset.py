@@ -1,4 +1,4 @@
-"""Folders of photos and masks as arrays in memory; every fault is named before training starts."""
+"""Load folders of photos and masks into memory; all faults are reported before training starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DataError(UserError):
 
 @dataclass(frozen=True)
 class Example:
-    """One annotated photo, opened.
+    """An annotated photo in memory.
 
     Attributes:
         id: Its name in the id list.
@@ -41,7 +41,7 @@ class Example:
 
 
 def read_ids(folder: str | Path, split: str) -> list[str]:
-    """Read an id list, with any line ends.
+    """Read an id list, with any line endings.
 
     Args:
         folder: The data folder.
@@ -55,7 +55,7 @@ def read_ids(folder: str | Path, split: str) -> list[str]:
     """
     path = Path(folder) / f"{split}_id.txt"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # an editor may have put a byte order mark first
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # it may begin with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read; docs/train.md says how the folder is laid out.") from error
     ids = [line.strip() for line in lines if line.strip()]
@@ -68,20 +68,20 @@ def read_ids(folder: str | Path, split: str) -> list[str]:
 
 
 def split_hash(ids: list[str]) -> str:
-    """Return a SHA-256 of a list of ids that does not depend on its order."""
+    """Return a SHA-256 of a list of ids, whatever its order."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on and what its curves are drawn from.
+    """The photos of a run, for training and validation.
 
     Attributes:
-        folder: What the sources' folders lie in.
+        folder: Parent of the sources' folders.
         sources: The folders.
-        examples: Training photos, for each source.
+        examples: Training photos of each source.
         validation: Annotated photos of the validation list.
-        nobody: Photos of validation lists that show nobody.
+        nobody: Photos without people of validation lists.
         record: Counts of photos and hashes of their ids, for a checkpoint.
     """
 
@@ -104,8 +104,8 @@ def load_training_data(
     """Open all photos that a recipe names.
 
     Args:
-        data: What the sources' folders lie in.
-        sources: The folders. The first one that has masks has a validation list; those of nobody may have one.
+        data: Parent of the sources' folders.
+        sources: The folders. The first one with masks has a validation list; those without people may have one.
         hierarchy: The tree.
         validation_photos: How many photos of a validation list to open; 0 for all.
 
@@ -126,8 +126,8 @@ def load_training_data(
     for index, own in val_ids.items():
         if both := sorted(set(own) & set(train_ids[index])):
             raise DataError(
-                f"Both lists of {data / sources[index].folder} name {', '.join(both[:_NAMED])}. A photo that is "
-                "trained on cannot validate: take it off one of them."
+                f"Both lists of {data / sources[index].folder} name {', '.join(both[:_NAMED])}. A photo must "
+                "not be used for both training and validation: remove it from one list."
             )
 
     def load(index: int, ids: list[str]) -> list[Example]:
@@ -147,8 +147,8 @@ def load_training_data(
     validation = load(main, val_ids[main][:most])
     if not any(np.isin(example.label_map, hierarchy.labels).any() for example in validation):
         raise DataError(
-            f"Nothing can be measured on {data / sources[main].folder}: the {len(validation)} photos of its val_id.txt "
-            "that draw the curves show nobody. Put photos of people first, or take more of them (validation_photos)."
+            f"Nothing can be measured on {data / sources[main].folder}: the {len(validation)} photos from its "
+            "val_id.txt show no person. Put photos of people first, or raise validation_photos."
         )
     return TrainingData(
         data,
@@ -171,16 +171,16 @@ def load_examples(folder: str | Path, ids: Sequence[str], hierarchy: Hierarchy, 
 
     Args:
         folder: Holds JPEGImages/ID.jpg and gt_masks/ID.png or ID.npy.
-        ids: Which.
+        ids: Ids of the photos.
         hierarchy: The tree whose labels the masks use.
-        masks: Whether there are masks; without, the photos show nobody, and all of each is background.
+        masks: Whether there are masks; without, photos show no person and every pixel is background.
 
     Returns:
-        One example an id, in their order. The whole data set takes about 2.2 GB.
+        One example per id, in their order. The whole data set takes about 2.2 GB.
 
     Raises:
-        DataError: Something is missing, damaged, of another size, or holds an unknown label; all faults are named. Or
-            the folder numbers its labels unlike the tree.
+        DataError: A file is missing or damaged, differs in size or holds an unknown label; all such faults are named.
+            Or the folder numbers its labels differently from the tree.
     """
     if masks:
         check_numbering(folder, hierarchy)
@@ -202,9 +202,9 @@ def load_examples(folder: str | Path, ids: Sequence[str], hierarchy: Hierarchy, 
 
 
 def check_numbering(folder: str | Path, hierarchy: Hierarchy) -> None:
-    """Check that the labels of a folder made by `train.prepare` mean what they mean in a tree.
+    """Check that a folder made by `train.prepare` has the label numbers of a tree.
 
-    A folder without labels.json is taken to use the tree's own: nothing in a mask can tell.
+    A folder without labels.json is assumed to have them; the masks cannot tell.
 
     Args:
         folder: The data folder.
@@ -225,8 +225,8 @@ def check_numbering(folder: str | Path, hierarchy: Hierarchy) -> None:
     other = [f"{node} is {label}, not {own.get(node)}" for node, label in labels.items() if own.get(node) != label]
     if other:
         raise DataError(
-            f"{path} numbers parts unlike the tree {hierarchy.name}: {'; '.join(other)}. Make the folder again with "
-            "another --numbering, or use a tree with its labels."
+            f"{path} numbers parts differently from the tree {hierarchy.name}: {'; '.join(other)}. Make the folder "
+            "again with another --numbering, or use a tree with its labels."
         )
 
 

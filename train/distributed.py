@@ -1,7 +1,7 @@
-"""Batch norm over the batches of all processes, so that several of them train as one.
+"""Batch norm over all processes, so that several processes train as one.
 
-torch's SyncBatchNorm runs on GPUs only and passes over timm's layers that hold norm and activation in one, so on a CPU
-each process would normalise its own share of the batch and the network would be another one.
+torch's SyncBatchNorm runs only on GPUs, and skips timm's layers that combine norm and activation. On a CPU, each
+process would normalise its own part of the batch, and the trained network would differ.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 
 def share_batch_norm(model: nn.Module) -> None:
-    """Make every batch norm of a network take its statistics over all processes while it trains.
+    """Make every batch norm of a network use the statistics of all processes during training.
 
-    All processes must hold equally many pixels. Parameters, buffers and their names stay as they are.
+    All processes must have the same number of pixels. Parameters, buffers and their names do not change.
     """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -41,7 +41,7 @@ def _forward(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """Return the mean of a tensor over all processes; whole numbers must come as floats."""
+    """Return the mean of a float tensor over all processes."""
     return _MeanOverProcesses.apply(values)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -61,7 +61,7 @@ class _MeanOverProcesses(torch.autograd.Function):
 
 @torch.no_grad()
 def _update(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, pixels: int) -> None:
-    """Move the running statistics as torch does: the variance without bias."""
+    """Update the running statistics as torch does, with the unbiased variance."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked.add_(1)

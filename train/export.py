@@ -1,7 +1,7 @@
-"""Writes a checkpoint as an ONNX file, for `hierseg.network.engines`: `python -m train export bce ftm`.
+"""Write a checkpoint as an ONNX file, for `hierseg.network.engines`: `python -m train export bce ftm`.
 
-The file computes what PyTorch does, up to float32 rounding. Weights stand in it as the checkpoint has them, in half
-precision; ONNX Runtime folds casts and batch norms into them when it loads the file.
+The file computes the same as PyTorch, up to float32 rounding. Like the checkpoint, it stores weights in half precision;
+ONNX Runtime folds casts and batch norms into them when it loads the file.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def export(path: Path) -> Path:
     buffer = io.BytesIO()
     sides = {1: "height", 2: "width"}
     with warnings.catch_warnings():
-        # This exporter is called old, but the new one needs two more packages and cannot pad on one side.
+        # This exporter is deprecated, but the new one needs two more packages and cannot pad on one side.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             FromPixels(simplified(model), card).eval(),
             (torch.zeros(1, 2 * STRIDE, 3 * STRIDE, 3, dtype=torch.uint8),),
-            buffer,  # type: ignore[arg-type]  # files are taken too
+            buffer,  # type: ignore[arg-type]  # files work too
             dynamo=False,
             input_names=["pictures"],
             output_names=["scores"],
             dynamic_axes={"pictures": {0: "batch", **sides}, "scores": {0: "batch", 2: "height", 3: "width"}},
-            training=torch.onnx.TrainingMode.PRESERVE,  # or batch norm would be folded here, in full precision
+            training=torch.onnx.TrainingMode.PRESERVE,  # otherwise batch norms are folded here, in full precision
             do_constant_folding=False,  # likewise the casts
         )
     content = buffer.getvalue()
@@ -94,11 +94,11 @@ class FromPixels(nn.Module):
 
 
 class FusedSegformerDecoder(nn.Module):
-    """SegFormer's decoder with its linear layers put together.
+    """SegFormer's decoder with its linear layers merged.
 
-    Each level's features pass a linear layer, are resized to a quarter of the input, joined, and pass a second linear
-    layer and batch norm. All of these are linear, so they commute: one matrix a level does, applied where that is least
-    work, which is after resizing for the levels of few channels and before it for those of many.
+    SegFormer passes each level's features through a linear layer, resizes them to a quarter of the input, concatenates
+    them, and applies a second linear layer and batch norm. All these steps are linear, so one matrix per level is
+    enough. It is applied where that is least work: after resizing if a level has few channels, before it if many.
     """
 
     _FINE = 3  # levels of few channels: a half, a quarter and an eighth of the input
@@ -118,7 +118,7 @@ class FusedSegformerDecoder(nn.Module):
         self.coarse = nn.ModuleList(_pointwise(matrix) for matrix in matrices[self._FINE :])
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Return features of a quarter of the input's size, from those of the encoder, the input itself first."""
+        """Return features at a quarter of the input's size, from the input and the encoder's features."""
         # Bilinear resizing to half the size, by pixel centres, is the mean of four pixels.
         half, quarter, *smaller = features[1:]
         few = self._FINE - 2
@@ -131,13 +131,13 @@ class FusedSegformerDecoder(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A convolution with weights in half precision where that loses nothing, and fixed padding.
+    """A convolution with fixed padding, and weights in half precision if that loses nothing.
 
-    Padding like TensorFlow's depends on the input's size, but not where its sides are multiples of `STRIDE`.
+    TensorFlow's padding depends on the input's size, but is fixed if its sides are multiples of `STRIDE`.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
-        """Take over a convolution."""
+        """Copy a convolution."""
         super().__init__()
         weight = convolution.weight.detach()
         half = weight.half()
@@ -163,7 +163,7 @@ class Convolution(nn.Module):
 
 
 class _PaddedConvolution(torch.autograd.Function):
-    """A convolution with its own padding on each side, which is one operation in ONNX and two in PyTorch."""
+    """A convolution with separate padding for each side: one operation in ONNX, two in PyTorch."""
 
     @staticmethod
     def forward(

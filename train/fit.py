@@ -1,8 +1,7 @@
 """One training run, from a recipe to a checkpoint: `python -m train fit train/configs/bce.yaml`.
 
-The same command runs on a CPU, on one GPU and, under `accelerate launch`, on many machines. Every random choice follows
-from the recipe's seed and the step, so a run that was stopped goes on exactly where it was. `train.run_folder` says
-what a run writes.
+The same command runs on a CPU, on one GPU and, under `accelerate launch`, on many machines. Every random choice depends
+only on the recipe's seed and the step, so a stopped run resumes exactly. `train.run_folder` lists the files of a run.
 """
 
 from __future__ import annotations
@@ -38,27 +37,27 @@ from train.run_folder import (
 )
 from train.session import Plan, Session
 
-_LOGGED = 20  # steps from one point of the loss curve to the next; only then does the host wait for the device
+_LOGGED = 20  # steps between points of the loss curve; the host waits for the device only there
 
 
 def fit(
     recipe: Recipe, data: Path | TrainingData, run: Path, fresh: bool = False, stop_after: int | None = None
 ) -> Path:
-    """Train one checkpoint, or go on with a run that was stopped.
+    """Train one checkpoint, or resume a stopped run.
 
     Args:
-        recipe: What to do.
-        data: The data folder, or what `load` made of it for this recipe.
-        run: The run's folder; made if it is not there.
-        fresh: Start again although the folder holds a run.
-        stop_after: Save the state and stop after this step; None to go on to the end.
+        recipe: The recipe.
+        data: The data folder, or its photos from `load` for this recipe.
+        run: The run's folder; created if needed.
+        fresh: Delete the run in the folder and start again.
+        stop_after: Save the state and stop after this step; None to train to the end.
 
     Returns:
         Path of the checkpoint.
 
     Raises:
         TrainingError: The folder holds a run of another recipe or only damaged states, or the loss is not a number.
-        ModelError: The network cannot be built, or not with a tree-triplet loss.
+        ModelError: The network cannot be built, or cannot be trained with the tree-triplet loss.
         DataError: The data have faults.
     """
     accelerator = _accelerator(recipe, run)
@@ -97,15 +96,15 @@ def fit_stages(
 ) -> Path:
     """Train the stages of a recipe one after the other, each from the weights of the one before.
 
-    A recipe of one stage has its run in the folder itself, others in stage-1, stage-2 and so on below it. A stage whose
-    folder holds a last.safetensors and no state is taken as done: so a run goes on on another machine.
+    A recipe of one stage runs in the folder itself, other recipes run in its folders stage-1, stage-2 and so on. A
+    stage with a last.safetensors and no state counts as done, so that a run can continue on another machine.
 
     Args:
         recipes: The stages.
         data: The data folder.
         run: The run's folder.
         fresh: As for `fit`, for every stage.
-        stop_after: As for `fit`, a step of the stage that is going on.
+        stop_after: As for `fit`, a step of the current stage.
 
     Returns:
         Path of the checkpoint of the last stage that was trained.
@@ -138,7 +137,7 @@ def train_steps(session: Session, stop_after: int | None = None) -> None:
     """Train to the end, or to a step; each epoch ends with a validation, a checkpoint and a saved state.
 
     Raises:
-        TrainingError: The loss is not a number. What was saved before stays.
+        TrainingError: The loss is not a number. Saved files are kept.
     """
     accelerator, epoch_steps = session.accelerator, session.plan.steps_per_epoch
     losses: list[float] = []
@@ -174,10 +173,10 @@ def train_steps(session: Session, stop_after: int | None = None) -> None:
 
 
 def _seen(session: Session, waiting: Sequence[Tensor]) -> list[float]:
-    """Return the losses of the newest steps, mean over processes.
+    """Return the losses of the newest steps, averaged over processes.
 
     Raises:
-        TrainingError: One is not a number, or its gradient is not; the first such batch is kept and named.
+        TrainingError: A loss or a gradient is not finite; the first such batch is saved and named.
     """
     found = session.accelerator.reduce(torch.stack(list(waiting)), "mean").tolist()
     first = session.step - len(found)
@@ -206,14 +205,14 @@ def _end_epoch(session: Session, losses: list[float], seconds: float) -> None:
 
 
 def validate(predictor: Predictor, photos: TrainingData) -> dict[str, Any]:
-    """Measure what draws the curves, with one pass a photo: what is wanted is how the epochs compare.
+    """Measure the validation photos with one pass per photo, which is enough to compare epochs.
 
     Args:
         predictor: The network.
-        photos: What a run trains on.
+        photos: The photos of a run.
 
     Returns:
-        The summary of an `Evaluation`, with `nobody` as of `false_people` where there are such photos.
+        The summary of an `Evaluation`, with `nobody` from `false_people` if there are photos without people.
     """
     predictor = predictor.using(mirror=False, zoom=None)
     summary = evaluate(predictor, photos.validation, progress=False).summary()
@@ -223,13 +222,13 @@ def validate(predictor: Predictor, photos: TrainingData) -> dict[str, Any]:
 
 
 def _is_calibrated(run: Path, recipe: Recipe) -> bool:
-    """Tell whether a run whose steps are done has the checkpoint that ends it."""
+    """Tell whether a run has its final checkpoint, given that all its steps are done."""
     weights = run / WEIGHTS
     return weights.is_file() and (not recipe.threshold_photos or checkpoint.read_card(weights).calibration is not None)
 
 
 def _accelerator(recipe: Recipe, run: Path) -> Accelerator:
-    AcceleratorState._reset_state()  # else a second run in one process could not have another precision
+    AcceleratorState._reset_state()  # so that a second run in a process may have another precision
     return Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="bf16" if recipe.mixed_precision and _has_bf16() else "no",

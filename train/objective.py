@@ -1,4 +1,4 @@
-"""A recipe's loss on label maps, over one process or several."""
+"""A recipe's loss on label maps, in one process or several."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Objective:
     def __call__(self, logits: Tensor, label_maps: Tensor) -> Tensor:
         """Return the loss of logits (B, N, H, W) against label maps, uint8 (B, H, W).
 
-        The mean of the processes' losses is the loss of the whole batch, whatever each knows of its pixels.
+        The mean over processes is the loss of the whole batch, even if they differ in their number of known pixels.
         """
         labels = label_maps.long()
         targets, known = (table[labels].permute(0, 3, 1, 2) for table in (self._membership, self._knowledge))

@@ -1,4 +1,4 @@
-"""What makes a step faster on a processor and changes nothing else; nothing of it is used on graphics cards."""
+"""Make a training step faster on a processor and change nothing else; not used on graphics cards."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.overrides import TorchFunctionMode
 
 
 def keep_depthwise_in_float32(model: nn.Module) -> None:
-    """Take depthwise convolutions out of bf16 autocast on the CPU.
+    """Exclude depthwise convolutions from bf16 autocast on the CPU.
 
     oneDNN's bf16 backward pass of a depthwise convolution is about five times slower than its float32 one.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            # A bound method, not a closure: deepcopy binds it anew, so the average's copy uses the average's weights.
+            # A bound method, not a closure: deepcopy rebinds it, so the averaged copy uses its own weights.
             module.forward = MethodType(_forward_in_float32, module)  # type: ignore[method-assign]
 
 
@@ -27,14 +27,14 @@ def _forward_in_float32(convolution: nn.Conv2d, features: Tensor) -> Tensor:
 
 
 class DenseGradients(TorchFunctionMode):
-    """Stores the gradients of resized features densely, channels last.
+    """Store the gradients of resized features densely, channels last.
 
-    A concatenation hands back slices, and for those PyTorch's backward pass of a bilinear resize on the CPU takes its
-    way for channels first: eight times slower, a seventh of a step of the loss comparison.
+    The backward pass of a concatenation returns slices. For these, PyTorch's backward pass of a bilinear resize on the
+    CPU uses its channels-first code, which is eight times slower: a seventh of a step in the loss comparison.
     """
 
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        """Call a function; what `interpolate` gives has dense gradients."""
+        """Call a function; the output of `interpolate` gets dense gradients."""
         result = function(*arguments, **(options or {}))
         return _Dense.apply(result) if function is nn.functional.interpolate else result  # type: ignore[no-untyped-call]
 

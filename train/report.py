@@ -1,7 +1,7 @@
-"""Figures for Markdown texts: `python -m train report README.md`, so that none there is typed by hand.
+"""Fill figures into Markdown files, so that none is typed by hand: `python -m train report README.md`.
 
-What stands between a mark `<!-- report: NAME -->` and the next `<!-- end -->` is replaced by what has that name: a
-table where the mark is a line of its own, a figure where it stands in a line.
+The text between a mark `<!-- report: NAME -->` and the next `<!-- end -->` is replaced by the figure of that name: a
+table if the mark is a line of its own, a number if it is part of a line.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from typing import Any
 from hierseg.errors import UserError
 from hierseg.risk import RISKS
 
-Figures = Mapping[str, Mapping[str, Any]]  # of each checkpoint, by its name
+Figures = Mapping[str, Mapping[str, Any]]  # of each checkpoint, by name
 
 _SECTION = re.compile(r"(<!-- report: ([^\n]+?) -->(\n?)).*?(<!-- end -->)", re.DOTALL)
 
 
 class ReportError(UserError):
-    """A text or its figures cannot be brought together. The message says why."""
+    """Figures cannot be filled into a text. The message says why."""
 
 
 def fill(text: str, figures: Mapping[str, str]) -> str:
-    """Set figures and tables into a text.
+    """Fill figures and tables into a text.
 
     Args:
         text: Markdown with marks.
-        figures: What stands where, by name.
+        figures: Figures and tables by name.
 
     Returns:
-        The text with what stands between marks made anew.
+        The text with new figures between its marks.
 
     Raises:
-        ReportError: There is no mark, or one names nothing that is there or is not ended.
+        ReportError: There is no mark, or a mark has an unknown name or no end.
     """
     if "<!-- report: " not in text:
-        raise ReportError("There is no mark <!-- report: NAME --> to put a figure after.")
+        raise ReportError("There is no mark <!-- report: NAME --> to fill.")
 
     def section(match: re.Match[str]) -> str:
         start, name, new_line, end = match.groups()
@@ -47,8 +47,7 @@ def fill(text: str, figures: Mapping[str, str]) -> str:
         if name not in figures:
             near = difflib.get_close_matches(name, figures, cutoff=0)
             raise ReportError(
-                f"There is no figure {name!r}, or what it is made from was not measured; the nearest are "
-                f"{', '.join(map(repr, near))}."
+                f"There is no figure {name!r}, or it was not measured; the nearest are {', '.join(map(repr, near))}."
             )
         return f"{start}{figures[name]}{new_line}{end}"
 
@@ -59,7 +58,7 @@ def fill(text: str, figures: Mapping[str, str]) -> str:
 
 
 def tables(figures: Figures) -> dict[str, str]:
-    """Return every table by its name, without those whose figures were not measured.
+    """Return every table by name, except those whose figures were not measured.
 
     Args:
         figures: Summaries of `metrics.Evaluation` by checkpoint, all of the same tree.
@@ -112,7 +111,7 @@ def boundaries(figures: Figures) -> str:
 
 
 def calibration(figures: Figures) -> str:
-    """Return a row for each level: expected calibration error, also of calibrated scores where all have them."""
+    """Return a row for each level: expected calibration error, also for calibrated scores if all have them."""
     kinds: dict[str, _Column] = {
         title: lambda summary, key=key: summary["calibration_error"][key]  # type: ignore[misc]
         for title, key in {
@@ -141,7 +140,7 @@ def tree(figures: Figures) -> str:
 
 
 def nobody(figures: Figures) -> str:
-    """Return rows for each checkpoint: how often somebody is found in photos or squares that show nobody."""
+    """Return rows for each checkpoint: how often a person is found in photos or squares without people."""
     kinds = {"photos of nobody": "empty_photos", "squares beside people": "nobody"}
     rows = [
         [
@@ -188,7 +187,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
 
 
 def _table(title: str, figures: Figures, kinds: Mapping[str, _Column]) -> str:
-    """Lay out one row for each key and, for each kind of figure, one column a checkpoint."""
+    """Lay out one row per key and, for each kind of figure, one column per checkpoint."""
     columns = {
         f"{kind}, {name}": column(summary) for kind, column in kinds.items() for name, summary in figures.items()
     }
@@ -198,7 +197,7 @@ def _table(title: str, figures: Figures, kinds: Mapping[str, _Column]) -> str:
 
 
 def short(value: float | None) -> str:
-    """Write a figure between 0 and 1 with three digits, without the 0; nothing for None."""
+    """Write a figure between 0 and 1 with three digits, without the leading 0; nothing for None."""
     return "" if value is None else f"{value:.3f}".removeprefix("0")
 
 

@@ -1,11 +1,11 @@
-"""The files of a training run, each written whole or not at all: recipe, state, weights, log and batches that failed.
+"""The files of a training run, each written atomically: recipe, state, weights, log and batches that failed.
 
 recipe.json         the recipe with every default filled in
 state.pt            weights, average, optimiser and step, with a checksum; read without unpickling objects. With a
 tree-triplet loss also its projection head, which no checkpoint holds
-state.previous.pt   the state before: a run goes on from it where the newest is damaged
-last.safetensors    averaged weights after the newest epoch; nothing is chosen on validation photos
-log.jsonl           a line each validation
+state.previous.pt   the state before: a run resumes from it if the newest is damaged
+last.safetensors    averaged weights after the newest epoch; no epoch is chosen on validation photos
+log.jsonl           one line per validation
 batch-STEP.npz      the photos, label maps and ids of a batch whose loss was not a number
 tensorboard/        curves
 """
@@ -32,33 +32,33 @@ from hierseg.network import checkpoint
 from train.batches import Crops
 from train.recipe import Recipe
 
-_SEAL = hashlib.sha256().digest_size  # bytes of checksum behind a state
+_SEAL = hashlib.sha256().digest_size  # bytes of the checksum at the end of a state
 STATES = ("state.pt", "state.previous.pt")  # the newest first
 WEIGHTS = "last.safetensors"
 FILES = ("recipe.json", *STATES, WEIGHTS, "log.jsonl")
 
 
 class TrainingError(UserError):
-    """Training cannot go on. The message says why and what was kept."""
+    """Training cannot continue. The message says why and what was kept."""
 
 
 def claim(run: Path, recipe: Recipe, fresh: bool) -> None:
-    """Make the run's folder, or check that it holds this recipe's run.
+    """Create the run's folder, or check that it holds this recipe's run.
 
     Args:
         run: The folder.
-        recipe: What the run does.
-        fresh: Delete a run that the folder holds.
+        recipe: The recipe.
+        fresh: Delete the run in the folder first.
 
     Raises:
-        TrainingError: It holds a run of another recipe.
+        TrainingError: The folder holds a run of another recipe.
     """
     record = run / "recipe.json"
     values = recipe.to_dict()
     if recipe.start_from:  # by its content, so that a run may be moved with the weights it starts from
         values["start_from"] = hashlib.sha256(Path(recipe.start_from).read_bytes()).hexdigest()
     content = json.dumps(values, indent=1)
-    unwanted = [path for name in FILES for path in run.glob(f".{name}.*")]  # of a process killed while it wrote
+    unwanted = [path for name in FILES for path in run.glob(f".{name}.*")]  # left by a killed process
     if fresh:
         unwanted += [*(run / name for name in FILES), *run.glob("batch-*.npz")]
     for path in unwanted:
@@ -73,16 +73,16 @@ def claim(run: Path, recipe: Recipe, fresh: bool) -> None:
 
 
 def read_state(run: Path) -> dict[str, Any] | None:
-    """Return the newest state that is sound, or None of a run that has saved none.
+    """Return the newest undamaged state, or None if none was saved.
 
     Raises:
-        TrainingError: There are states, and none is sound.
+        TrainingError: All states are damaged.
     """
     found = [run / name for name in STATES if (run / name).is_file()]
     for path in found:
         content = path.read_bytes()
         payload, seal = content[:-_SEAL], content[-_SEAL:]
-        with contextlib.suppress(pickle.UnpicklingError):  # what holds anything but weights and numbers
+        with contextlib.suppress(pickle.UnpicklingError):  # it holds more than weights and numbers
             if hashlib.sha256(payload).digest() == seal:
                 return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
         tqdm.write(f"{path} is damaged and left out.", file=sys.stderr)
@@ -92,7 +92,7 @@ def read_state(run: Path) -> dict[str, Any] | None:
 
 
 def write_state(run: Path, state: dict[str, Any]) -> None:
-    """Write a state that `read_state` reads; the one before is kept."""
+    """Write a state for `read_state`, and keep the one before."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
@@ -101,7 +101,7 @@ def write_state(run: Path, state: dict[str, Any]) -> None:
 
 
 def keep_batch(path: Path, crops: Crops, batch: list[tuple[int, int]], ids: Sequence[str]) -> None:
-    """Keep a batch for a person to look at: photos (B, 3, H, W), label maps (B, H, W), the ids and the crops' seeds."""
+    """Save a batch for inspection: photos (B, 3, H, W), label maps (B, H, W), the ids and the crops' seeds."""
     photos, label_maps = zip(*(crops[address] for address in batch), strict=True)
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -115,7 +115,7 @@ def keep_batch(path: Path, crops: Crops, batch: list[tuple[int, int]], ids: Sequ
 
 
 def log_epoch(run: Path, epoch: int, losses: list[float], summary: dict[str, Any], seconds: float) -> None:
-    """Add an epoch's line to the log, and print what matters of it."""
+    """Add an epoch's line to the log, and print its main figures."""
     line = {"epoch": epoch, "loss": float(np.mean(losses)), "seconds": round(seconds), **summary}
     path = run / "log.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

@@ -194,7 +194,7 @@ def test_a_photo_on_both_lists_is_refused_before_any_photo_is_opened(
 ) -> None:
     (folders / "people" / "JPEGImages" / "train_0.jpg").write_bytes(b"damaged")
     write_ids(folders / folder, "val", ["val_0", "train_1", "val_1", "train_2"])
-    with pytest.raises(DataError, match=rf"Both lists of .*{folder} name train_1, train_2\. .*take it off one"):
+    with pytest.raises(DataError, match=rf"Both lists of .*{folder} name train_1, train_2\. .*remove it from one"):
         load_training_data(folders, SOURCES, tree)
 
 

@@ -1,1 +1,1 @@
-"""Data folders from what the data sets' authors publish: `python -m train prepare SOURCE`. Nothing is downloaded."""
+"""Make data folders from published data sets: `python -m train prepare SOURCE`. Nothing is downloaded."""

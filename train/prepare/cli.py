@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Add the sources to the parser of `prepare`; each sets `run`, which takes the options."""
+    """Add the sources to the parser of `prepare`; each sets `run` to a function of the options."""
     sources = parser.add_subparsers(required=True, metavar="SOURCE", dest="source")
 
     def add(name: str, help: str) -> argparse.ArgumentParser:
@@ -25,22 +25,22 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         choices = ("predecessor", other)
         pascal.add_argument(name, default=choices[0], choices=choices, help=f"{help} (default: %(default)s)")
 
-    coco = add("coco", "COCO 2017: bodies, and strokes of their parts")
+    coco = add("coco", "COCO 2017: people as bodies, with strokes of their parts")
     coco.add_argument("--images", type=Path, nargs="+", required=True, help="train2017, val2017 or both")
     coco.add_argument("--annotations", type=Path, nargs="+", required=True, help="their files instances_*.json")
     coco.add_argument("--keypoints", type=Path, nargs="+", default=[], help="their files person_keypoints_*.json")
     coco.add_argument("--ids", type=Path, help="only the photos of this list")
-    coco.add_argument("--nobody", type=Path, help="another new folder, for the photos without people")
+    coco.add_argument("--nobody", type=Path, help="another new folder, for photos without people")
 
-    clothing = add("clothing", "Clothing Co-Parsing: people in the street, and what their clothes tell")
+    clothing = add("clothing", "Clothing Co-Parsing: people in the street, with parts from their clothes")
     clothing.add_argument("--photos", type=Path, required=True, help="its folder photos, beside label_list.mat")
     clothing.add_argument("--annotations", type=Path, required=True, help="its folder annotations/pixel-level")
     clothing.add_argument("--ids", type=Path, help="only the photos of this list")
 
-    nobody = add("nobody", "any photos that show nobody")
+    nobody = add("nobody", "any photos without people")
     nobody.add_argument("--photos", type=Path, required=True, help="a folder of photos")
-    nobody.add_argument("--sources", type=Path, help="only the photos of this table of id, repo and path")
-    nobody.add_argument("--val-ids", type=Path, help="list of the photos that are for measuring false people")
+    nobody.add_argument("--sources", type=Path, help="only the photos in this table of id, repo and path")
+    nobody.add_argument("--val-ids", type=Path, help="list of photos for validation: they count false people")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -31,19 +31,19 @@ from train.prepare.common import (
 
 
 def prepare(photos: Path, annotations: Path, out: Path, ids: Path | None = None) -> Report:
-    """Write a data folder of shrunk photos of people and what their clothes tell.
+    """Write a data folder of shrunk photos of people, with parts derived from their clothes.
 
     Args:
-        photos: The published folder photos, with NUMBER.jpg; label_list.mat lies beside it.
+        photos: The published folder photos, with NUMBER.jpg; label_list.mat is beside it.
         annotations: The published folder annotations/pixel-level, with NUMBER.mat.
         out: A new or empty folder. It gets JPEGImages/ID.jpg, gt_masks/ID.png, labels.json and train_id.txt.
-        ids: A list of ids, one a line, such as ccp_0001; None for all photos with an annotation.
+        ids: A list of ids, one per line, such as ccp_0001; None for all photos with an annotation.
 
     Returns:
         What was written, what was left out and why.
 
     Raises:
-        PrepareError: An input is not what it should be, or the output is not empty or cannot be written.
+        PrepareError: An input is wrong, or the output folder is not empty or cannot be written.
     """
     known, tree = book("clothing"), Hierarchy.default()
     things = _read_names(photos.parent / "label_list.mat", known)
@@ -74,13 +74,13 @@ def label_map(things: UInt8Map, names: Sequence[str], tree: Hierarchy, known: Ma
     """Turn labels of clothes into labels of a tree.
 
     Args:
-        things: Which thing each pixel shows, uint8 (H, W).
-        names: What the numbers of things are called.
+        things: Number of the thing in each pixel, uint8 (H, W).
+        names: Names of the things, by number.
         tree: The tree.
         known: The content of clothing.yaml.
 
     Returns:
-        Labels, uint8 (H, W); None if nobody is annotated.
+        Labels, uint8 (H, W); None if no person is annotated.
     """
     numbers = label_numbers(tree)
     nodes = [_nodes(known)[name] for name in names]
@@ -136,7 +136,7 @@ def _read_things(path: Path, count: int) -> UInt8Map:
     try:
         things = loadmat(path, variable_names=["groundtruth"])["groundtruth"]
         if things.ndim != 2 or not np.isin(things, np.arange(count)).all():
-            raise ValueError(f"it must hold one number below {count} a pixel")
+            raise ValueError(f"it must hold one number below {count} per pixel")
     except Exception as error:  # scipy raises nearly anything on damaged data
         raise Fault("damaged annotations", f"{type(error).__name__}: {error}") from error
     return np.asarray(things, np.uint8)

@@ -33,8 +33,8 @@ from train.prepare.common import (
 )
 
 Point = tuple[float, float]  # x, y in pixels
-_VISIBLE = 2  # as a key point's third number; 1 is hidden, 0 not there
-_SUBPIXELS = 4  # bits behind the point of OpenCV's coordinates
+_VISIBLE = 2  # third number of a key point; 1 is hidden, 0 is missing
+_SUBPIXELS = 4  # fractional bits of OpenCV's coordinates
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Person:
 
     Attributes:
         segmentation: Polygons or runs, as in the file.
-        crowd: Whether it is a crowd, in which nobody is told apart.
+        crowd: Whether it is a crowd, annotated as a whole.
         points: Its visible key points by name.
     """
 
@@ -60,21 +60,21 @@ def prepare(
     ids: Path | None = None,
     nobody: Path | None = None,
 ) -> list[Report]:
-    """Write a data folder of shrunk photos with people, and one of those without, if asked for.
+    """Write a data folder of shrunk photos with people and, if requested, one of photos without.
 
     Args:
         images: Folders of photos, for instance train2017 and val2017.
         annotations: Their files instances_*.json.
         out: A new or empty folder. It gets JPEGImages/ID.jpg, gt_masks/ID.png, labels.json and train_id.txt.
-        keypoints: Their files person_keypoints_*.json; without them, masks tell bodies only.
-        ids: A list of ids, one a line, such as coco_000000000036; None for all photos.
-        nobody: Another such folder, for the photos without any person; they have no masks. None to leave them out.
+        keypoints: Their files person_keypoints_*.json; without them, masks show only bodies.
+        ids: A list of ids, one per line, such as coco_000000000036; None for all photos.
+        nobody: Another such folder, for photos without people, without masks. None to leave them out.
 
     Returns:
         What was written, what was left out and why, for each folder.
 
     Raises:
-        PrepareError: An input is not what it should be, or an output is not empty or cannot be written.
+        PrepareError: An input is wrong, or an output folder is not empty or cannot be written.
     """
     known, tree = book("coco"), Hierarchy.default()
     photos, people = _read(annotations, keypoints, known["category"])
@@ -108,8 +108,8 @@ def prepare(
 def label_map(people: Sequence[Person], size: tuple[int, int], tree: Hierarchy, known: Mapping[str, Any]) -> UInt8Map:
     """Draw people as bodies, and strokes of their parts.
 
-    A stroke covers only pixels that are its own person's and nobody else's. Where strokes of two parts of a person
-    cross, nothing tells which lies in front: there it stays a body. Crowds are void where nobody is outlined.
+    A stroke covers only pixels of its own person and of no other. Where strokes of two parts of a person cross, it is
+    unknown which part is in front, so the label stays body. Crowds are void, except where a person is outlined.
 
     Args:
         people: Annotations.
@@ -141,8 +141,8 @@ def segment(segmentation: Any, size: tuple[int, int]) -> BoolMask:
     """Turn a segmentation into a mask.
 
     Args:
-        segmentation: Polygons, each a list x, y, x, y, ... in pixels; or a mapping whose counts are the lengths of runs
-            of pixels outside and inside in turn, down the columns, the first one outside.
+        segmentation: Polygons, each a list x, y, x, y, ... in pixels; or a mapping with "counts", the lengths of
+            alternating runs of pixels outside and inside, column by column, beginning outside.
         size: Height and width of the photo.
 
     Returns:
@@ -167,7 +167,7 @@ def segment(segmentation: Any, size: tuple[int, int]) -> BoolMask:
 
 
 def _inside(corners: npt.NDArray[np.float64], size: tuple[int, int]) -> BoolMask:
-    """Tell which pixels have their middle inside a polygon: those with an odd number of its edges on their left."""
+    """Return the pixels with their centre inside a polygon: those with an odd number of its edges to their left."""
     height, width = size
     (x0, y0), (x1, y1) = corners.T[..., None], np.roll(corners, -1, axis=0).T[..., None]
     middles = np.arange(height) + 0.5
@@ -229,7 +229,7 @@ def _read(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Yield the content of a JSON file; what is then found to be wrong with it counts as not readable too."""
+    """Yield the content of a JSON file; errors in using the content are reported like errors in reading it."""
     try:
         yield json.loads(path.read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

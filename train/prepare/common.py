@@ -1,4 +1,4 @@
-"""What all sources share: a new folder, photos and masks in it, and a report of what could not be used."""
+"""Shared by all sources: a new data folder, its photos and masks, and a report of what could not be used."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from hierseg.photo import Photo, PhotoError
 from hierseg.tree import Hierarchy, UInt8Map
 from hierseg.visualize import indexed_png
 
-LONGEST_SIDE = 432  # pixels of a photo that is shrunk: training looks at crops of 224 and 320
-_NAMED = 20  # names of each kind that a report lists one by one
+LONGEST_SIDE = 432  # of a shrunk photo, in pixels; training crops are smaller
+_NAMED = 20  # names of each kind that a report lists
 _QUALITY = 90  # of the JPEG files
 
 
@@ -35,8 +35,8 @@ class Fault(Exception):
     """One photo cannot be used.
 
     Args:
-        kind: What a report counts it under.
-        reason: What is wrong with this one.
+        kind: Kind of fault, as counted in a report.
+        reason: What is wrong with this photo.
     """
 
     def __init__(self, kind: str, reason: str = "") -> None:
@@ -46,14 +46,14 @@ class Fault(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """What a run wrote, and what it could not.
+    """What a run wrote, and what it could not write.
 
     Attributes:
         folder: The data folder.
         written: Photos on each list, by "train" and "val".
-        expected: Photos on each list if nothing is missing, likewise.
-        faults: For each kind of fault its ids, some with a reason; kinds that did not occur are absent.
-        left_out: Likewise, but no faults.
+        expected: Photos on each list if nothing is missing, by the same keys.
+        faults: Ids by kind of fault, some with a reason.
+        left_out: Likewise for photos left out on purpose.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether no fault was met and each list is as long as it should be."""
+        """Whether there was no fault and each list has the expected length."""
         return not self.faults and self.written == self.expected
 
     def __str__(self) -> str:
@@ -82,23 +82,23 @@ class Report:
 class DataFolder:
     """A data folder that is being written.
 
-    Its id lists are written last, so that training refuses the folder of a run that was stopped.
+    Its id lists are written last, so that training refuses the folder of a stopped run.
 
     Attributes:
         faults: As in the report.
-        left_out: Likewise.
+        left_out: As in the report.
     """
 
     def __init__(self, path: Path, tree: Hierarchy | None, sides: Sequence[str] = ("train",)) -> None:
-        """Claim a folder.
+        """Start a folder.
 
         Args:
             path: A new or empty folder.
-            tree: The tree whose labels the masks use; None for photos of nobody, which have no masks.
-            sides: The lists it gets.
+            tree: The tree whose labels the masks use; None for photos without people, which have no masks.
+            sides: Its id lists.
 
         Raises:
-            PrepareError: It is not empty or cannot be made.
+            PrepareError: The folder is not empty or cannot be created.
         """
         require_empty(path)
         self.path, self._tree = path, tree
@@ -111,7 +111,7 @@ class DataFolder:
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
-        """Note a fault of one photo, instead of letting it end the run."""
+        """Record a fault of one photo, instead of ending the run."""
         try:
             yield
         except Fault as fault:
@@ -123,10 +123,10 @@ class DataFolder:
         """Write a photo.
 
         Args:
-            side: The list it gets on.
+            side: Its list.
             name: Its id.
-            jpeg: The file.
-            label_map: Labels, uint8 of the photo's height and width.
+            jpeg: Bytes of the JPEG file.
+            label_map: Labels, uint8, of the photo's height and width.
 
         Raises:
             PrepareError: It cannot be written.
@@ -182,7 +182,7 @@ def require_empty(path: Path) -> None:
 
 
 def small_jpeg(photo: Photo) -> bytes:
-    """Return a photo as a JPEG file whose longest side is at most `LONGEST_SIDE`, each pixel a mean over an area."""
+    """Return a photo as a JPEG file whose longest side is at most `LONGEST_SIDE`, resized by area."""
     buffer = io.BytesIO()
     small = cv2.resize(photo, _small_size(photo.shape[0], photo.shape[1]), interpolation=cv2.INTER_AREA)
     Image.fromarray(small).save(buffer, format="JPEG", quality=_QUALITY)
@@ -201,10 +201,10 @@ def _small_size(height: int, width: int) -> tuple[int, int]:
 
 
 def ids_in(folder: Path, ending: str, advice: str) -> set[str]:
-    """Return the names of a folder's files that have an ending, without it.
+    """Return the names of a folder's files with an ending, without the ending.
 
     Raises:
-        PrepareError: There is none; the message ends in the advice.
+        PrepareError: There is none; the message ends with the advice.
     """
     # Archives made on a Mac hold a ._ID.mat beside each ID.mat.
     ids = {path.stem for path in folder.glob(f"*{ending}") if not path.name.startswith(".")}
@@ -213,11 +213,11 @@ def ids_in(folder: Path, ending: str, advice: str) -> set[str]:
     return ids
 
 
-def read_list(path: Path, advice: str = "It must be text, one id a line.") -> list[str]:
-    """Read a list of ids, with any line ends.
+def read_list(path: Path, advice: str = "It must be text, one id per line.") -> list[str]:
+    """Read a list of ids, with any line endings.
 
     Raises:
-        PrepareError: It cannot be read; the message ends in the advice.
+        PrepareError: It cannot be read; the message ends with the advice.
     """
     try:
         return path.read_text(encoding="utf-8-sig").split()
@@ -226,7 +226,7 @@ def read_list(path: Path, advice: str = "It must be text, one id a line.") -> li
 
 
 def choose(there: Iterable[str], ids: Path | None) -> tuple[list[str], list[str]]:
-    """Return, in order, the ids to prepare and those that are listed but not there.
+    """Return, sorted, the ids to prepare and the listed ids that are missing.
 
     Args:
         there: All ids of the source.
@@ -241,11 +241,11 @@ def choose(there: Iterable[str], ids: Path | None) -> tuple[list[str], list[str]
 
 
 def book(source: str) -> dict[str, Any]:
-    """Read what is known of a source from its YAML file beside this module."""
+    """Read the YAML file about a source, which is beside this module."""
     return dict(yaml.safe_load((resources.files("train.prepare") / f"{source}.yaml").read_text(encoding="utf-8")))
 
 
 def label_numbers(tree: Hierarchy) -> dict[str, int]:
-    """Return the label of each node, of "background" and of "void"."""
+    """Return the labels of all nodes, "background" and "void"."""
     nodes = zip(tree.nodes, tree.labels, strict=True)
     return {"background": tree.background, "void": tree.void, **dict(nodes)}

@@ -1,4 +1,4 @@
-"""Photos of nobody, from which a network learns what is no person: `python -m train prepare nobody`."""
+"""Photos without people, from which a network learns what is not a person: `python -m train prepare nobody`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from train.prepare.common import DataFolder, Fault, PrepareError, Report, read_l
 
 
 def prepare(photos: Path, out: Path, sources: Path | None = None, val_ids: Path | None = None) -> Report:
-    """Write a folder of shrunk photos without masks. Of photos with the same bytes, the first is taken.
+    """Write a folder of shrunk photos without masks. Of identical files, only the first is used.
 
     Args:
-        photos: A folder of photos that show nobody; those in folders inside it count too.
+        photos: A folder of photos without people, at any depth.
         out: A new or empty folder. It gets JPEGImages/ID.jpg, train_id.txt and, with `val_ids`, val_id.txt.
-        sources: Take only some photos, and call them otherwise: a table with a head and the columns id, repo and path,
-            separated by tabs, for photos/REPO/PATH. A path may hold wildcards. Without it, an id is the photo's path
-            without its ending, with _ in place of / and blanks.
-        val_ids: A list of ids, one a line, that are for measuring false people and not for training.
+        sources: A table with a header and the columns id, repo and path, separated by tabs: only the photos
+            photos/REPO/PATH are used, under these ids. A path may hold wildcards. None to use all photos; an id is then
+            the path without its ending, with _ in place of / and blanks.
+        val_ids: A list of ids, one per line, of photos to count false people in, not to train on.
 
     Returns:
         What was written, what was left out and why.
 
     Raises:
-        PrepareError: An input is not what it should be, or the output is not empty or cannot be written.
+        PrepareError: An input is wrong, or the output folder is not empty or cannot be written.
     """
     found = _named_photos(photos) if sources is None else _listed_photos(photos, sources)
     if not found:
@@ -72,7 +72,7 @@ def _listed_photos(photos: Path, sources: Path) -> list[tuple[str, Path | None]]
     try:
         rows = [line.split("\t")[:3] for line in sources.read_text(encoding="utf-8-sig").splitlines()[1:]]
         return [(name, min((photos / repo).glob(path), default=None)) for name, repo, path in rows]
-    except (OSError, ValueError, NotImplementedError) as error:  # the last from glob, of an absolute path
+    except (OSError, ValueError, NotImplementedError) as error:  # the last from glob, for an absolute path
         raise PrepareError(
             f"{sources} cannot be read ({error}). It must be a table of id, repo and path, separated by tabs."
         ) from error

@@ -1,8 +1,8 @@
-"""PASCAL-Person-Part from what its authors published: `python -m train prepare pascal`.
+"""Make PASCAL-Person-Part from its published files: `python -m train prepare pascal`.
 
 The photos come with the development kit of VOC 2010 (http://host.robots.ox.ac.uk/pascal/VOC/voc2010/#devkit), the
-masks are PASCAL-Part (http://roozbehm.info/pascal-parts/pascal-parts.html). The photos are other people's: for
-research, not to be passed on.
+masks are PASCAL-Part (http://roozbehm.info/pascal-parts/pascal-parts.html). The photos belong to other people: use them
+only for research, and do not pass them on.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def prepare(
 ) -> Report:
     """Write a data folder in the layout that `train.dataset` reads.
 
-    A photo belongs to the data set if a person in it has a part of at least one pixel. Persons and their parts are
-    painted in the order of the file, later ones over earlier ones (PASCAL-Part orders them so that later ones lie in
-    front); pixels in no part of a person are background. A photo with a fault is left out, and the run goes on.
+    A photo belongs to the data set if a person in it has a part of at least one pixel. People and their parts are
+    painted in the order of the file, later ones over earlier ones (in PASCAL-Part, later ones are in front). All other
+    pixels are background. A photo with a fault is left out, and the run continues.
 
     Args:
         photos: The folder VOC2010 of the development kit, with JPEGImages/ID.jpg and, for the official split,
@@ -39,15 +39,15 @@ def prepare(
         out: A new or empty folder. It gets JPEGImages/ID.jpg (the same bytes), gt_masks/ID.png (8-bit palette images
             of the photos' sizes), labels.json, train_id.txt and val_id.txt.
         numbering: "predecessor" for the labels of the default tree, "papers" for those of the release that papers
-            train on.
-        split: "predecessor" for the 2,826 training ids of `train/splits`, all other photos being for validation;
+            use.
+        split: "predecessor" for the 2,826 training ids of `train/splits`, with all other photos for validation;
             "official" for VOC's lists. A training photo of one may be a validation photo of the other.
 
     Returns:
         What was written, what was left out and why.
 
     Raises:
-        PrepareError: An input is not what it should be, or the output is not empty or cannot be written.
+        PrepareError: An input is wrong, or the output folder is not empty or cannot be written.
     """
     known = book("pascal")
     tree = numbered_tree(numbering)
@@ -57,7 +57,7 @@ def prepare(
     photographed = ids_in(images, ".jpg", "the photos' folder must be VOC2010 of the development kit")
     annotated = ids_in(annotations, ".mat", "the annotations' folder must be Annotations_Part of PASCAL-Part")
     listed = _listed_ids(photos, split)
-    predecessor = split == "predecessor"  # its training list names photos of the data set only, and the rest validates
+    predecessor = split == "predecessor"  # its list has the training photos; all others validate
 
     folder = DataFolder(out, tree, _SIDES)
     if nameless := listed.keys() - annotated:
@@ -104,11 +104,11 @@ def _listed_ids(photos: Path, split: str) -> dict[str, str]:
 
 
 def _read_parts(annotation: Path, category: str, labels: Mapping[str, int]) -> list[tuple[str, BoolMask]]:
-    """Read the named masks of all parts that have a pixel, of all objects of a class, in the file's order."""
+    """Return name and mask of each non-empty part, for all objects of a class, in the file's order."""
     try:
         content = loadmat(annotation, variable_names=["anno"])["anno"][0, 0]
         name = content["imname"].item()
-        # MATLAB keeps one struct, many and none alike as an array of two dimensions; none has no fields.
+        # MATLAB stores one, many or no structs as an array of two dimensions; without structs, it has no fields.
         parts = [
             (str(part["part_name"].item()), part["mask"].astype(bool))
             for thing in content["objects"].ravel()
