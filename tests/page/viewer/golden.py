@@ -16,6 +16,7 @@ from hierseg import visualize
 from hierseg.calibration import Calibration
 from hierseg.comparison import differences
 from hierseg.files import portable_name
+from hierseg.inference import Inference
 from hierseg.metrics import count, iou, level_means
 from hierseg.page import payload
 from hierseg.photo import Letterbox
@@ -74,7 +75,7 @@ def _on_tree(tree: Hierarchy, calibration: Calibration | None = None) -> dict[st
     prediction = Prediction(tree, 0.5, WindowScores(Window(0, 0, *shape), letterbox, scores), (), calibration)
     photo = np.zeros((height, width, 3), np.uint8)
     card = SimpleNamespace(hierarchy=tree, title="Uneven", record={})
-    message = payload.scene(photo, {"it": SimpleNamespace(card=card)}, {"it": prediction})
+    message = payload.scene(photo, {"it": SimpleNamespace(card=card, inference=Inference(), risk=None)}, {"it": prediction})
     scene = json.loads(message[4 : 4 + int.from_bytes(message[:4], "big")])
     other = random.choice(np.array([tree.background, *tree.labels], np.uint8), shape)
     truth = random.choice(np.array([tree.background, tree.void, *tree.labels], np.uint8), shape)
