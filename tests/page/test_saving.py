@@ -128,7 +128,7 @@ def test_another_background_is_shown_and_saved_and_what_is_in_front_stays(viewer
     def steps(pixels: npt.NDArray[np.int_]) -> float:
         return float(np.abs(np.diff(pixels[..., :3], axis=1))[apart].mean())
 
-    assert steps(files["blur"]) < steps(photo) / 3
+    assert steps(files["blur"]) < steps(photo) / 2
     expect(viewer.locator("#viewer [data-save=jpeg]")).to_be_hidden()  # it would have something behind
     put_behind(viewer, "color")
     viewer.locator("#viewer [name=color]").fill("#204060")
@@ -156,6 +156,9 @@ def test_what_does_not_act_in_a_view_is_not_offered_there(viewer: Page) -> None:
     expect(opacity).to_be_visible()
     choose(viewer, "background", "grey")
     expect(opacity).to_be_hidden()  # nothing is laid over the photo
+    viewer.locator("#viewer [name=raw]").check()
+    expect(viewer.locator("#viewer .backgrounds")).to_be_hidden()  # raw scores are laid over it
+    expect(opacity).to_be_visible()
 
 
 def test_what_is_copied_is_what_would_be_saved_and_the_page_says_so(viewer: Page, tmp_path: Path) -> None:
@@ -222,7 +225,7 @@ def saved_leaves(page: Page, folder: Path) -> npt.NDArray[np.uint8]:
 
 
 def test_the_outlines_hold_each_parts_pixels_and_no_others(viewer: Page, tree: Hierarchy, tmp_path: Path) -> None:
-    slide(viewer, "certainty", 50)
+    slide(viewer, "threshold", 30)
     for level in ("parts", "upper-lower"):
         choose(viewer, "level", level)
         labels = mask(saved(viewer, "mask", tmp_path))

@@ -457,7 +457,7 @@ def test_many_large_photos_are_saved_in_several_files(page: Page, tmp_path: Path
     done(page)
     page.evaluate("Object.defineProperty(Blob.prototype, 'size', { get: () => 4e8 })")
     downloads: list[Download] = []
-    page.on("download", downloads.append)
+    page.on("download", lambda download: downloads.append(download))
     page.locator("#viewer .save-all").click()
     expect(page.locator("#viewer .progress")).to_have_text("Saved")
     page.wait_for_function("() => true")  # what came before it is heard of

@@ -2,7 +2,7 @@
 // the canvases, so that what is shown and what is saved are painted alike.
 
 import { softLayer } from "./draw.js";
-import { alphaOf, onceOf, thereOf } from "./models.js";
+import { alphaOf, onceOf, showsRaw, thereOf } from "./models.js";
 import { find, findAll, make } from "./page.js";
 import { comparePaths } from "./pure/tables.js";
 import { change, state } from "./state.js";
@@ -36,11 +36,14 @@ export function draw() {
   const names = nodes.map((node) => node.name).join();
   if (listed !== names) list(nodes);
   listed = names;
-  find(".viewer").dataset.background = state.background;
+  find(".viewer").dataset.background = backgroundShown();
   for (const input of findAll("[name=hierseg-background]")) input.checked = input.value === state.background;
   find("[name=color]").value = state.color;
   find("[name=subject]").value = state.subject ?? "";
 }
+
+// What is behind where the view shows it: differences and raw scores are seen on the photo as it is.
+export const backgroundShown = () => (showsRaw() || state.view === "differences" ? "keep" : state.background);
 
 // A tree of one root is all of it whoever is found.
 function list(nodes) {
@@ -108,8 +111,8 @@ function blurred(model) {
 function spread(layer, finest = 0) {
   const { width, height } = layer;
   if (Math.max(width, height) < 2) return layer;
-  const half = scaled(layer, Math.ceil(width / 2), Math.ceil(height / 2));
-  const result = scaled(spread(half, finest - 1), width, height);
+  const coarse = spread(scaled(layer, Math.ceil(width / 2), Math.ceil(height / 2)), finest - 1);
+  const result = lay(scaled(coarse, width, height), coarse); // twice, or much of it would stay half transparent
   return finest > 0 ? result : lay(result, layer);
 }
 

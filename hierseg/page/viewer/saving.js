@@ -1,6 +1,6 @@
 // Files that are made in the browser, so that what is saved is what is seen and no photo goes back to the server.
 
-import { cutOut, subjectOf } from "./effects.js";
+import { backgroundShown, cutOut, subjectOf } from "./effects.js";
 import {
   areasOf,
   brokenShareOf,
@@ -127,7 +127,7 @@ async function inOwnSize(make) {
 
 // What the picture that is shown is called.
 export const look = () =>
-  [state.view, ...(showsRaw() ? ["undecoded"] : []), ...(state.background === "keep" ? [] : [state.background])].join("-");
+  [state.view, ...(showsRaw() ? ["undecoded"] : []), ...(backgroundShown() === "keep" ? [] : [backgroundShown()])].join("-");
 
 export const picture = () => inOwnSize((photo) => pictureBlob(photo));
 

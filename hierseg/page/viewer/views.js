@@ -1,7 +1,7 @@
 // The views: what each shows of one model, or of the two that are compared, as functions that draw into a panel.
 
 import { drawOutlines, ring, tag, writeNames } from "./draw.js";
-import { paintInFront } from "./effects.js";
+import { backgroundShown, paintInFront } from "./effects.js";
 import { brokenLayer, brokenShareOf, differencesLayer, fillOf, modelsShown, namesOf, outlinesOf } from "./models.js";
 import { inside, placeOf } from "./pure/geometry.js";
 import { inPixels } from "./pure/words.js";
@@ -37,7 +37,7 @@ function cover(context, panel, layer, layout) {
 }
 
 const parts = (model) => (context, panel, layout) => {
-  if (state.background !== "keep" && !state.raw) {
+  if (backgroundShown() !== "keep") {
     paintInFront(context, panel.whole, layout.photo, model);
     return;
   }
