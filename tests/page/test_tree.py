@@ -14,15 +14,12 @@ from hierseg.page.payload import STEPS
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor
 from hierseg.tree import Hierarchy
-from tests import REPOSITORY
-from tests.page.driver import BEST, CARDS, SECOND, choose, hover, picture, place_of, slide
-
-EXAMPLE = REPOSITORY / "examples" / "camera.jpg"  # what the page opens with, 512 by 512
+from tests.page.driver import BEST, CARDS, PHOTO, SECOND, choose, hover, picture, place_of, slide
 
 
 @pytest.fixture(scope="module")
 def predictions() -> dict[str, Prediction]:
-    return {name: Predictor(name).predict(open_photo(EXAMPLE)) for name in (BEST, SECOND)}
+    return {name: Predictor(name).predict(open_photo(PHOTO)) for name in (BEST, SECOND)}
 
 
 @pytest.fixture
