@@ -47,7 +47,7 @@ def test_every_node_that_is_on_is_shown_and_what_is_impossible_is_striped(
     viewer.locator("#viewer [name=outlines]").uncheck()
     slide(viewer, "opacity", 100)
     undecoded(viewer)
-    path = saved(viewer, "overlay", tmp_path)
+    path = saved(viewer, "picture", tmp_path)
     assert path.name == "hierseg-bce-single-undecoded.png"
     with Image.open(path) as image:
         found = np.asarray(image.convert("RGB")).astype(int)
