@@ -19,6 +19,7 @@ PATTERNS = (
     *("README.md", "LICENSE", "app.py", "requirements.txt", "pre-requirements.txt"),
     *("hierseg/**/*.*", "checkpoints/*.safetensors", "checkpoints/*.onnx", "checkpoints/README.md"),
     *("examples/*.jpg", "examples/README.md", "studies/losses/report/losses*", "docs/page.*", "docs/*.md"),
+    "docs/states/example-desktop.jpg",  # see page/preview.py
 )
 LARGEST = 25_000_000  # most bytes of a file
 _SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bgh[pousr]_[A-Za-z0-9]{30,}")

@@ -27,7 +27,7 @@ from starlette.responses import JSONResponse
 
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import CheckpointError
-from hierseg.page import memory, modules, payload
+from hierseg.page import memory, modules, payload, preview
 from hierseg.page.actions import Actions
 from hierseg.page.blocks import GuardedBlocks
 from hierseg.page.cleaning import cleaning
@@ -42,6 +42,11 @@ from hierseg.predictor import Predictor
 from hierseg.visualize import readable
 
 TITLE = "hierseg"
+PREVIEW = preview.Preview(
+    f"{TITLE}: people in photos, segmented into a hierarchy of body parts",
+    "Drop a photo and see the people in it as a tree: the body, its halves, head, torso, arms and legs. See where "
+    "networks trained with different losses break that tree, and how decoding mends it.",
+)
 PRIVACY = """
 **What happens to a photo.** It is sent to the machine that serves this page and to nobody else, segmented there, and
 forgotten: it is never written to a disk. Masks and figures you save are made in your browser. What programs send is
@@ -122,7 +127,10 @@ def build_page(
     queue = PhotoQueue()
     names = list(actions.predictors)
     page = GuardedBlocks(title=TITLE, analytics_enabled=False)
-    page.routes = [modules.ROUTE, *routes(actions, queue, list(thumbnails))]
+    previews = {"": PREVIEW}
+    if report:
+        previews["losses"] = preview.Preview(f"How the losses compare · {TITLE}", report.quote)
+    page.routes = [modules.ROUTE, *preview.put_on(previews), *routes(actions, queue, list(thumbnails))]
     page.queue(max_size=MOST_WAITING, api_open=False)
     with page:
         gr.HTML(

@@ -28,7 +28,7 @@ _LARGEST_QUERY = 2_000  # characters after the question mark; Gradio keeps some 
 _ALL_BODIES = 200_000_000  # bytes that all requests at work may have brought together
 _SECONDS = 300  # for a body to arrive, at 50 kB a second
 _PAGE = (
-    r"losses|config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|pwa_icon(/\d+)?|(static|assets|svelte|viewer)/.+"
+    r"losses|preview\.jpg|config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|pwa_icon(/\d+)?|(static|assets|svelte|viewer)/.+"
     r"|gradio_api/(info|openapi\.json|app_id|startup-events|theme\.css|upload_progress|queue/(data|status)"
     r"|heartbeat/[^/]+|call/(v2/)?[^/]+/[^/]+|file=(?!https?:).+)"
 )

@@ -1,0 +1,79 @@
+"""What is seen of a link to the page before it is opened: a title, a description and a picture.
+
+Messengers and search engines read them in the HTML and run no script. Gradio's HTML names Gradio, and has no title
+before its scripts have run, so its template is changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradio import routes
+from jinja2 import ChoiceLoader, DictLoader
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+PICTURE = Path(__file__).resolve().parent.parent.parent / "docs" / "states" / "example-desktop.jpg"
+
+_TEMPLATE = "frontend/index.html"
+_TEMPLATES = routes.templates.env
+_LOADER = _TEMPLATES.loader
+assert _LOADER
+_OF_GRADIO = re.compile(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>\s*')
+_START = '<meta charset="utf-8" />'
+# What is said of each page, by its path. `config` and its `root`, the address that the visitor's request was for, are
+# Gradio's; its scripts take the title from there.
+_TAGS = """
+{%- set page = previews.pages[config.get("current_page", "")] or previews.pages[""] %}
+{%- set _ = config.update(title=page.title) %}
+<title>{{ page.title }}</title>
+<meta name="description" content="{{ page.description }}">
+<meta property="og:type" content="website">
+<meta property="og:title" content="{{ page.title }}">
+<meta property="og:description" content="{{ page.description }}">
+<meta property="og:url" content="{{ config["root"] }}/{{ config.get("current_page", "") }}">
+{%- if previews.picture %}
+<meta property="og:image" content="{{ config["root"] }}/preview.jpg">
+<meta property="og:image:alt" content="A person in a photo, body part by body part in colours of their own">
+<meta name="twitter:card" content="summary_large_image">
+{%- endif %}
+"""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is said of a page.
+
+    Attributes:
+        title: Also of the browser's tab.
+        description: A sentence or two.
+    """
+
+    title: str
+    description: str
+
+
+def put_on(pages: Mapping[str, Preview], picture: Path = PICTURE) -> list[Route]:
+    """Put previews into the HTML that Gradio serves from now on.
+
+    Args:
+        pages: By path: "" for the main page.
+        picture: A JPEG shown with each of them; where it is not, as in an installation without the repository, none is.
+
+    Returns:
+        What serves the picture.
+    """
+    content = picture.read_bytes() if picture.is_file() else b""
+    source = _LOADER.get_source(_TEMPLATES, _TEMPLATE)[0]
+    changed = _OF_GRADIO.sub("", source).replace(_START, _START + _TAGS)
+    _TEMPLATES.loader = ChoiceLoader([DictLoader({_TEMPLATE: changed}), _LOADER])
+    _TEMPLATES.globals["previews"] = {"pages": dict(pages), "picture": bool(content)}
+
+    async def serve(_: Request) -> Response:
+        return Response(content, media_type="image/jpeg", headers={"cache-control": "public, max-age=86400"})
+
+    return [Route("/preview.jpg", serve)] if content else []
