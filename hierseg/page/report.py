@@ -10,6 +10,9 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent.parent / "studies" / "losses" / "report"
 
 _MARKS = re.compile(r"<!--.*?-->")
+_PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)\n")
+_UNTITLED = "In figures"  # what comes between the picture and the first heading
+_HEADING = re.compile(r"^## (.*)\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Report:
 
     Attributes:
         quote: A sentence of it on the losses of the page's checkpoints.
-        text: Markdown that needs no other file.
+        text: Markdown that needs no other file. What follows its first picture is folded, section by section.
     """
 
     quote: str
@@ -39,9 +42,23 @@ def read(folder: Path = FOLDER) -> Report | None:
     marked = (folder / "losses.md").read_text("utf-8")
     _, _, quoted = marked.partition("<!-- quote -->")
     quote = _MARKS.sub("", quoted.partition("<!-- unquote -->")[0])
-    text = re.sub(r"\(([\w-]+\.svg)\)", lambda match: f"({_data_url(folder / match[1])})", _MARKS.sub("", marked))
+    text = _folded(_MARKS.sub("", marked))
+    text = re.sub(r"\(([\w-]+\.svg)\)", lambda match: f"({_data_url(folder / match[1])})", text)
     # Links to other files of the repository lead nowhere here; their words stay.
     return Report(" ".join(quote.split()), re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", text))
+
+
+def _folded(text: str) -> str:
+    if not (picture := _PICTURE.search(text)):
+        return text
+    first, *others = _HEADING.split(text[picture.end() :])
+    sections = [(_UNTITLED, first), *zip(others[::2], others[1::2], strict=True)]
+    folded = [
+        f"<details>\n<summary>{title}</summary>\n\n{section.strip()}\n\n</details>\n"
+        for title, section in sections
+        if section.strip()
+    ]
+    return "\n".join([text[: picture.end()], *folded])
 
 
 def _data_url(plot: Path) -> str:

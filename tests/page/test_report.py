@@ -22,6 +22,14 @@ As in [the recipe](../grid.yaml). In short: <!-- quote -->One loss has
 <!-- report: one-other higher -->+1.2<!-- end --> points more than the other, & <that> is shown.<!-- unquote -->
 
 ![Points](losses-points.svg)
+
+Here follow figures.
+
+## Why
+
+| a | b | c | d |
+| --- | --- | --- | --- |
+| -1.46 [-2.09, -0.84] | -1.46 [-2.09, -0.84] | -1.46 [-2.09, -0.84] | a_very_long_name_of_something |
 """
 PLOT = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><rect width="40" height="30"/></svg>'
 
@@ -41,6 +49,18 @@ def test_the_text_needs_no_other_file(tmp_path: Path) -> None:
     (url,) = re.findall(r"\]\(([^)]*)\)", found.text)
     assert base64.b64decode(url.removeprefix("data:image/svg+xml;base64,")).decode() == PLOT
     assert "As in the recipe." in found.text
+
+
+def test_what_follows_the_picture_is_folded(tmp_path: Path) -> None:
+    found = report.read(written(tmp_path / "report"))
+    assert found is not None
+    shown, *folded = found.text.split("<details>")
+    assert QUOTE in " ".join(shown.split()) and shown.rstrip().endswith(")")
+    assert [re.sub(r"<summary>(.*)</summary>\s*", r"\1: ", each.strip())[:14] for each in folded] == [
+        "In figures: He",
+        "Why: | a | b |",
+    ]
+    assert all(each.rstrip().endswith("</details>") for each in folded)
 
 
 def test_without_a_report_there_is_none(tmp_path: Path) -> None:
@@ -79,6 +99,14 @@ def test_views_that_compare_quote_it_and_lead_to_the_report(page: Page) -> None:
     plot.wait_for()
     assert plot.evaluate("image => image.naturalWidth") == 40
     expect(of_report.get_by_role("heading", name="Which loss?")).to_be_visible()
+    expect(of_report).to_have_title("How the losses compare · hierseg")
+    table = of_report.get_by_role("table")
+    expect(table).to_be_hidden()
+    of_report.get_by_text("Why").click()
+    expect(table).to_be_visible()
+    of_report.set_viewport_size({"width": 360, "height": 800})
+    assert of_report.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert table.evaluate("table => table.scrollWidth > table.clientWidth && table.clientWidth < 360")
     of_report.get_by_text("← hierseg").click()
     expect(of_report.locator("#examples button").first).to_be_visible(timeout=1000 * HANGS)
     of_report.close()
