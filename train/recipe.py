@@ -219,7 +219,7 @@ class Recipe:
         """Return plain values, ready for YAML and JSON, from which the same recipe is read."""
         values: dict[str, Any] = _RECIPE.dump_python(self, mode="json")
         # So that runs that are older than these keys go on.
-        defaults = {
+        defaults: dict[str, Any] = {
             "triplet": None,
             "jaccard": 0.0,
             "data": (Source(),),

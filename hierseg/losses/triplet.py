@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -208,7 +208,8 @@ class WithTriplet(nn.Module):
                 f"{type(network).__name__} has none. Choose another architecture or leave triplet out."
             )
         self.network = network
-        width = first.in_channels if features == "decoder" else network.get_submodule("encoder").out_channels[-1]
+        encoder: Any = network.get_submodule("encoder")
+        width = first.in_channels if features == "decoder" else encoder.out_channels[-1]
         # A linear layer on single pixels is a 1x1 convolution.
         self.head = nn.Sequential(nn.Linear(width, channels), nn.ReLU(inplace=True), nn.Linear(channels, channels))
         self._hierarchy = hierarchy

@@ -240,7 +240,7 @@ def tables(comparison: Comparison) -> dict[str, str]:
         )
 
     finest = levels[-1]
-    domains = {}
+    domains: dict[str, str] = {}
     for domain in sorted(name.removesuffix("_false") for name in comparison.models if name.endswith("_false")):
         named = {f"{domain}_{level}": f"{domain}: IoU, {level}" for level in (levels[0], finest)}
         named = {name: title for name, title in named.items() if name in comparison.models}

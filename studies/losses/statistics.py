@@ -7,6 +7,7 @@ a mean over photos, so one function gives it for the photos as they are and for 
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from hierseg.network import checkpoint
 from hierseg.tree import Hierarchy
 
 Table = Mapping[str, npt.NDArray[Any]]
+_APART = re.compile(r"hedged/|\w+:")  # of shares, or of other photos
 Contrast = Mapping[str, float]  # weights of rows, which sum to 0
 
 
@@ -78,10 +80,10 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
           photos that have such pixels: those that "path" gives to a person or that are broken;
         - brier/LEVEL: mean squared distance of a score to 0 or 1, over pixels and the level's nodes (Brier, 1950).
 
-        Of answers that stop where parts are unsure, see `sweep.count_answers`:
+        Of answers that stop where parts are unsure, see `train.risk.outcome`, means over photos:
 
-        - hedged/LEVEL: share of the pixels called a person that are named on the level and no deeper;
-        - hedged/risk: share of them that are given a node that is wrong.
+        - hedged/LEVEL: share of the pixels called a person that stop at the level;
+        - hedged/risk: share of them that have a wrong name.
 
         Of each DOMAIN of other photos, decoded by "path":
 
@@ -104,7 +106,7 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
     photos = len(table["pixels"])
     weights = np.ones((1, photos)) if weights is None else weights
     # In float64 once and for all, as sums of counts are not to wrap.
-    counts = {key: np.asarray(values, np.float64) for key, values in table.items() if ":" not in key}
+    counts = {key: np.asarray(values, np.float64) for key, values in table.items() if not _APART.match(key)}
     totals = _sums(counts, weights)
     pixels = totals["truth"][:, [*hierarchy.roots, -1]].sum(1)  # that are not void
     found = {
@@ -118,13 +120,10 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
         found |= {
             f"violations_of_person/{name}": of(shares, weights) for name, of in (("mean", _mean), ("median", _median))
         }
-    if "hedged/named" in counts:
-        answers = totals["hedged/named"].sum(1)
-        found |= {
-            f"hedged/{level}": ratio(named, answers)
-            for level, named in zip(hierarchy.levels, totals["hedged/named"].T, strict=True)
-        }
-        found["hedged/risk"] = ratio(totals["hedged/wrong"].sum(1), answers)
+    if "hedged/wrong" in table:
+        found["hedged/risk"] = _mean(table["hedged/wrong"], weights)
+        for level, shares in zip(hierarchy.levels, table["hedged/stops"].T, strict=True):
+            found[f"hedged/{level}"] = _mean(shares, weights)
     found |= _of_domains(table, hierarchy, len(weights))
     sizes = {
         name: _sums({key: values[members] for key, values in counts.items()}, weights[:, members])
@@ -286,7 +285,7 @@ def _of_domains(table: Table, hierarchy: Hierarchy, times: int) -> dict[str, Val
         domain, _, name = key.rpartition(":")
         if domain:
             totals.setdefault(domain, {})[name] = np.asarray(values, np.float64).sum(0)
-    found = {}
+    found: dict[str, Values] = {}
     for domain, counts in totals.items():
         named = counts["truth"][:-1] > 0
         ious = np.where([*named, True], iou(counts, "path"), np.nan)

@@ -17,7 +17,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from hierseg import metrics
@@ -33,12 +32,12 @@ from studies.losses.steps import Run
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.fit import fit, load
 from train.recipe import Recipe, RecipeError
+from train.risk import CERTAINTIES, least, outcome, outcomes
 from train.run_folder import WEIGHTS, TrainingError
 
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 THRESHOLD_PHOTOS = 120  # of the training list, its first
-CERTAINTIES = np.arange(100, dtype=np.float32) / 100
-RISK = 0.2  # of the pixels that are called a person: how many may be given a node that is wrong
+RISK = 0.2  # of the pixels called a person: how many may have a wrong name, see `train.risk`
 
 
 class SweepError(UserError):
@@ -62,7 +61,8 @@ def sweep(recipe: Recipe, wanted: Sequence[Run], data: Path, extra: Path, runs: 
         DataError: The data have faults.
     """
     tree = recipe.tree()
-    others = {folder.name: ids for folder in sorted(extra.glob("*/")) if (ids := domain_ids(folder))}
+    others = {folder.name: domain_ids(folder) for folder in sorted(extra.glob("*/"))}
+    others = {name: own for name, own in others.items() if own}
     ids = {split: read_ids(data, split) for split in ("train", "val")}
     of_data = {"photos": len(ids["val"]), **{f"{split}_ids_sha256": split_hash(ids[split]) for split in ids}}
     protocol = {"mirror": False, "zoom": False, "threshold_photos": THRESHOLD_PHOTOS}
@@ -75,7 +75,7 @@ def sweep(recipe: Recipe, wanted: Sequence[Run], data: Path, extra: Path, runs: 
     if not others:
         print(f"{extra} has no photos of other kinds: they are left out.")
     validation = load_examples(data, ids["val"], tree)
-    domains = {name: load_domain(extra / name, ids, tree) for name, ids in others.items()}
+    domains = {name: load_domain(extra / name, own, tree) for name, own in others.items()}
     photos = load(recipe, data)
     training = photos.annotated[:THRESHOLD_PHOTOS]
     failed = []
@@ -102,7 +102,7 @@ def sweep(recipe: Recipe, wanted: Sequence[Run], data: Path, extra: Path, runs: 
             **headers[row, seed],
             "thresholds": thresholds,
             "certainty": certainty,
-            "domains": {domain: split_hash(ids) for domain, ids in others.items()},
+            "domains": {domain: split_hash(own) for domain, own in others.items()},
             **summary(table, bins, tree),
         }
         write_table(out / f"{name}.npz", table)
@@ -181,19 +181,22 @@ def measure(
         predictor: The checkpoint.
         examples: Annotated photos.
         thresholds: Of each decoding.
-        certainty: Of answers that stop where parts are unsure, see `hierseg.decoding.decode`.
+        certainty: Of answers that stop where parts are unsure, one of `train.risk.CERTAINTIES`.
 
     Returns:
-        A table, see `statistics.figures`; and pixels by confidence, see `metrics.count_confidence`, of the decoding
-        "path", whose thresholded masks are one path a pixel.
+        A table, see `statistics.figures`, with the `train.risk.outcome` of each photo; and pixels by confidence, see
+        `metrics.count_confidence`, of the decoding "path", whose thresholded masks are one path a pixel.
     """
     tree, photos, bins = predictor.card.hierarchy, [], []
+    predictor = predictor.using(threshold=thresholds["path"])
+    number = np.searchsorted(CERTAINTIES, np.float32(certainty))
     for example in tqdm(examples, unit="photo", mininterval=5):
-        scores = predictor.predict(example.photo).scores
+        prediction = predictor.predict(example.photo)
+        scores = prediction.scores
         masks = {name: DECODINGS[name](scores, tree) > threshold for name, threshold in thresholds.items()}
-        named, wrong = count_answers(scores, example.label_map, tree, thresholds["path"], [certainty])[..., 0].T
-        answers = {"hedged/named": named.astype(np.uint32), "hedged/wrong": wrong.astype(np.uint32)}
-        photos.append({**counts_of(scores, masks, example.label_map, tree), **answers})
+        wrong, stops = (shares[..., number] for shares in outcome(prediction, example.label_map))
+        hedged = {"hedged/wrong": np.array(wrong, np.float32), "hedged/stops": stops.astype(np.float32)}
+        photos.append({**counts_of(scores, masks, example.label_map, tree), **hedged})
         labels = np.full(example.label_map.shape, tree.background, np.uint8)
         for label, mask in zip(tree.labels, masks["path"], strict=True):  # the deepest node comes last
             labels[mask] = label
@@ -243,57 +246,17 @@ def measure_domain(predictor: Predictor, examples: Iterable[Example], threshold:
     )
 
 
-def count_answers(
-    scores: Scores, truth: UInt8Map, tree: Hierarchy, threshold: float, certainties: Iterable[float]
-) -> npt.NDArray[np.int64]:
-    """Count how deep `hierseg.decoding.decode` goes with each of many certainties, and where that is wrong.
-
-    Args:
-        scores: Node scores, float32 (N, H, W).
-        truth: Labels, uint8 (H, W); may hold void.
-        tree: The tree.
-        threshold: As for `decode`.
-        certainties: As for `decode`; rising.
-
-    Returns:
-        Of the pixels that are called a person, for each level: how many are given a node there and no deeper, of which
-        the truth says whether it is right, and how many of them are wrong; int64 (L, 2, certainties). A leaf that lies
-        above a level stands for itself there.
-    """
-    levels, steps = np.array(list(certainties), np.float32), []
-    levels[levels == 0] = -1  # always reaches a leaf
-    paths = best_paths(scores, tree)
-    person = paths.confidence > threshold
-    ways = [tree.lineages[leaf] for leaf in range(len(tree))]
-    # With how many of the certainties, the lowest, a pixel goes down to each depth: to the root with all.
-    reached = [np.full(truth.shape, len(levels))]
-    reached += [np.searchsorted(levels, lowest) for lowest in np.minimum.accumulate(paths.scores[1:])]
-    for depth, (here, deeper) in enumerate(zip(reached, [*reached[1:], np.zeros_like(reached[0])], strict=True)):
-        nodes = np.array([way[min(depth, len(way) - 1)] for way in ways])[paths.leaves]
-        known = person & tree.knowledge[truth, nodes]
-        for counted in (known, known & ~tree.membership[truth, nodes]):
-            starts, ends = (np.bincount(each[counted], minlength=len(levels) + 1) for each in (deeper, here))
-            steps.append((starts - ends)[: len(levels)].cumsum())
-    return np.stack(steps).reshape(len(reached), 2, len(levels))
-
-
 def choose_certainty(predictor: Predictor, examples: Iterable[Example], threshold: float) -> float:
-    """Return the lowest of `CERTAINTIES` at which at most `RISK` of the answers are wrong, see `count_answers`.
+    """Return the lowest certainty that keeps `RISK` by the rule of `train.risk`; 1 where none does.
 
     Args:
         predictor: The checkpoint.
-        examples: Annotated photos, of the training list.
+        examples: Annotated photos, of the training list: the risk found on others may be higher.
         threshold: Of the decoding.
-
-    Returns:
-        The certainty; the highest where none keeps to the risk.
     """
-    tree, answers = predictor.card.hierarchy, np.zeros((2, len(CERTAINTIES)), np.int64)
-    for example in tqdm(examples, unit="photo", mininterval=5):
-        scores = predictor.predict(example.photo).scores
-        answers += count_answers(scores, example.label_map, tree, threshold, CERTAINTIES).sum(axis=0)
-    within = np.flatnonzero(answers[1] <= RISK * answers[0])
-    return round(float(CERTAINTIES[within[0] if len(within) else -1]), 2)
+    losses, _ = outcomes(predictor.using(threshold=threshold), examples)
+    number = least(losses, RISK)
+    return 1.0 if number is None else number / 100
 
 
 def choose_thresholds(predictor: Predictor, examples: Iterable[Example]) -> dict[str, float]:

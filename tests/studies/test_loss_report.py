@@ -126,7 +126,7 @@ def test_what_is_not_run_says_so_until_it_is_and_rows_may_have_differing_seeds(t
         write(results, folder, PROTOCOL, GRID, resamples=10)
         filled = (folder / "losses.md").read_text(encoding="utf-8")
         steps = [line.split("|")[3].strip() for line in filled.splitlines() if line.startswith("| whether")]
-        seen.append((re.findall(r"-->(.*?)<!--", filled.splitlines()[0]), steps))
+        seen.append((re.findall(r"<!-- report: .*? -->(.*?)<!-- end -->", filled.splitlines()[0]), steps))
     (first, before), (second, partly), (_, after) = seen
     assert first[1:] == ["not run yet (216 minutes)", "24"] and second[2] == "30"
     assert second[0] != first[0] and re.fullmatch(r"[+-]\d+\.\d\d \[.*\]", second[1])
@@ -144,11 +144,11 @@ def test_what_is_not_run_says_so_until_it_is_and_rows_may_have_differing_seeds(t
 def test_newer_measures_are_of_the_runs_that_have_them(tmp_path: Path) -> None:
     results = copied(tmp_path / "results", "bce", "tree_min")
     assert "Not measured yet (72 minutes)" in tables(Comparison.read(results, SHARED, resamples=3))["people"]
-    for seed, named in ((0, [1, 2, 7]), (2, [1, 4, 5])):
+    for seed, stops in ((0, [0.1, 0.2, 0.7]), (2, [0.1, 0.4, 0.5])):
         table = read_table(results / f"bce-{seed}.npz")
         photos = len(table["pixels"])
-        table |= {"person": np.maximum(table["broken"][:, 0], 1) * 4, "hedged/wrong": np.tile([0, 1, 1], (photos, 1))}
-        table |= {"hedged/named": np.tile(named, (photos, 1)), "nobody:truth": np.eye(10, dtype=int)[[9]] * 50}
+        table |= {"person": np.maximum(table["broken"][:, 0], 1) * 4, "hedged/wrong": np.full(photos, 0.2)}
+        table |= {"hedged/stops": np.tile(stops, (photos, 1)), "nobody:truth": np.eye(10, dtype=int)[[9]] * 50}
         table |= {"nobody:path/false_negatives": np.eye(10, dtype=int)[[9]] * 5}
         table |= {"nobody:path/false_positives": np.eye(10, dtype=int)[[0]] * 5}
         write_table(results / f"bce-{seed}.npz", table)

@@ -170,11 +170,14 @@ def test_figures_of_answers_and_of_the_persons_pixels_are_those_of_loops_over_ph
     tree = data.draw(hierarchies())
     photos = data.draw(photos_of(tree))
     table = table_of(tree, photos)
-    numbers = np.random.default_rng(0).integers(0, 9, (2, len(photos), len(tree.levels)))
-    found = plain(figures({**table, "hedged/named": numbers.max(0), "hedged/wrong": numbers.min(0)}, tree))
+    random = np.random.default_rng(0)
+    wrong, stops = random.random(len(photos)), random.random((len(photos), len(tree.levels)))
+    stops[random.random(len(photos)) < 0.3] = np.nan  # photos in which nobody was found
+    found = plain(figures({**table, "hedged/wrong": wrong, "hedged/stops": stops}, tree))
+    assert found["hedged/risk"] == pytest.approx(wrong.mean())
     for number, level in enumerate(tree.levels):
-        assert found[f"hedged/{level}"] == pytest.approx(numbers.max(0)[:, number].sum() / numbers.max(0).sum())
-    assert found["hedged/risk"] == pytest.approx(numbers.min(0).sum() / numbers.max(0).sum())
+        known = [share for share in stops[:, number] if share == share]
+        assert found[f"hedged/{level}"] == pytest.approx(np.mean(known) if known else np.nan, nan_ok=True)
     shares = []
     for scores, labels, _ in photos:
         pixels = broken = 0
