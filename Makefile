@@ -1,7 +1,7 @@
-# Both commands make their own virtual environment. Another Python: make demo PYTHON=python3.12
+# Each command creates the virtual environment if needed. To use another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
-# Each file of tests goes to one worker, so that what its tests share is made once.
+# Each test file goes to one worker, so that its fixtures are made once.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # ONNX Runtime for the browser, an npm package.
@@ -18,10 +18,10 @@ static: .venv/.demo $(RUNTIME)  ## build the page as a folder that needs no serv
 test: .venv/.dev  ## run every test
 	$(PYTEST)
 
-test-fast: .venv/.dev  ## run what takes no server, browser, training or other process: under a minute on two cores
+test-fast: .venv/.dev  ## run tests without a server, browser, training or other process: under a minute on two cores
 	$(PYTEST) -m "not slow" --ignore tests/page --ignore tests/studies
 
-stress: .venv/.dev  ## load, soak and kills: about ten minutes
+stress: .venv/.dev  ## test under load and with kills: about ten minutes
 	$(BIN)/python -m pytest -s tests/stress/soak.py tests/stress/training.py tests/stress/archive.py
 
 check: .venv/.dev check-viewer  ## lint, format, types
@@ -32,7 +32,7 @@ check: .venv/.dev check-viewer  ## lint, format, types
 check-viewer: .venv/.dev  ## lint what runs in the browser
 	$(BIN)/oxlint --config .oxlintrc.json hierseg/page tests/page
 
-format: .venv/.dev  ## mend what can be mended by machine
+format: .venv/.dev  ## fix what can be fixed automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
