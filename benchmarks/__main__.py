@@ -1,4 +1,4 @@
-"""Measures and prints one table: `python -m benchmarks [--data DATA] [--write]`. Leave the machine alone meanwhile."""
+"""Measure and print one table: `python -m benchmarks [--data DATA] [--write]`. Run nothing else meanwhile."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ README = Path(__file__).resolve().parent / "README.md"
 
 
 def main() -> int:
-    """Run what was asked for; returns the exit status: 1 where a target is missed."""
+    """Measure and return the exit status: 1 if a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--data", type=Path, help="the photos that training is measured on; left out without it")
-    parser.add_argument("--rounds", type=int, default=15, help="how often each is timed (default: %(default)s)")
+    parser.add_argument("--data", type=Path, help="photos for measuring the training loader")
+    parser.add_argument("--rounds", type=int, default=15, help="how often to time each call (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=("photo", "start", "browser", "visitors", "training", "archive"))
-    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
+    parser.add_argument("--write", action="store_true", help="write the table into benchmarks/README.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

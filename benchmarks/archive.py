@@ -1,4 +1,4 @@
-"""How many photos a second `hierseg archive` segments, against processes that only loop over the predictor."""
+"""Photos per second of `hierseg archive`, compared with processes that only loop over the predictor."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from PIL import Image
 from benchmarks.timing import Row
 from tests import REPOSITORY
 
-_PHOTOS = 40  # for each round
+_PHOTOS = 40  # per round
 _TICKS = os.sysconf("SC_CLK_TCK")
-# What a row holds, made without Ray; says how long that took, and how much of it a processor worked.
+# Computes the content of rows without Ray; prints the seconds it took and the seconds of processor time.
 _LOOP = """
 import sys, time, cv2
 from hierseg.predictor import Predictor
@@ -37,7 +37,7 @@ print(time.perf_counter() - start, time.process_time() - worked)
 
 @dataclass(frozen=True)
 class _Speed:
-    """Photos a second, and of processor time; the memory of the largest worker early and late, in bytes."""
+    """Photos per second by the clock and by processor time; memory of the largest worker early and late, in bytes."""
 
     rate: float
     rate_of_work: float
@@ -49,8 +49,8 @@ def rows(rounds: int, folder: Path) -> list[Row]:
     """Measure; needs Linux.
 
     Args:
-        rounds: How many photos, in units of 40.
-        folder: Where they may be put.
+        rounds: Number of photos, in units of 40.
+        folder: A folder for them.
     """
     photos = _write_photos(folder / "photos", _PHOTOS * rounds)
     found: list[Row] = []
@@ -59,11 +59,11 @@ def rows(rounds: int, folder: Path) -> list[Row]:
         found += [
             Row(
                 f"archive, workers: {workers}",
-                f"{archive.rate:.1f} photos a second; {archive.rate_of_work:.1f} for a second of processor time",
+                f"{archive.rate:.1f} photos per second; {archive.rate_of_work:.1f} per second of processor time",
             ),
-            Row.at_least("of the predictor in as many loops", 100 * archive.rate / bare.rate, 90, "{:.0f}%"),
+            Row.at_least("relative to as many loops", 100 * archive.rate / bare.rate, 90, "{:.0f}%"),
             Row("the same by processor time", f"{100 * archive.rate_of_work / bare.rate_of_work:.0f}%"),
-            Row.at_most("a worker's memory at the end, against after a quarter", archive.late / archive.early, 1.1),
+            Row.at_most("a worker's memory at the end, relative to after a quarter", archive.late / archive.early, 1.1),
         ]
     return found
 
@@ -95,7 +95,7 @@ def _loop(photos: list[Path], processes: int) -> _Speed:
 
 
 def _archive(photos: list[Path], workers: int, out: Path) -> _Speed:
-    """Run it, from when each worker has written its first shard."""
+    """Measure a run from the time when each worker has written its first shard."""
     command = [
         sys.executable,
         "-m",
@@ -114,14 +114,14 @@ def _archive(photos: list[Path], workers: int, out: Path) -> _Speed:
     worked: dict[int, float] = {}
     while driver.poll() is None:
         seconds, memory = _processes(driver.pid)
-        worked |= seconds  # what has ended stays counted
+        worked |= seconds  # ended processes stay counted
         samples.append((time.perf_counter(), len(list(out.glob("photos-*"))), sum(worked.values()), memory))
         time.sleep(0.2)
     if driver.returncode:
         raise RuntimeError("The archive could not be made.")
     last = max(shards for _, shards, _, _ in samples)
     begun, done = (next(each for each in samples if each[1] >= shards) for shards in (workers, last))
-    size = len(photos) / -(-len(photos) // 16)  # photos of a shard; all but the last have as many
+    size = len(photos) / -(-len(photos) // 16)  # photos per shard, except in the last
     made = (last - workers) * size
     memories = [each[3] for each in samples if begun[0] <= each[0] <= done[0]]
     quarter = len(memories) // 4
@@ -143,7 +143,7 @@ def _processes(driver: int) -> tuple[dict[int, float], int]:
             seconds[pid] = (int(status[11]) + int(status[12])) / _TICKS
             if b"ray::Worker" in (folder / "cmdline").read_bytes():
                 memory = max(memory, int(status[21]) * os.sysconf("SC_PAGE_SIZE"))
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process has ended
             continue
     family = {driver}
     while more := {pid for pid, parent in parents.items() if parent in family} - family:

@@ -1,4 +1,4 @@
-"""How long the page takes in a real browser: until it can be used, and to answer a control."""
+"""Time of the page in a real browser: until it is ready, and until a control takes effect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CONTROLS: dict[
     "person threshold": [("#viewer [name=threshold]", value) for value in (40, 60)],
     "differences and back": [(_RADIO.format("view", view), None) for view in ("differences", "single")],
 }
-# From a control's event until its frame has been drawn: a task that is queued in a frame's callback runs after it.
+# From a control's event until its frame is drawn: a task queued in a frame's callback runs after that frame.
 _CHANGE = """
 async ([selector, value]) => {
   const control = document.querySelector(selector);
@@ -40,10 +40,10 @@ async ([selector, value]) => {
 
 
 def rows(rounds: int, folder: Path) -> list[Row]:
-    """Measure, or say why not."""
+    """Measure, or return a row that says why not."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
-        return [Row("the page in a browser", "not measured: no Chromium here")]
+        return [Row("the page in a browser", "not measured: Chromium was not found")]
     file = folder / "browser.jpg"
     file.write_bytes(photo_of(1))
     found = []

@@ -1,4 +1,4 @@
-"""How long a visitor waits for one photo, against the predecessor's pipeline."""
+"""How long a visitor waits for one photo, compared with the predecessor's pipeline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMES = ("bce", "ftm")
 
 
 def photo_of(megapixels: float) -> bytes:
-    """Return an example photo as a JPEG of so many millions of pixels, 4 to 3."""
+    """Return an example photo as a 4:3 JPEG of this many megapixels."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     buffer = io.BytesIO()
     Image.open(EXAMPLE).convert("RGB").resize((height * 4 // 3, height)).save(buffer, "JPEG", quality=90)
@@ -39,7 +39,7 @@ def photo_of(megapixels: float) -> bytes:
 
 
 def rows(rounds: int) -> list[Row]:
-    """Measure; `rounds` is how often each is timed."""
+    """Measure, timing each call `rounds` times."""
     predictors = {name: Predictor(name) for name in NAMES}
     predecessor = Pipeline()
     return [
@@ -51,7 +51,7 @@ def rows(rounds: int) -> list[Row]:
 
 
 def masks(predictors: dict[str, Predictor], data: bytes) -> list[Photo]:
-    """Return a photo with each checkpoint's parts laid over it: everything from its bytes on."""
+    """Return a photo, given as bytes, with the parts from each checkpoint drawn over it."""
     pixels = open_photo(data)
     return [overlay(pixels, each.labels, each.hierarchy) for each in predict_all(predictors, pixels).values()]
 
@@ -72,9 +72,9 @@ def _pipelines(rounds: int, predictors: dict[str, Predictor], predecessor: Pipel
     return [
         Row("predecessor's pipeline, 0.5 MP (the unit of the next four)", f"1x = {unit * 1000:.0f} ms"),
         Row.at_least("one checkpoint, 224 px, one pass", unit / found["224"], 10),
-        Row("one checkpoint, 320 px, one pass (the live camera's)", f"{unit / found['plain']:.1f}x"),
+        Row("one checkpoint, 320 px, one pass (as for the live camera)", f"{unit / found['plain']:.1f}x"),
         Row.at_least("one checkpoint, as the page runs it: 320 px and the mirror image", unit / found["one"], 6),
-        Row.at_least("both checkpoints, likewise", unit / found["both"], 3.5),
+        Row.at_least("both checkpoints, as the page runs them", unit / found["both"], 3.5),
     ]
 
 
@@ -86,7 +86,7 @@ def _sizes(rounds: int, predictors: dict[str, Predictor]) -> list[Row]:
             connection.request("POST", "/photo", photo)
             return connection.getresponse().read()
 
-        # Not all in one rotation: a network's threads wait for more for a while, and would slow another process down.
+        # Separate rotations: a network's threads spin for a while after use, and would slow the other process down.
         pages = interleaved({size: partial(send, photo) for size, photo in photos.items()}, rounds)
         answers = {"library": partial(_shown, predictors, photos[1]), "page": partial(send, photos[1])}
         found = interleaved(answers, rounds)
@@ -95,7 +95,9 @@ def _sizes(rounds: int, predictors: dict[str, Predictor]) -> list[Row]:
         Row("both checkpoints on the page, 1 MP, to the answer's last byte", f"1x = {pages[1] * 1000:.0f} ms"),
         *(Row(f"the same, {size} MP", f"{pages[size] / pages[1]:.2f}x") for size in (0.2, 4)),
         Row.at_most("the same, 12 MP", pages[12] / pages[1], 3),
-        Row.at_most("the page, 1 MP, of predict_all and payload in the library", found["page"] / found["library"], 1.5),
+        Row.at_most(
+            "the page, 1 MP, relative to predict_all and payload in the library", found["page"] / found["library"], 1.5
+        ),
         Row("both checkpoints in the library, 1 MP, overlays at full size", f"1x = {overlays[1] * 1000:.0f} ms"),
         *(Row(f"the same, {size} MP", f"{overlays[size] / overlays[1]:.2f}x") for size in (0.2, 4, 12)),
     ]
@@ -132,8 +134,8 @@ def _stages(rounds: int, predictor: Predictor) -> list[Row]:
     )
     after = found["decode"] + found["overlay"]
     return [
-        Row.at_most("decoding and overlay at 1 MP, of the network's time", after / found["network"], 0.2, "{:.0%}"),
-        Row("the same, of the time of the network in PyTorch", f"{after / found['reference']:.0%}"),
+        Row.at_most("decoding and overlay at 1 MP, relative to the network", after / found["network"], 0.2, "{:.0%}"),
+        Row("the same, relative to the network in PyTorch", f"{after / found['reference']:.0%}"),
         Row("decoding 200 by 200 pixels in a Python loop", f"{found['loop'] / found['arrays']:.0f}x the time"),
     ]
 

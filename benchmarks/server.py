@@ -1,4 +1,4 @@
-"""The page in a process of its own, with its memory."""
+"""The page in its own process, and its memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Server:
     """The page on a free local port.
 
     Attributes:
-        address: Where it is served.
-        seconds: How long it took to say so.
-        process: Its number.
+        address: Its address.
+        seconds: Time until it printed its address.
+        process: Its process id.
     """
 
     address: str
@@ -37,7 +37,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
-    """Start the page, and end it."""
+    """Start the page, and stop it in the end."""
     start = time.perf_counter()
     with TemporaryDirectory() as uploads, running_server(Path(uploads)) as (address, process):
         yield Server(address, time.perf_counter() - start, process.pid)

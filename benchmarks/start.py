@@ -1,4 +1,4 @@
-"""How long until the page is there, and how much memory it takes."""
+"""How long the page takes to start, and how much memory it needs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from benchmarks.server import serving
 from benchmarks.timing import Row
 
 _IMPORTS = {
-    "torch and gradio alone": "import torch, gradio",
-    "gradio alone": "import gradio",
+    "only torch and gradio": "import torch, gradio",
+    "only gradio": "import gradio",
     "the page's modules": "import app",
 }
 
 
 def rows(rounds: int) -> list[Row]:
-    """Measure, each in processes of their own."""
+    """Measure, each import in its own process."""
     seconds = {name: _import_seconds(statement, max(3, rounds // 4)) for name, statement in _IMPORTS.items()}
-    floor = seconds["torch and gradio alone"]
+    floor = seconds["only torch and gradio"]
     found = [Row(f"importing {name}", f"{value:.1f} s, {value / floor:.2f}x") for name, value in seconds.items()]
     with serving() as server, tempfile.TemporaryDirectory() as folder:
         asked = time.perf_counter()
         urllib.request.urlopen(server.address, timeout=60).read()
         found += [
-            Row("from the process's start to its first page", f"{server.seconds + time.perf_counter() - asked:.1f} s"),
+            Row("from the process's start to the first page", f"{server.seconds + time.perf_counter() - asked:.1f} s"),
             Row("memory at rest", f"{server.memory()[0]:.0f} MB"),
         ]
         client = Client(server.address, verbose=False, download_files=str(folder))
@@ -42,12 +42,10 @@ def rows(rounds: int) -> list[Row]:
             file.write_bytes(photo_of((0.2, 0.5, 1)[number % 3]))
             client.predict(handle_file(file), "ftm", "parts", 0.5, api_name="/segment")
             after[number] = server.memory()[0]
-        found.append(Row.at_most("memory after 200 photos, against after 20", after[200] / after[20], 1.1))
+        found.append(Row.at_most("memory after 200 photos, relative to after 20", after[200] / after[20], 1.1))
         file.write_bytes(photo_of(12))
         client.predict(handle_file(file), "ftm", "parts", 0.5, api_name="/segment")
-        found.append(
-            Row.at_most("memory at its peak, a photo of 12 MP among them", server.memory()[1], 700, "{:.0f} MB")
-        )
+        found.append(Row.at_most("peak memory, with a photo of 12 MP", server.memory()[1], 700, "{:.0f} MB"))
     return found
 
 

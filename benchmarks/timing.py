@@ -1,4 +1,4 @@
-"""Times calls against each other, and lays what was found out as Markdown."""
+"""Time calls against each other, and lay out results as Markdown."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Row:
     Attributes:
         what: What was measured.
         found: The figure, with its unit.
-        target: What it should be, empty where nothing was asked.
-        met: Whether it is; None where nothing was asked.
+        target: The target, empty if there is none.
+        met: Whether the target is met; None if there is none.
     """
 
     what: str
@@ -44,7 +44,7 @@ class Row:
 
 
 def interleaved(calls: Mapping[Key, Callable[[], object]], rounds: int) -> dict[Key, float]:
-    """Return the median seconds of each call; every round makes each once, so that a slow minute slows all alike."""
+    """Return the median seconds of each call; each round makes every call once, so that a slow minute slows all."""
     for call in calls.values():
         call()
     seconds: dict[Key, list[float]] = {name: [] for name in calls}
@@ -58,7 +58,7 @@ def interleaved(calls: Mapping[Key, Callable[[], object]], rounds: int) -> dict[
 
 
 def machine() -> str:
-    """Return what this is measured on and how busy that was."""
+    """Return a description of this machine and its load."""
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
     name = found[1] if found else platform.processor()

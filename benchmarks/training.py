@@ -1,4 +1,4 @@
-"""What the tree loss and the loader cost a training step."""
+"""Time that the tree loss and the loader add to a training step."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _RECIPES = Path(__file__).resolve().parent.parent / "train" / "configs"
 
 
 def rows(rounds: int, data: Path | None) -> list[Row]:
-    """Measure; what needs the photos is left out where there are none."""
+    """Measure; without photos, the loader is left out."""
     return [*_losses(rounds), *(_loader(rounds, data) if data else [])]
 
 
 def _losses(rounds: int) -> list[Row]:
-    """Measure on what a training step hands over: regions, not noise, and channels-last logits in bf16."""
+    """Measure on data like that of a training step: regions, not noise, and channels-last logits in bf16."""
     tree = Hierarchy.default()
     random = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 7, (16, 8, 8), generator=random).repeat_interleave(28, 1).repeat_interleave(28, 2)
@@ -76,13 +76,13 @@ def _loader(rounds: int, data: Path) -> list[Row]:
         "with": lambda: step(*next(loader)),
         "without": lambda: step(*next(ready)),
     }
-    # In turns of some steps: the loader works ahead while steps without it run.
+    # Several steps per turn, as the loader works ahead while steps without it run.
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(3):
         for name, call in calls.items():
             found[name].append(interleaved({name: call}, max(8, rounds))[name])
     taken = {name: float(np.median(values)) for name, values in found.items()}
     return [
-        Row(f"training, {recipe.crop.size} px crops", f"{recipe.batch_size / taken['with']:.1f} photos a second"),
-        Row.at_most("the loader's part in a step", taken["with"] / taken["without"] - 1, 0.05, "{:.0%}"),
+        Row(f"training, {recipe.crop.size} px crops", f"{recipe.batch_size / taken['with']:.1f} photos per second"),
+        Row.at_most("time that the loader adds to a step", taken["with"] / taken["without"] - 1, 0.05, "{:.0%}"),
     ]

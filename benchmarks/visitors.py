@@ -1,4 +1,4 @@
-"""Many visitors at once, each with a connection of their own, each sending the next photo when the last came back."""
+"""Many visitors at once: each has a connection and sends a photo once the last one is answered."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.server import serving
 from benchmarks.timing import Row
 
 CROWDS = (1, 4, 16, 64)
-PHOTOS = 64  # at least, over all visitors of a crowd
+PHOTOS = 64  # least number for all visitors of a crowd
 
 
 def rows(folder: Path) -> list[Row]:
-    """Measure: photos a second, how long each took, and how unlike the visitors fared."""
+    """Measure photos per second, the time of each, and the difference between visitors."""
     file = folder / "visitor.jpg"
     file.write_bytes(photo_of(0.5))
     found = []
@@ -51,18 +51,21 @@ def rows(folder: Path) -> list[Row]:
             what = f"{crowd} visitor{'s' if crowd > 1 else ''}"
             found.append(
                 Row(
-                    f"{what}: photos a second; median and 95th percentile of the wait",
+                    f"{what}: photos per second; median and 95th percentile of the wait",
                     f"{throughput[crowd]:.1f}; {middle:.2f} s, {late:.2f} s",
                 )
             )
             if crowd == CROWDS[-1]:
                 sums = sorted(sum(visitor) for visitor in waits)
-                found.append(
-                    Row.at_most(f"{what}: the unluckiest one's wait against the luckiest one's", sums[-1] / sums[0], 2)
-                )
-                found.append(Row("memory with them", f"{server.memory()[0]:.0f} MB"))
+                found.append(Row.at_most(f"{what}: longest total wait relative to the shortest", sums[-1] / sums[0], 2))
+                found.append(Row(f"{what}: memory", f"{server.memory()[0]:.0f} MB"))
     best = max(throughput.values())
     found.append(
-        Row.at_least("photos a second with most visitors, of the best", throughput[CROWDS[-1]] / best, 0.9, "{:.0%}")
+        Row.at_least(
+            f"photos per second with {CROWDS[-1]} visitors, relative to the best",
+            throughput[CROWDS[-1]] / best,
+            0.9,
+            "{:.0%}",
+        )
     )
     return found

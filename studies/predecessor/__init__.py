@@ -1,1 +1,1 @@
-"""The project that this one grew from, to be compared with: `python -m studies.predecessor convert | evaluate`."""
+"""The project that this one grew from, for comparison: `python -m studies.predecessor convert | evaluate`."""

@@ -1,4 +1,4 @@
-"""The predecessor's files and its way to measure: `python -m studies.predecessor convert | evaluate`."""
+"""Use the predecessor's files and its evaluation: `python -m studies.predecessor convert | evaluate`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from train.arguments import add_data, run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status."""
+    """Run one subcommand and return the exit status."""
     return run(_parser(), arguments)
 
 
@@ -21,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m studies.predecessor", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    converted = commands.add_parser("convert", help="make a checkpoint of one of the predecessor's .pt files")
+    converted = commands.add_parser("convert", help="convert one of the predecessor's .pt files to a checkpoint")
     converted.add_argument("file", type=Path, help="the predecessor's file")
     converted.add_argument("--out", type=Path, required=True, help="for instance checkpoints/predecessor.safetensors")
     converted.add_argument("--title", help="name on the page (default: the file's name)")
@@ -32,14 +32,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("checkpoints", nargs="+", help="files, or names such as bce")
     add_data(evaluate)
-    evaluate.add_argument("--photos", type=at_least_1, help="only the first so many")
-    evaluate.add_argument("--json", type=Path, help="write the figures here too")
+    evaluate.add_argument("--photos", type=at_least_1, help="only this many photos, from the first")
+    evaluate.add_argument("--json", type=Path, help="also write the figures to this file")
     evaluate.set_defaults(run=_evaluate)
     return parser
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from studies.predecessor.convert import convert  # PyTorch takes seconds to import: only when it is asked for
+    from studies.predecessor.convert import convert  # PyTorch takes seconds to import
 
     convert(options.file, options.out, options.title or options.file.stem)
     print(options.out)

@@ -1,7 +1,7 @@
-"""The predecessor's published files as checkpoints of ours.
+"""Convert the predecessor's published files to checkpoints.
 
-They hold a training state whose `model_state_dict` is that of a U-Net on ResNet101 with the sigmoid as its last layer.
-A sigmoid has no weights, so the same weights in a network without it give logits, as every checkpoint here does.
+They hold a training state; its `model_state_dict` is that of a U-Net on ResNet101 that ends in a sigmoid. A sigmoid has
+no weights, so a network without it takes the same weights and gives logits, like every checkpoint here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SPEC = ModelSpec(
     encoder="resnet101",
     classes=9,
     input_size=224,
-    mean=(0.485, 0.456, 0.406),  # ImageNet's, as torchvision's ResNets want them
+    mean=(0.485, 0.456, 0.406),  # ImageNet's, as torchvision's ResNets expect
     std=(0.229, 0.224, 0.225),
 )
 
@@ -37,7 +37,7 @@ class ConversionError(UserError):
 def convert(source: str | Path, out: str | Path, title: str) -> Card:
     """Write a checkpoint with the weights of one of the predecessor's files.
 
-    The channels are taken to be in the order of the default tree, which is the predecessor's.
+    The channels must be in the order of the default tree, which is the predecessor's.
 
     Args:
         source: The predecessor's file: a dictionary with `model_state_dict`, or that state dict itself.
@@ -55,7 +55,7 @@ def convert(source: str | Path, out: str | Path, title: str) -> Card:
     weights = content.get("model_state_dict", content)
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ConversionError(f"{source} holds no model_state_dict with weights, but {', '.join(map(str, content))}.")
-    for wrapper in ("module.", "_orig_mod."):  # what DataParallel and torch.compile put before each name
+    for wrapper in ("module.", "_orig_mod."):  # prefixes from DataParallel and torch.compile
         consume_prefix_in_state_dict_if_present(weights, wrapper)
     model = build(SPEC)
     try:
@@ -78,7 +78,7 @@ def _read(source: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConversionError(f"{source} does not exist.") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        # Not torch's own words: they advise to load the file in a way that runs what is in it.
+        # Not torch's own message: it advises loading the file in a way that runs its code.
         raise ConversionError(f"{source} is damaged, or more than plain weights; nothing in it was run.") from error
     if not isinstance(content, dict):
         raise ConversionError(f"{source} holds a {type(content).__name__}, not a training state.")

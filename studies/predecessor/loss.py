@@ -1,4 +1,4 @@
-"""The predecessor's Focal-Tree-Min, with its fault."""
+"""The predecessor's Focal-Tree-Min, with its bug."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def focal_tree_min(
     reduction: Reduction = "node",
     positive_weights: Tensor | None = None,
 ) -> Tensor:
-    """Focal tree-min loss with the predecessor's fault, only to be compared with.
+    """Focal tree-min loss with the predecessor's bug, for comparison.
 
-    Going up the tree, the predecessor loops over the nodes of a level and, for each, over all nodes of the next level,
-    and each turn writes the node's value anew instead of adding to it. So the last turn stands, also over what was
-    written on the way down; where its node is no child, that is the node's own score. This is left of minimum and
-    maximum:
+    Going up the tree, the predecessor loops over the nodes of a level and, for each node, over all nodes of the next
+    level. Each step overwrites the node's value instead of updating it, so only the last step counts; it also
+    overwrites the values from the way down. If the last node is not a child, the step writes the node's own score. With
+    scores s, the value that is compared with the target is
 
-    - positive: a leaf has the minimum over itself and all above it, as it should; other nodes have their own score;
-    - negative: a root has the maximum over itself and what its children have; the parent of the last node of the next
-      level has the maximum over itself and that node; other nodes have their own score.
+    - target 1: for a leaf, the minimum of s over the leaf and its ancestors, as intended; for other nodes, s;
+    - target 0: for a root, the maximum over its s and the values of its children; for the parent of the last node of
+      the next level, the maximum of s over the parent and that node; for other nodes, s.
 
-    In the default tree, upper is trained as if it had no tree, and lower sees no part of it but the lower leg.
+    In the default tree, upper is trained as without a tree, and lower uses only one of its parts, the lower leg.
     Arguments as for `hierseg.losses.focal_tree_min`.
     """
     check(logits, targets, hierarchy)
@@ -38,7 +38,7 @@ def focal_tree_min(
 
 
 def _compared(logits: Tensor, targets: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Return the logits that the predecessor compares with the targets, (B, N, H, W)."""
+    """Return the values that the predecessor compares with the targets, as logits (B, N, H, W)."""
     own = logits.unbind(1)
     lowest = list(own)
     for path in hierarchy.paths:

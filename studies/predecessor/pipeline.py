@@ -1,7 +1,7 @@
 """The predecessor's pipeline, rebuilt from its description with random weights.
 
-ResNet101 U-Net in float32 with its sigmoid inside, a photo padded to a square and shrunk to 224 px, each path's mean
-and each node's mask computed in a loop. Opening the photo and laying masks over it are ours, so they cost the same.
+A ResNet101 U-Net in float32 that ends in a sigmoid; the photo is padded to a square and shrunk to 224 px, and each
+path's mean and each node's mask are computed in a loop. Our code opens the photo and draws masks, in the same time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIZE = 224
 
 
 class Pipeline:
-    """From the bytes of a photo to the photo with its masks over it."""
+    """Turns the bytes of a photo into the photo with its masks drawn over it."""
 
     def __init__(self) -> None:
         """Build the network with random weights, which take the same time as trained ones."""

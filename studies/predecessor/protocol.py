@@ -1,9 +1,9 @@
-"""The predecessor's own way to measure, so that the figures it published can stand beside ours.
+"""The predecessor's evaluation, so that its published figures can be compared with ours.
 
-Photos and masks are padded with zeros, scaled so that their shorter side has 224 pixels, and cut to the square in the
-middle. The padding is meant to make a square, but its numbers are handed over in a wrong order: of a wide photo it goes
-below and to the right instead of above and below, of a tall one above and to the left. What the square then cuts off is
-part of the photo: an eighth of one of 500 x 375 pixels.
+Photos and masks are padded with zeros, scaled so that their shorter side has 224 pixels, and cropped to the square in
+the middle. The padding should make a square, but its arguments are passed in the wrong order: a wide photo is padded at
+the right and bottom, not at the top and bottom; a tall one at the left and top, not at the left and right. The crop
+then cuts off part of the photo: an eighth of one of 500 x 375 pixels.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ SIDE = 224
 def measure(predictor: Predictor, examples: Iterable[Example]) -> dict[str, Any]:
     """Measure a checkpoint as the predecessor measured its own.
 
-    The network sees the square once. Of each pixel the scores on its best path stay and are rounded at 0.5, all others
-    are 0; see `metrics.predecessor_iou` for the rest.
+    The network sees the square once. In each pixel, scores on the best path are rounded at 0.5 and all others are 0;
+    `metrics.predecessor_iou` describes the rest.
 
     Args:
         predictor: The checkpoint.
@@ -57,14 +57,14 @@ def measure(predictor: Predictor, examples: Iterable[Example]) -> dict[str, Any]
 def square(photo: Photo, label_map: UInt8Map) -> tuple[Photo, UInt8Map]:
     """Prepare a photo as the predecessor does.
 
-    The photo is scaled with antialiasing, as its library does since 2023; masks take the nearest pixel.
+    The photo is scaled with antialiasing, as in its library since 2023; masks by nearest neighbour.
 
     Args:
         photo: RGB, uint8 (H, W, 3).
         label_map: Labels, uint8 (H, W).
 
     Returns:
-        The same of 224 px a side. Padding is 0, which is black, and in the predecessor's label maps background.
+        Both at 224 x 224 pixels. Padding is 0: black, and background in the predecessor's label maps.
     """
     colors = _scaled(_padded(torch.tensor(photo).permute(2, 0, 1)), mode="bilinear", antialias=True)
     labels = _scaled(_padded(torch.tensor(label_map)[None]), mode="nearest")
@@ -72,11 +72,11 @@ def square(photo: Photo, label_map: UInt8Map) -> tuple[Photo, UInt8Map]:
 
 
 def _padded(channels: Tensor) -> Tensor:
-    """Pad (C, H, W) with what would make a square if it came in the right order."""
+    """Pad (C, H, W) by amounts that would make a square in the right order."""
     height, width = channels.shape[1:]
     side = max(height, width)
     beside, above = (side - width) // 2, (side - height) // 2
-    return functional.pad(channels, (beside, above, beside, above))  # it wants left, right, top, bottom
+    return functional.pad(channels, (beside, above, beside, above))  # pad expects left, right, top, bottom
 
 
 def _scaled(channels: Tensor, **how: Any) -> Tensor:
