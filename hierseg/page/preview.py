@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from gradio import routes
-from jinja2 import ChoiceLoader, DictLoader
+from jinja2 import BaseLoader, ChoiceLoader, DictLoader
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,7 +22,7 @@ PICTURE = Path(__file__).resolve().parent.parent.parent / "docs" / "states" / "e
 
 _TEMPLATE = "frontend/index.html"
 _TEMPLATES = routes.templates.env
-_LOADER = _TEMPLATES.loader
+_LOADER = cast(BaseLoader, _TEMPLATES.loader)
 assert _LOADER
 _OF_GRADIO = re.compile(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>\s*')
 _START = '<meta charset="utf-8" />'

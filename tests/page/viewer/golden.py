@@ -75,7 +75,9 @@ def _on_tree(tree: Hierarchy, calibration: Calibration | None = None) -> dict[st
     prediction = Prediction(tree, 0.5, WindowScores(Window(0, 0, *shape), letterbox, scores), (), calibration)
     photo = np.zeros((height, width, 3), np.uint8)
     card = SimpleNamespace(hierarchy=tree, title="Uneven", record={})
-    message = payload.scene(photo, {"it": SimpleNamespace(card=card, inference=Inference(), risk=None)}, {"it": prediction})
+    message = payload.scene(
+        photo, {"it": SimpleNamespace(card=card, inference=Inference(), risk=None)}, {"it": prediction}
+    )
     scene = json.loads(message[4 : 4 + int.from_bytes(message[:4], "big")])
     other = random.choice(np.array([tree.background, *tree.labels], np.uint8), shape)
     truth = random.choice(np.array([tree.background, tree.void, *tree.labels], np.uint8), shape)
