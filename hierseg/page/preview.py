@@ -23,7 +23,6 @@ PICTURE = Path(__file__).resolve().parent.parent.parent / "docs" / "states" / "e
 _TEMPLATE = "frontend/index.html"
 _TEMPLATES = routes.templates.env
 _LOADER = cast(BaseLoader, _TEMPLATES.loader)
-assert _LOADER
 _OF_GRADIO = re.compile(r'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>\s*')
 _START = '<meta charset="utf-8" />'
 # What is said of each page, by its path. `config` and its `root`, the address that the visitor's request was for, are
