@@ -84,6 +84,8 @@ def test_the_tree_is_worked_by_keyboard_and_says_all_it_knows(page: Page, predic
     assert float(name[2]) == pytest.approx(area.confidence, abs=0.011)
     everything = picture(page)
     page.locator("#viewer .tree").get_by_role("checkbox").first.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")  # by keyboard, as the mouse clicked last
     for place in range(len(blocks(page))):
         focused = page.evaluate("document.activeElement.closest('.block')?.dataset.node")
         assert focused == blocks(page)[place]
