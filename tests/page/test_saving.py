@@ -155,7 +155,8 @@ def test_what_does_not_act_in_a_view_is_not_offered_there(viewer: Page) -> None:
     opacity = viewer.locator("#viewer [name=opacity]")
     expect(opacity).to_be_visible()
     choose(viewer, "background", "grey")
-    expect(opacity).to_be_hidden()  # nothing is laid over the photo
+    for laid_over in (opacity, viewer.locator("#viewer [name=names]"), viewer.locator("#viewer .tree input").first):
+        expect(laid_over).to_be_hidden()  # nothing is laid over the photo
     viewer.locator("#viewer [name=raw]").check()
     expect(viewer.locator("#viewer .backgrounds")).to_be_hidden()  # raw scores are laid over it
     expect(opacity).to_be_visible()

@@ -67,8 +67,8 @@ export function cutOut(model, photo) {
   const alpha = alphaOf(model, state.subject);
   const sure = scaled(photo, photo.width, photo.height);
   for (let time = 0; time < SURE; time++) lay(sure, alpha, "destination-in");
-  const colors = spread(fitted(sure, Math.min(SPREAD_SIZE, Math.max(photo.width, photo.height))));
-  const result = scaled(colors, photo.width, photo.height);
+  const result = scaled(photo, photo.width, photo.height); // as opaque as the photo, however little is sure
+  lay(result, spread(fitted(sure, Math.min(SPREAD_SIZE, Math.max(photo.width, photo.height)))));
   lay(result, sure);
   return lay(result, alpha, "destination-in");
 }
