@@ -29,6 +29,5 @@ export function reveal() {
   const [bar, stage] = [find(".bar"), find(".stage")];
   const top = bar.offsetParent ? bar : stage;
   if (top.getBoundingClientRect().top >= 0 && stage.getBoundingClientRect().bottom <= window.innerHeight) return;
-  const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-  top.scrollIntoView({ behavior: still ? "instant" : "smooth" });
+  top.scrollIntoView({ behavior: "instant" }); // what moves slowly is stopped when the photo takes its room
 }
