@@ -69,16 +69,17 @@ def with_record(card: Card, **entries: Any) -> Card:
     return dataclasses.replace(card, record={**card.record, **entries})
 
 
-def save(path: str | Path, model: nn.Module, card: Card, half: bool = True) -> None:
+def save(path: str | Path, model: nn.Module, card: Card) -> None:
     """Write a checkpoint atomically.
+
+    Weights of two and more dimensions are stored in float16; vectors (biases, batch norm) stay float32.
 
     Args:
         path: Where to write.
         model: The network, built from `card.spec`.
         card: Its description.
-        half: Store weights of two and more dimensions in float16; vectors (biases, batch norm) stay float32.
     """
-    _write(Path(path), {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}, card)
+    _write(Path(path), {name: _stored(tensor) for name, tensor in model.state_dict().items()}, card)
 
 
 def write_card(path: str | Path, card: Card) -> None:
@@ -115,7 +116,7 @@ def load(path: str | Path) -> tuple[nn.Module, Card]:
     except ModelError as error:
         raise CheckpointError(f"{path}: {error}") from error
     try:
-        model.load_state_dict({name: _floated(tensor) for name, tensor in tensors.items()})
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not hold the weights of the {card.spec.architecture} it names.") from error
     return model.eval(), card
@@ -143,7 +144,7 @@ def default_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "checkpoints"
 
 
-def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
+def find(name_or_path: str | Path) -> Path:
     """Find a checkpoint by its name, such as "ftm", or by its path.
 
     Raises:
@@ -152,7 +153,7 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    folder = folder or default_folder()
+    folder = default_folder()
     known = available(folder)
     if str(name_or_path) in known:
         return known[str(name_or_path)]
@@ -268,15 +269,9 @@ def _seal(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _stored(tensor: Tensor, half: bool) -> Tensor:
+def _stored(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
-    return tensor.half() if half and tensor.ndim > 1 and tensor.is_floating_point() else tensor
-
-
-def _floated(tensor: Tensor) -> Tensor:
-    import torch
-
-    return tensor.float() if tensor.dtype == torch.float16 else tensor
+    return tensor.half() if tensor.ndim > 1 and tensor.is_floating_point() else tensor
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
