@@ -1,4 +1,4 @@
-"""Tests in folders as those of the source, and beside them what several of them use."""
+"""Tests, in folders that mirror the source, and their shared helpers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What tests anywhere use: the default tree, a tiny network and its checkpoint, and real photos where they are at hand.
+"""Fixtures for all tests: the default tree, a tiny network and its checkpoint, and the real photos if available.
 
 A fixture imports what it needs itself, so that a light test does not wait for PyTorch.
 """

@@ -38,8 +38,8 @@ def draw_person(height: int, width: int, seed: int) -> tuple[Photo, UInt8Map]:
     """Draw one person somewhere in a photo.
 
     Args:
-        height: Of the photo; from 48 pixels on all six parts show.
-        width: Of the photo; likewise.
+        height: Height of the photo; from 48 pixels on, all six parts show.
+        width: Width of the photo; likewise.
         seed: Same seed, same photo.
 
     Returns:
@@ -69,7 +69,7 @@ def write_dataset(
     """Write a data set in the layout of PASCAL-Person-Part.
 
     Args:
-        folder: Where; made if it is not there.
+        folder: The folder; created if needed.
         train: Photos in `train_id.txt`, called train_0, train_1, ...
         val: Photos in `val_id.txt`, called val_0, val_1, ...
         masks: Kind of mask files.

@@ -1,4 +1,4 @@
-"""Virtual environments that hold what some requirements ask for, and nothing else."""
+"""Virtual environments with given requirements and nothing else."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from packaging.utils import canonicalize_name
 
 
 def environment_of(requirements: Iterable[str], folder: Path) -> str:
-    """Make a virtual environment of the requirements and what they require, and nothing else; returns its Python.
+    """Make a virtual environment with only these requirements and their dependencies; return its Python.
 
-    Packages are linked from the environment that runs the test, for no test may fetch anything.
+    Packages are linked from the environment that runs the test, as tests must not download anything.
     """
     lines = [line.partition("#")[0].strip() for line in requirements]
     wanted, done = [Requirement(line) for line in lines if line], set()

@@ -1,13 +1,13 @@
 """A coverage-guided fuzz of `open_photo` and `open_label_map`: `python -m tests.fuzz --seconds 600`.
 
-It starts from the small files of `tests.hostile`, changes them at random, and keeps each one that takes a new way
-through Pillow's, NumPy's or our Python code to be changed further. The decoders in C show no way, but their memory is
-bounded all the same. What is neither a picture nor a plain sentence, or takes too much, is saved as a failure. Steps
-through code are counted, not seconds, so that a failure is one on every machine.
-The file that is being opened is always in the folder of failures, so that it stays there if the process crashes or
-hangs. The same seed and number of executions give the same run.
+It starts from the small files of `tests.hostile` and changes them at random. A file that takes a new path through the
+Python code of Pillow, NumPy or hierseg is kept and changed further. Paths through decoders in C are not seen, but their
+memory is limited too. A file is a failure if it gives neither a picture nor a plain error message, or exceeds a limit.
+Limits count steps through code, not seconds, so that failures are the same on every machine. The file being opened is
+always in the folder of failures, where it stays if the process crashes or hangs. The same seed and number of executions
+give the same run.
 
-Not Atheris: it needs a Python built for it. Not Hypothesis's `target`: it knows scores, not ways, and keeps no corpus.
+Not Atheris: it needs a special build of Python. Not Hypothesis's `target`: it maximises scores and keeps no corpus.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Fuzzer:
     """The state of a run.
 
     Attributes:
-        failures: Folder of what failed.
-        chance: Source of all that is random.
-        entries: What is changed further: a name, which says where it is sent, and bytes.
-        ways: All that were taken so far.
-        executions: How many files were opened.
-        failed: How many of them failed.
+        failures: Folder of files that failed.
+        chance: The random generator.
+        entries: Files to change further: a name, which decides what opens it, and bytes.
+        ways: All paths taken so far.
+        executions: Number of files opened.
+        failed: Number of files that failed.
     """
 
     failures: Path
@@ -85,7 +85,7 @@ class Fuzzer:
         self.run(name, _changed(data, other, self.chance))
 
     def run(self, name: str, data: bytes) -> None:
-        """Open a file, judge what came of it, and keep it if it took a new way."""
+        """Open a file, judge the result, and keep the file if it took a new path."""
         path = self.failures / name
         path.write_bytes(data)
         ways: Counter[Way] = Counter()
@@ -178,7 +178,7 @@ def _changed(data: bytes, other: bytes, chance: random.Random) -> bytes:
 
 
 def _with_checksums(data: bytes) -> bytes:
-    """Make the checksums of a PNG's chunks right, which would end most changed files at once."""
+    """Correct the checksums of a PNG's chunks, without which most changed files fail at once."""
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return data
     mended, at = bytearray(data), 8

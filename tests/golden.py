@@ -1,7 +1,7 @@
-"""Outputs that must stay what they are while code moves: `python -m tests.golden` stores them, test_golden compares.
+"""Outputs that must not change when code moves: `python -m tests.golden` stores them, test_golden compares them.
 
 Stored are the masks of the example photos, every loss on one batch, every figure of one evaluation, and what the viewer
-must make of small maps. Run it again only where an output is meant to change, and say so in the commit.
+must make of small maps. Run it again only to change an output on purpose, and say so in the commit.
 """
 
 from __future__ import annotations

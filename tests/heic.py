@@ -19,7 +19,7 @@ class Coded:
         decoder: Content of its `hvcC` box.
         stream: Its data.
         size: Width and height in pixels.
-        coded: Width and height that its stream has; what is beyond `size` is cut off.
+        coded: Width and height of its stream; pixels beyond `size` are cut off.
     """
 
     decoder: bytes
@@ -40,13 +40,13 @@ def heic(
     """Make a file.
 
     Args:
-        picture: What it shows.
-        said: Width and height that its header says, where these are others.
-        tiles: Show the picture again and again in so many columns and rows, as phones do with parts of a photo.
-        turn: Quarters by which it is to be turned, to the left.
+        picture: The picture.
+        said: Width and height in its header, if they differ from the picture's.
+        tiles: Columns and rows in which the picture is repeated, as phones store photos in tiles.
+        turn: Quarter turns to the left.
         mirror: 0 to swap above and below after that, 1 to swap left and right.
         exif: EXIF from its TIFF header on.
-        brand: What it says it is.
+        brand: Its brand.
 
     Returns:
         The file.

@@ -1,4 +1,4 @@
-"""Networks with random weights that answer like trained ones, other from pixel to pixel, and a short training."""
+"""Networks with random weights and scores that vary between pixels, and a short training."""
 
 from __future__ import annotations
 

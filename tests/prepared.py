@@ -1,4 +1,4 @@
-"""What the tests of train.prepare share."""
+"""Helpers of the tests of train.prepare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rounding may change: the last bits of sums of float32 are as processor, threads and shapes would have them."""
+"""What rounding may change: the last bits of float32 sums depend on processor, threads and shapes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def firm(
     hair: float = HAIR,
     calibration: Calibration | None = None,
 ) -> BoolMask:
-    """Tell which pixels are decoded the same though every score moves by a hair.
+    """Return the pixels whose decoding does not change if every score changes by at most `hair`.
 
     Args:
         scores: Node scores, float32 (N, H, W).
@@ -36,7 +36,7 @@ def firm(
         calibration: As for `decoding.decode`.
 
     Returns:
-        Mask, bool (H, W). False where a score is so near to what it is compared with that either may come out.
+        Mask, bool (H, W). False where a score is so close to its threshold or rival that rounding decides.
     """
     of_paths = np.array([scores[list(path)].mean(axis=0, dtype=np.float64) for path in tree.paths])
     means = np.sort(of_paths, axis=0)
@@ -63,8 +63,8 @@ def assert_labels(
 
     Args:
         found: Labels, uint8 (H, W).
-        prediction: Of the same photo by the same network, perhaps in another process.
-        level: Name of the level they are of; None for the leaves.
+        prediction: A prediction of the same photo by the same network, perhaps in another process.
+        level: Name of their level; None for the leaves.
         threshold: As for `Prediction.decoded`.
         certainty: As for `Prediction.decoded`.
         hair: How far scores may move.
@@ -79,7 +79,7 @@ def assert_labels(
 
 
 def assert_figures(found: str, expected: str, apart: float | None = None) -> None:
-    """Check that two texts have the same words and whole numbers, and decimals that differ by rounding alone.
+    """Check that two texts have the same words and whole numbers, and decimals that differ only by rounding.
 
     Args:
         found: A text.

@@ -1,4 +1,4 @@
-"""Starts the real page in a process of its own, as a user's machine would, and visits it."""
+"""Start the real page in its own process, as on a user's machine, and visit it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ IOUS = {"bce": 0.6, "leaf": 0.7}  # what tiny checkpoints record, so that the be
 
 
 def tiny_checkpoints(folder: Path, spec: ModelSpec, tree: Hierarchy) -> dict[str, Path]:
-    """Write and export three checkpoints whose random networks answer differently; return them by name."""
+    """Write and export three checkpoints with different random networks; return them by name."""
     checkpoints = {name: folder / f"{name}.safetensors" for name in TITLES}
     for seed, (name, path) in enumerate(checkpoints.items()):
         levels = dict.fromkeys(tree.level_names, IOUS[name]) if name in IOUS else {}
@@ -54,7 +54,7 @@ def tiny_checkpoints(folder: Path, spec: ModelSpec, tree: Hierarchy) -> dict[str
 
 
 def small_page(folder: Path, checkpoint: Path) -> Path:
-    """Make a folder with the real app.py whose checkpoints, bce and ftm, are a tiny one, which takes no time to run."""
+    """Make a folder with the real app.py and, as bce and ftm, a tiny checkpoint that takes no time to run."""
     page_of(folder, {"bce": checkpoint})
     for path in list((folder / "checkpoints").iterdir()):
         shutil.copy(path, path.with_stem("ftm"))
@@ -142,7 +142,7 @@ def running_server(
 
 
 class Visitor:
-    """What a browser and a program ask of the page, in plain HTTP, so that wrong things can be asked too."""
+    """Requests of a browser and a program to the page, in plain HTTP, so that wrong requests are possible too."""
 
     def __init__(self, url: str) -> None:
         self.session = uuid.uuid4().hex
@@ -220,7 +220,7 @@ def file(path: Any, **others: Any) -> dict[str, Any]:
 
 
 def marked_photo(mark: int) -> bytes:
-    """Return a small JPEG that no other mark from 0 to 999 has the size and colour of."""
+    """Return a small JPEG with a size and colour that differ for all marks from 0 to 999."""
     photo = Image.new("RGB", (32 + mark % 40, 32 + mark // 40), (mark * 37 % 256, mark * 91 % 256, mark * 53 % 256))
     photo.paste((255, 255, 255), (8, 8, 16, 24))  # what shows nothing is not worked on
     buffer = io.BytesIO()
@@ -229,7 +229,7 @@ def marked_photo(mark: int) -> bytes:
 
 
 def has_mark(content: bytes, mark: int) -> bool:
-    """Tell whether a picture is the marked one, but for what JPEG changes."""
+    """Tell whether a picture is the marked one, apart from JPEG's changes."""
     with Image.open(io.BytesIO(content)) as image, Image.open(io.BytesIO(marked_photo(mark))) as expected:
         if image.size != expected.size:
             return False

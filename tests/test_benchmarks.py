@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say; what they find is for `python -m benchmarks` to print, not for a test."""
+"""The benchmarks measure what they say; `python -m benchmarks` prints the results, which no test checks."""
 
 from __future__ import annotations
 

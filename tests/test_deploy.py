@@ -1,4 +1,4 @@
-"""What goes to a Space: exactly what the page needs, nothing that must not; and it runs by itself."""
+"""The upload to a Space: exactly the files that the page needs, and they run without the rest."""
 
 from __future__ import annotations
 

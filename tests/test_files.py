@@ -1,4 +1,4 @@
-"""Which files of a folder are somebody's, and names that every system can hold."""
+"""Hidden files, and names that are valid on every system."""
 
 from __future__ import annotations
 

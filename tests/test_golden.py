@@ -1,4 +1,4 @@
-"""Outputs are those that are stored."""
+"""Outputs equal the stored ones."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is imported only where it is needed, so that the page, the command line and a light test start at once."""
+"""Heavy packages are imported only when needed, so that the page, the command line and light tests start at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests import REPOSITORY
 
 COMMANDS = ("hierseg.cli", "train.__main__", "studies.losses.__main__", "studies.predecessor.__main__")
 
-# What a program does, and the packages that it needs none of.
+# What a program does, and the packages that it must not import.
 PROGRAMS = {
     **{
         f"from {command} import _parser; _parser().format_help()": {"torch", "cv2", "gradio", "albumentations", "scipy"}

@@ -63,7 +63,7 @@ def predecessor_ious(tree: Hierarchy, photos: list[Pair]) -> list[float]:
 
 
 def is_known(tree: Hierarchy, label: int, node: int | None) -> bool:
-    """Tell whether a label says if a pixel is of a node, or background (None)."""
+    """Tell whether a label decides if a pixel belongs to a node, or to background (None)."""
     if label == tree.void:
         return False
     deepest = next((index for index, own in enumerate(tree.labels) if own == label), None)

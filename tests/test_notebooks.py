@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom on a tiny data set, and what they make and show is what they say."""
+"""The notebooks run from top to bottom on a tiny data set, and make and show what they say."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LOSSES = {"bce": "bce", "ftm": "focal_tree_min"}
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """What the cells of a notebook that has run show, by the id of the cell."""
+    """The outputs of a notebook that has run, by cell id."""
 
     text: dict[str, str]
     pictures: dict[str, Image.Image]
@@ -48,7 +48,7 @@ def read(name: str) -> NotebookNode:
 
 
 def run(name: str, folder: Path, data: Path, parameters: str = "") -> Shown:
-    """Run a notebook where Jupyter would, in a kernel of its own, with other parameters; a cell that fails raises."""
+    """Run a notebook in its folder and a new kernel, with other parameters; a failing cell raises."""
     notebook = read(name)
     (place,) = (number for number, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(parameters))
@@ -80,7 +80,7 @@ def assert_drawn(shown: Shown, cells: set[str]) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny set, with a photo in which the shipped networks see somebody: in drawings they see nobody."""
+    """The tiny set with one real photo: the published networks see no people in drawings."""
     folder = write_dataset(tmp_path_factory.mktemp("data"), train=4, val=2)
     photo = open_photo(REPOSITORY / "examples" / "astronaut.jpg")
     write_example(folder, "astronaut", photo, Predictor("bce").predict(photo).labels)

@@ -1,4 +1,4 @@
-"""What `pip install .` gives: library, command and weights, without PyTorch or the rest of the repository."""
+"""`pip install .` gives the library, the command and the weights, without PyTorch or the rest of the repository."""
 
 from __future__ import annotations
 

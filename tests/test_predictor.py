@@ -65,7 +65,7 @@ def strips_of(pixels: int) -> Iterator[None]:
 
 @st.composite
 def predictions(draw: st.DrawFn, tree: Hierarchy) -> Prediction:
-    """What a network could say of a photo of any size; neighbouring pixels are alike, as they are in life."""
+    """Scores that a network could give for a photo of any size; neighbouring pixels are similar, as in real photos."""
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     random = np.random.default_rng(draw(st.integers(0, 2**31 - 1)))
 
@@ -156,7 +156,7 @@ def test_no_answer_runs_the_network_again(lively: Predictor) -> None:
 
 
 class Brightness(nn.Module):
-    """A network whose logits are what it is given, so that each score tells which pixel it came from."""
+    """A network with its input as logits, so that each score tells which pixel it came from."""
 
     def __init__(self, nodes: int) -> None:
         super().__init__()

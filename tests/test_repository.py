@@ -1,4 +1,4 @@
-"""What the README and the project's files promise, held against what is there."""
+"""The README and the project's files against the repository."""
 
 from __future__ import annotations
 

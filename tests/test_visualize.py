@@ -67,7 +67,7 @@ def test_indexed_png_gives_back_labels_and_colours(labels: np.ndarray) -> None:
         np.testing.assert_array_equal(np.array(image.convert("RGB")), palette(TREE)[labels])
 
 
-# What each kind of colour-blindness, in full, makes of linear RGB: Machado, Oliveira and Fernandes 2009, table 1.
+# The full effect of each kind of colour blindness on linear RGB: Machado, Oliveira and Fernandes 2009, table 1.
 SIGHT = {
     "normal": np.eye(3),
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -77,7 +77,7 @@ SIGHT = {
 
 
 def seen_as(colors: npt.NDArray[np.float64], sight: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """CIE L*a*b* of sRGB colours (K, 3), 0 to 1, as somebody with that sight sees them."""
+    """Return CIE L*a*b* of sRGB colours (K, 3), 0 to 1, as a person with that sight sees them."""
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     xyz = np.clip(linear @ np.transpose(sight), 0, 1) @ np.array(
         [[0.4124564, 0.2126729, 0.0193339], [0.3575761, 0.7151522, 0.1191920], [0.1804375, 0.0721750, 0.9503041]]

@@ -1,4 +1,4 @@
-"""Random trees with maps and scores for them, and the tree's relations in plain recursion for brute-force twins."""
+"""Random trees with maps and scores, and relations in a tree by plain recursion, for brute-force twins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hierseg.tree import Hierarchy
 
 @st.composite
 def tree_contents(draw: st.DrawFn, max_nodes: int = 12, max_depth: int = 4) -> dict[str, Any]:
-    """Draw what a hierarchy file may hold: 1 to 3 roots, leaves at different depths, optional keys there or not.
+    """Draw the content of a hierarchy file: 1 to 3 roots, leaves at different depths, with or without optional keys.
 
     Labels, background and void are any distinct numbers, so that nothing can rely on 0 and 255.
     """

@@ -1,4 +1,4 @@
-"""A small archive, what it is to become, and an object store."""
+"""A small archive, its expected results, and an object store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tre
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos with all kinds of names, damaged ones among them, and files that are none."""
+    """Photos with all kinds of names, some damaged, and other files."""
     folder = tmp_path_factory.mktemp("photos")
     noise = np.random.default_rng(0)
     for number in range(60):
@@ -59,7 +59,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def store() -> Iterator[str]:
-    """The options of a URI in an object store that runs here: s3://bucket/folder + these."""
+    """The options of a URI in a local object store: s3://bucket/folder + these."""
     from moto.server import ThreadedMotoServer
 
     secrets = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -78,7 +78,7 @@ def store() -> Iterator[str]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Lets a worker take this process as its own, which then has one thread."""
+    """Lets a worker run in this process, which then has one thread."""
     import cv2
 
     threads = cv2.getNumThreads()

@@ -1,4 +1,4 @@
-"""The rows of an archive, whatever happens on the way, and the files made of them."""
+"""The rows of an archive after any interruption, and their exports."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMNS = ["path", "width", "height", "areas", "mask", "error"]  # what does not
 
 
 def segment_here(photos: Path, exported: Path, out: Place) -> Plan:
-    """What a run does, without Ray: one worker in this process."""
+    """Do what a run does without Ray: with one worker in this process."""
     source = Source(str(photos))
     settings = Settings(str(photos), "tiny", "", 0.55, 0.0, True, "1")
     plan, skipped = Plan.begin(out, source, settings, Predictor(exported).card.hierarchy.to_dict())
@@ -145,7 +145,7 @@ def workers_of(driver: int) -> list[int]:
             parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
             if b"ray::Worker" in (status.parent / "cmdline").read_bytes():
                 workers.append(int(status.parent.name))
-        except OSError:  # it ended meanwhile
+        except OSError:  # it has ended
             continue
     return [pid for pid in workers if parents.get(parents.get(pid, 0)) == driver]
 

@@ -1,4 +1,4 @@
-"""The losses against their formulas in plain loops, without the faults that the predecessor's loss has."""
+"""The losses against their formulas in plain loops; they lack the bugs of the predecessor's loss."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_bce_is_torchs_binary_cross_entropy(case: Case) -> None:
 
 
 def pixel(tree: Hierarchy, on: float, off: float, *nodes: str) -> Tensor:
-    """Return the logits (1, N, 1, 1) of a pixel whose named nodes are on."""
+    """Return the logits (1, N, 1, 1) of a pixel with the named nodes on."""
     return torch.tensor([float(on if node in nodes else off) for node in tree.nodes]).view(1, -1, 1, 1)
 
 

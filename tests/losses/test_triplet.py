@@ -1,4 +1,4 @@
-"""Tests of the tree-triplet loss: against plain loops, which pixels it draws, and the head beside a network."""
+"""Tests of the tree-triplet loss: its value against plain loops, the pixels it draws, and the projection head."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def way_up(tree: Hierarchy, label: int) -> list[str]:
-    """Return the names from a label's node up to the one on top of all."""
+    """Return the names from a label's node up to the added node above all roots."""
     nodes = node_and_above(tree, tree.labels.index(label)) if label != tree.background else []
     return [*([tree.nodes[node] for node in nodes] or ["background"]), "top"]
 
@@ -38,7 +38,7 @@ def edges(tree: Hierarchy, first: int, second: int) -> int:
 def twin(
     features: Tensor, labels: Tensor, tree: Hierarchy, pixels: int, seed: int, margin: float | None = None
 ) -> float:
-    """Return the loss of the pixels that are drawn, in loops over labels and triplets."""
+    """Compute the loss of the drawn pixels in loops over labels and triplets."""
     drawn = draw(labels, tree, pixels, generator(seed))
     known = [*tree.labels, tree.background]
     present = [known[node] for node in drawn.nodes.tolist()]

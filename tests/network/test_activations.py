@@ -1,4 +1,4 @@
-"""The activations against plain loops, and what each promises of the scores of any tree."""
+"""The activations against plain loops, and properties of their scores for any tree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cases(draw: st.DrawFn) -> tuple[Hierarchy, Tensor]:
 
 
 def shown(tree: Hierarchy, depth: int) -> list[int]:
-    """Return what a level shows: the nodes of its depth and the leaves above."""
+    """Return the nodes of a level: those of its depth and the leaves above."""
     depths = [len(node_and_above(tree, node)) - 1 for node in range(len(tree))]
     return [
         node for node in range(len(tree)) if depths[node] == depth or (depths[node] < depth and is_leaf(tree, node))
@@ -62,7 +62,7 @@ def test_scores_are_those_of_a_loop_over_pixels(name: str, case: tuple[Hierarchy
 @given(case=cases())
 def test_gradients_are_those_of_small_differences(name: str, case: tuple[Hierarchy, Tensor]) -> None:
     tree, logits = case
-    # Small logits, as the bound at 1 has no slope where a sum comes near to it.
+    # Small logits, as the clamp at 1 has no slope where a sum reaches it.
     pixel = logits[:1, :, :1, :1].clamp(-3, 3).requires_grad_()
     assert torch.autograd.gradcheck(lambda values: ACTIVATIONS[name](values, tree), pixel)
 

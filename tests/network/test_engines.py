@@ -1,4 +1,4 @@
-"""Every engine gives what PyTorch gives, and an exported file speaks only for the checkpoint that it was made of."""
+"""Every engine gives PyTorch's results, and an exported file is used only with the checkpoint that it was made from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SHAPES = [(1, 32, 32), (2, 64, 96), (1, 96, 64), (3, 32, 160)]
 
 
 def trained(spec: ModelSpec) -> nn.Module:
-    """A network with random weights whose batch norms have seen something and whose scores spread."""
+    """A network with random weights, batch norms that have seen data, and scores that spread."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(3)
         network, _ = warmed_up(spec, side=96)
@@ -58,7 +58,7 @@ every_spec = pytest.mark.parametrize("exported", SPECS.values(), indirect=True, 
 
 @pytest.fixture(scope="module")
 def exported(request: pytest.FixtureRequest, tree: Hierarchy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, of a spec that a test may choose, with its exported file beside it."""
+    """A checkpoint with a spec that tests may choose, and its exported file."""
     spec = getattr(request, "param", SPECS["SegFormer's decoder"])
     path = tmp_path_factory.mktemp("exported") / "net.safetensors"
     checkpoint.save(path, trained(spec), Card(spec, tree, "Net", Inference(threshold=0.45)))
@@ -68,7 +68,7 @@ def exported(request: pytest.FixtureRequest, tree: Hierarchy, tmp_path_factory: 
 
 @pytest.fixture
 def own(exported: Path, tmp_path: Path) -> Path:
-    """A copy of both files, to be harmed."""
+    """A copy of both files that tests may damage."""
     for file in (exported, exported.with_suffix(".onnx")):
         shutil.copy(file, tmp_path)
     return tmp_path / exported.name

@@ -1,4 +1,4 @@
-"""MoveNet's encoder: its tensors are read, proven, given batch norms, and compute what TensorFlow.js computes."""
+"""MoveNet's encoder: its tensors are read and checked, get batch norms, and give the results of TensorFlow.js."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pack(folder: Path, package: Path) -> Path:
 
 
 def load(network: nn.Module, spec: ModelSpec, path: Path, images: Tensor | None = None) -> None:
-    """Load the weights that lie at a path."""
+    """Load the weights at a path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIERSEG_MOVENET", str(path))
         load_encoder(network, spec, images)
@@ -234,7 +234,7 @@ def weights(original: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def known(original: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes the written weights for the right ones."""
+    """Makes the test's weights pass the fingerprint check."""
     monkeypatch.setitem(pretrained._FINGERPRINTS, "tu-movenet_thunder", pretrained._fingerprint(original))
 
 
@@ -269,7 +269,7 @@ def test_restored_batch_norms_change_nothing_in_evaluation_and_normalise_in_trai
     encoder = copy.deepcopy(original)
     movenet.restore_batch_norms(encoder, crops())
     assert_same_features(encoder, original, crops(seed=2))
-    # The statistics are those of the crops, so on the crops training mode differs by the variance's n / (n - 1) alone.
+    # The statistics come from the crops, so on them training mode differs only by the variance's n / (n - 1).
     with torch.no_grad():
         evaluated, trained = encoder(crops())[3], encoder.train()(crops())[3]
     assert float((trained - evaluated).abs().mean()) < 0.05 * float(evaluated.abs().mean())

@@ -1,4 +1,4 @@
-"""ImageNet weights come out of installed packages or the hub, and are proven before they are used."""
+"""ImageNet weights come from installed packages or the hub, and are checked before use."""
 
 from __future__ import annotations
 

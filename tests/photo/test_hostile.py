@@ -1,4 +1,4 @@
-"""Whatever is sent: the right picture or a plain sentence, in bounded memory and work, and nothing left behind."""
+"""Every file gives the right picture or a plain error message, within limits, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierseg.photo import FrugalReader, open_frugally
+from hierseg.photo import open_frugally
+from hierseg.photo.reading import FrugalReader
 from tests import REPOSITORY, fuzz, hostile
 
 pytestmark = pytest.mark.timeout(3600)  # half a minute of computing, which a slow or busy machine makes long
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.timeout(3600)  # half a minute of computing, which a sl
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the corpus was examined: it ran in `here`, kept its files in `files` and had `temporary` to itself."""
+    """The folders of a run over the corpus: working folder `here`, files in `files`, temporary files in `temporary`."""
     place = tmp_path_factory.mktemp("hostile")
     for name in ("here", "files", "temporary"):
         (place / name).mkdir()

@@ -1,4 +1,4 @@
-"""Label maps from files: what is read, and what is refused by name. Odd files of all kinds are in `test_hostile`."""
+"""Label maps from files: what is read, and what is refused. Odd files of all kinds are in `test_hostile`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_in_the_trees_colours_the_colours_are_the_labels_whatever_the_indices(
 
 
 def test_a_wrong_index_of_the_trees_own_palette_stays_wrong(tmp_path: Path) -> None:
-    indexed_image(LABELS, TREE).save(tmp_path / "map.png")  # 10 and 11 are of no node, and black
+    indexed_image(LABELS, TREE).save(tmp_path / "map.png")  # 10 and 11 belong to no node, and are black
     np.testing.assert_array_equal(open_label_map(tmp_path / "map.png", TREE), LABELS)
 
 

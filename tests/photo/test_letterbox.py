@@ -1,4 +1,4 @@
-"""A photo lies whole and centred in the network's input, and scores come back to where it was."""
+"""The whole photo is centred in the network's input, and scores return to its position."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_restoring_is_bilinear_interpolation_by_pixel_centres(height: int, width
     content = content_of(box)
     exact = torch.from_numpy(content[None].astype(np.float64))
     twin = functional.interpolate(exact, size=(height, width), mode="bilinear", align_corners=False)[0]
-    # A place between pixel centres has the precision of a float32 below 90, and the two beside it differ by up to 1.
+    # Positions between centres have the precision of a float32 below 90, and neighbouring values differ by up to 1.
     np.testing.assert_allclose(box.restore(content), twin, rtol=0, atol=90 * EPSILON)
 
 
@@ -98,7 +98,7 @@ def test_any_split_into_strips_gives_the_whole(height: int, width: int, size: in
     content = content_of(box)
     cuts = [0, *sorted(data.draw(st.lists(st.integers(0, height), max_size=5))), height]
     strips = [box.restore(content, slice(top, bottom)) for top, bottom in itertools.pairwise(cuts)]
-    # Sums of four numbers of at most 1, in another order for products of another shape.
+    # Sums of four numbers of at most 1; their order depends on the shape of the product.
     np.testing.assert_allclose(np.concatenate(strips, axis=1), box.restore(content), rtol=0, atol=4 * EPSILON)
 
 

@@ -48,7 +48,7 @@ def assert_close(photo: Photo, expected: Array, tolerance: int = 0) -> None:
 
 
 def refusal_of(source: Any) -> str:
-    """Return what a refusal says, in plain words."""
+    """Return the message of a refusal."""
     with pytest.raises(PhotoError) as refusal:
         open_photo(source)
     assert complaint(str(refusal.value)) == ""
@@ -280,7 +280,7 @@ def test_a_damaged_profile_never_costs_the_photo(seed: int) -> None:
     assert_clean(open_photo(data), 32, 48)
 
 
-# All doors lead to the same picture ---------------------------------------------------------------------------------
+# Every kind of source gives the same picture -------------------------------------------------------------------------
 
 
 def test_path_bytes_image_and_array_agree(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hierseg.photo.zoom import windows
 
 @st.composite
 def crowds(draw: st.DrawFn) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
-    """Scores with a few rectangles of somebody, and a photo's size."""
+    """Scores with a few rectangles as people, and a photo's size."""
     shape = draw(st.tuples(st.integers(1, 80), st.integers(1, 80)))
     scores = np.zeros(shape, dtype=np.float32)
     for _ in range(draw(st.integers(0, 6))):

@@ -1,1 +1,1 @@
-"""The long part of the tests: load, soak and slow clients, run by `make stress` and not by `make test`."""
+"""Long tests of load, kills and slow clients, run by `make stress` and not by `make test`."""

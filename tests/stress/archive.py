@@ -1,4 +1,4 @@
-"""An archive whose driver and workers are killed again and again, and a photo that kills whoever opens it."""
+"""An archive with a driver and workers that are killed again and again, and a photo that kills its worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEADLY = "ä b/7.jpg"
 
 
 class Mortal(Worker):
-    """A worker that dies of one photo, as it would of a fault in a decoder."""
+    """A worker that dies of one photo, as if a decoder crashed."""
 
     def _row(self, name: str, content: bytes | PhotoError) -> dict[str, Any]:
         if name == DEADLY:

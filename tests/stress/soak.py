@@ -1,4 +1,4 @@
-"""The real page under load on this machine, with networks that are tiny: every answer is looked at.
+"""The real page under load on this machine, with tiny networks: every answer is checked.
 
 STRESS_REQUESTS says how many requests the soak has; 2,000 unless it is set.
 """

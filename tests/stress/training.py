@@ -1,4 +1,4 @@
-"""Training that is killed again and again ends with the very weights of training that nothing disturbed."""
+"""Training that is killed again and again ends with the same weights as uninterrupted training."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def recipe(tiny_spec: ModelSpec) -> Recipe:
 
 @pytest.fixture(scope="module")
 def server() -> ForkServerContext:
-    """Starts processes that have all modules already, with nothing of this one's in their memory."""
+    """Starts processes that have imported all modules and share no memory with this one."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["train.fit"])
     return context
 
 
 def train_and_tell(recipe: Recipe, data: Path, run: Path, told: Connection, stop: tuple[str, int] | None) -> None:
-    """Train in a process of its own, tell every step, and stand still in the middle of a save if asked to.
+    """Train in a separate process, report every step, and pause in the middle of a save on request.
 
     Args:
         recipe: As for `fit`.
         data: As for `fit`.
         run: As for `fit`.
-        told: Gets b"step" before each step and b"stop" where it stands still.
-        stop: Before which call of `os.fsync` or `os.replace` for a state to stand still: its name and number.
+        told: Gets b"step" before each step and b"stop" at the pause.
+        stop: Name and number of the call of `os.fsync` or `os.replace` for a state before which to pause.
     """
     os.setsid()  # so that the loader's process can be killed with it
     os.environ["TQDM_DISABLE"] = "1"
@@ -96,7 +96,7 @@ def train_and_tell(recipe: Recipe, data: Path, run: Path, told: Connection, stop
 def train_until(
     server: ForkServerContext, recipe: Recipe, data: Path, run: Path, steps: int, stop: tuple[str, int] | None = None
 ) -> int | None:
-    """Train in a process, kill it after some steps or where it stands still, and return its exit code."""
+    """Train in a process, kill it after some steps or at the pause, and return its exit code."""
     told, telling = server.Pipe(duplex=False)
     process = server.Process(target=train_and_tell, args=(recipe, data, run, telling, stop))
     process.start()

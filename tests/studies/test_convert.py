@@ -1,4 +1,4 @@
-"""Files of the predecessor's form become checkpoints that give what the predecessor's own network gives."""
+"""Converted files of the predecessor give the results of the predecessor's own network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CAMERA = REPOSITORY / "examples" / "camera.jpg"
 
 @pytest.fixture(scope="module")
 def their_network() -> torch.nn.Module:
-    """The predecessor's network, its sigmoid inside, with random weights, and statistics that let its scores vary."""
+    """The predecessor's network with its sigmoid, random weights, and statistics that make its scores vary."""
     torch.manual_seed(0)
     network = smp.Unet("resnet101", encoder_weights=None, classes=9, activation="sigmoid")
     with torch.no_grad():
@@ -41,7 +41,7 @@ def their_network() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def their_file(their_network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the form that the predecessor's notebook saves."""
+    """A file as the predecessor's notebook saves it."""
     optimizer = torch.optim.Adam(their_network.segmentation_head.parameters(), lr=0.01)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
     path = tmp_path_factory.mktemp("predecessor") / "tree_min.pt"

@@ -1,4 +1,4 @@
-"""The predecessor's faulty loss against its loops, in which every turn writes anew."""
+"""The predecessor's faulty loss against its loops, in which each step overwrites the last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.trees import node_and_above
 
 
 def twin_scores(tree: Hierarchy, scores: Sequence[float], targets: Sequence[bool]) -> list[float]:
-    """Return what the predecessor compares with the target of each node, by the loops that it has."""
+    """Return the values that the predecessor compares with targets, by its own loops."""
     depths = [len(node_and_above(tree, node)) - 1 for node in range(len(tree))]
     found = list(scores)
     for node, parent in enumerate(tree.parents):

@@ -1,4 +1,4 @@
-"""The squares that the predecessor measures on, by hand, and its figures, pixel by pixel."""
+"""The predecessor's squares against hand-made ones, and its figures against a count pixel by pixel."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""What has to be done before a test of training imports anything."""
+"""Set-up that must run before a test of training imports anything."""
 
 from hierseg.network import _torchvision  # noqa: F401  # before accelerate, which imports torchvision

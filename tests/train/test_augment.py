@@ -1,4 +1,4 @@
-"""Tests of train.augment: photo and mask move together, nothing is invented, and the seed decides everything."""
+"""Tests of train.augment: photo and mask change together, no label is invented, and the seed decides everything."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def augmenter(scale: tuple[float, float] = (0.4, 1.1), near: float = 0.5, change
 
 
 def away_from_edges(mask: npt.NDArray[np.uint8], margin: int = 2) -> npt.NDArray[np.bool_]:
-    """Tell where a map is constant all around, so that interpolation mixes nothing; its border is an edge too."""
+    """Return the pixels with equal neighbours, where interpolation mixes nothing; the border counts as an edge."""
     around = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
     border = cv2.BORDER_CONSTANT
     highest = cv2.dilate(mask, around, borderType=border, borderValue=255)

@@ -1,4 +1,4 @@
-"""Tests of train.batches: shares of sources, turns through their photos, and plans that go on anywhere."""
+"""Tests of train.batches: shares of sources, the order of their photos, and plans that resume at any step."""
 
 from __future__ import annotations
 

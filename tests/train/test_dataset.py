@@ -149,7 +149,7 @@ def test_real_photos_load(split: str, real_data: Path, tree: Hierarchy) -> None:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """Two folders of people and one of nobody."""
+    """Two folders of people and one of photos without people."""
     write_dataset(tmp_path / "people", train=5, val=3)
     write_dataset(tmp_path / "more", train=4, val=2)
     write_dataset(tmp_path / "nobody", train=3, val=2)

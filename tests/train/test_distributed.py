@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def group(tmp_path: Path) -> Iterator[None]:
-    """A group of this process alone."""
+    """A group with only this process."""
     torch.distributed.init_process_group(
         "gloo", store=torch.distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1
     )
@@ -67,7 +67,7 @@ def test_alone_it_is_torchs_batch_norm(group: None, kind: type[nn.BatchNorm2d], 
 
 def test_two_processes_train_as_one(tiny_spec: ModelSpec, tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", train=8, val=2)
-    for number in range(0, 8, 3):  # labels that stop higher, so that the processes know of unlike many pixels of a node
+    for number in range(0, 8, 3):  # labels that stop higher, so that processes know different numbers of pixels
         mask = data / "gt_masks" / f"train_{number}.png"
         label_map = np.array(Image.open(mask))
         label_map[label_map > 0] = 8 if number else 7
@@ -107,8 +107,8 @@ def test_two_processes_train_as_one(tiny_spec: ModelSpec, tmp_path: Path) -> Non
     )
     assert len(one) == 4 and one[-1] < one[0]
     assert two[0] == pytest.approx(one[0], rel=1e-5)
-    # Adam makes much of the last bit, as sums run in another order: in 8 steps it grows to 3e-4 from any processor,
-    # or number of threads, to any other.
+    # Adam amplifies rounding, which depends on the order of sums: in 8 steps, differences between processors or
+    # numbers of threads grow to 3e-4.
     assert two == pytest.approx(one, rel=5e-3)
     weights = [checkpoint.load(tmp_path / run / "last.safetensors")[0].state_dict() for run in ("one", "two")]
     for name, value in weights[0].items():

@@ -33,7 +33,7 @@ from train.report import TABLES
 
 
 def lineage(tree: Hierarchy, label: int) -> set[str]:
-    """Return the names of a label's node and all above it, by walking up."""
+    """Return the names of a label's node and its ancestors, by walking up."""
     names: set[str] = set()
     node = tree.labels.index(label) if label in tree.labels else -1
     while node >= 0:

@@ -1,4 +1,4 @@
-"""Tests of train.fit: it learns, it goes on exactly where it was stopped, and its files are what they say."""
+"""Tests of train.fit: it learns, it resumes exactly, and its files hold what they should."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def recipe(tiny_spec: ModelSpec) -> Recipe:
 
 @pytest.fixture(scope="module")
 def run(recipe: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing disturbed."""
+    """The folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("run")
     fit(recipe, data, folder)
     return folder
@@ -93,7 +93,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Tell whether nested states are equal bit by bit."""
+    """Tell whether nested states are equal, bit for bit."""
     if isinstance(first, Tensor):
         return torch.equal(first, second)
     if isinstance(first, dict):
@@ -229,7 +229,7 @@ def triplet(recipe: Recipe) -> Recipe:
 
 @pytest.fixture(scope="module")
 def triplet_run(triplet: Recipe, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run with the tree-triplet loss that nothing disturbed."""
+    """The folder of an uninterrupted run with the tree-triplet loss."""
     folder = tmp_path_factory.mktemp("triplet")
     fit(triplet, data, folder)
     return folder
@@ -559,7 +559,7 @@ def test_each_stage_starts_from_the_weights_of_the_one_before(
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of people, one whose labels stop at the body, and one of nobody."""
+    """A folder of people, one with labels that stop at the body, and one of photos without people."""
     folder = tmp_path_factory.mktemp("folders")
     write_dataset(folder / "people", train=PHOTOS, val=2)
     write_dataset(folder / "bodies", train=3, val=1)

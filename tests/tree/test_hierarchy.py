@@ -1,4 +1,4 @@
-"""The tree: what the default one says, what every tree obeys, and what a broken file is told."""
+"""The default tree, properties of every tree, and error messages for broken files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of train.prepare.cli: what a command line says reaches the function that does it."""
+"""Tests of train.prepare.cli: the options of a command line reach the source's function."""
 
 from __future__ import annotations
 

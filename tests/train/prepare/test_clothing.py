@@ -27,7 +27,7 @@ PUBLISHED = (
 )
 NAMES = PUBLISHED.split()
 NUMBERS = {name: number for number, name in enumerate(NAMES)}
-# What the labels of pixels are, whatever their height.
+# Labels of pixels that do not depend on their height.
 KNOWN = {
     0: "null bag purse wallet",
     255: "accessories earrings necklace",
@@ -51,7 +51,7 @@ def drawn(things: UInt8Map) -> UInt8Map:
 
 
 def somebody(clothes: str = "dress", height: int = HEIGHT, width: int = WIDTH) -> UInt8Map:
-    """Somebody who stands whole: hair, shoes and one thing between; 80 % of the photo's height."""
+    """A whole standing person: hair, shoes and one thing between; 80 % of the photo's height."""
     things = np.zeros((height, width), np.uint8)
     left, right = round(0.4 * width), round(0.6 * width)
     for name, top, bottom in (("hair", 0.1, 0.15), (clothes, 0.15, 0.85), ("shoes", 0.85, 0.9)):
@@ -65,7 +65,7 @@ def write_things(path: Path, things: UInt8Map) -> None:
 
 
 class Source:
-    """What is published, and where to write."""
+    """The published files, and the output folder."""
 
     def __init__(self, folder: Path) -> None:
         self.photos, self.annotations = folder / "photos", folder / "annotations" / "pixel-level"
@@ -80,14 +80,14 @@ class Source:
         savemat(self.names, {"label_list": cells})
 
     def add(self, number: str, things: UInt8Map | None = None) -> str:
-        """Write a photo and its annotation; returns its id."""
+        """Write a photo and its annotation, and return its id."""
         things = somebody() if things is None else things
         write_photo(self.photos / f"{number}.jpg", *things.shape)
         write_things(self.annotations / f"{number}.mat", things)
         return f"ccp_{number}"
 
     def prepare(self, ids: Path | None = None) -> Report:
-        """Run what is tested."""
+        """Run the command."""
         return prepare(self.photos, self.annotations, self.out, ids)
 
 

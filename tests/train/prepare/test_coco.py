@@ -27,7 +27,7 @@ POINTS = (
     *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
     *("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
 )
-# Somebody who stands with the arms held out, as (x, y).
+# A person who stands with the arms held out, as (x, y).
 STANDING = {
     **{"nose": (40, 8), "left_eye": (42, 6), "right_eye": (38, 6), "left_ear": (44, 8), "right_ear": (36, 8)},
     **{"left_shoulder": (46, 16), "right_shoulder": (34, 16), "left_hip": (44, 34), "right_hip": (36, 34)},
@@ -54,7 +54,7 @@ def runs(mask: BoolMask) -> dict[str, Any]:
 
 
 class Source:
-    """What COCO publishes, and where to write."""
+    """COCO's published files, and the output folder."""
 
     def __init__(self, folder: Path) -> None:
         self.images, self.out, self.nobody = folder / "val2017", folder / "data", folder / "empty"
@@ -64,7 +64,7 @@ class Source:
         self.points: list[dict[str, Any]] = []
 
     def add(self, number: int, *segmentations: object, height: int = HEIGHT, width: int = WIDTH) -> str:
-        """Write a photo of persons; returns its id."""
+        """Write a photo of people, and return its id."""
         name = f"{number:012}.jpg"
         write_photo(self.images / name, height, width, seed=number)
         self.pictures.append({"id": number, "file_name": name, "height": height, "width": width})
@@ -91,7 +91,7 @@ class Source:
         self.keypoints.write_text(json.dumps({"annotations": self.points, "categories": persons}))
 
     def prepare(self, ids: Path | None = None, nobody: Path | None = None) -> list[coco.Report]:
-        """Run what is tested."""
+        """Run the command."""
         self.write()
         sources = [self.images], [self.instances], self.out, [self.keypoints]
         return prepare(*sources, ids=ids, nobody=nobody)
@@ -112,7 +112,7 @@ def test_runs_match_a_count_pixel_by_pixel(height: int, width: int, seed: int) -
 
 
 def inside_by_angle(polygon: list[tuple[float, float]], x: float, y: float) -> bool:
-    """Whether a polygon winds around a point an odd number of times, by the angles under which its edges are seen."""
+    """Tell whether a polygon winds around a point an odd number of times, by summing the angles of its edges."""
     ends = np.array([complex(*corner) for corner in polygon]) - complex(x, y)
     return round(np.angle(np.roll(ends, -1) / ends).sum() / (2 * np.pi)) % 2 == 1
 

@@ -1,4 +1,4 @@
-"""Tests of train.prepare.nobody on photos of noise, and of the lists of its photos that are shipped."""
+"""Tests of train.prepare.nobody on photos of noise, and of the published lists of its photos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPLITS = REPOSITORY / "train" / "splits"
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three photos, one of them in a folder inside."""
+    """Three photos, one of them in a subfolder."""
     folder = tmp_path / "photos"
     for seed, name in enumerate(("b.jpg", "a.png", "rooms/my kitchen.webp")):
         write_photo(folder / name, 30 + seed, 50, seed)

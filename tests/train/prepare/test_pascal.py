@@ -28,7 +28,7 @@ from train.prepare.pascal import numbered_tree, prepare
 Part = tuple[str, BoolMask]
 Thing = tuple[str, Sequence[Part]]  # class and parts, in the order of the file
 
-# Written out again, so that the data file is held against a second hand.
+# Written out again, as an independent copy to compare the data file with.
 NAMES = {
     "head": ("head", "leye", "reye", "lear", "rear", "lebrow", "rebrow", "nose", "mouth", "hair"),
     "torso": ("torso", "neck"),
@@ -82,7 +82,7 @@ def write_mat(folder: Path, name: str, things: Sequence[Thing], imname: str | No
 
 
 class Source:
-    """The two published folders, and where to write."""
+    """The two published folders, and the output folder."""
 
     def __init__(self, folder: Path) -> None:
         self.photos, self.annotations, self.out = folder / "VOC2010", folder / "Annotations_Part", folder / "data"
@@ -104,12 +104,12 @@ class Source:
             (main / f"{side}_id.txt").rename(main / f"{side}.txt")
 
     def prepare(self, numbering: str = "predecessor", split: str = "predecessor") -> Report:
-        """Run what is tested."""
+        """Run the command."""
         return prepare(self.photos, self.annotations, self.out, numbering, split)
 
     @property
     def photo(self) -> Path:
-        """The photo that is damaged in the tests of faults."""
+        """The photo that tests of faults damage."""
         return self.photos / "JPEGImages" / f"{SECOND}.jpg"
 
     @property
@@ -231,7 +231,7 @@ def test_the_folder_loads_with_the_default_tree_and_holds_nothing_else(source: S
         photo = f"JPEGImages/{name}.jpg"
         assert (source.out / photo).read_bytes() == (source.photos / photo).read_bytes()
         header = (source.out / "gt_masks" / f"{name}.png").read_bytes()[:26]
-        assert header[24:26] == b"\x08\x03"  # of PNG's IHDR: 8 bits a pixel, palette
+        assert header[24:26] == b"\x08\x03"  # in PNG's IHDR: 8 bits per pixel, palette
 
 
 @pytest.mark.parametrize("failure", [OSError("no space left on device"), KeyboardInterrupt()])
