@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     sure.add_argument(
         "--risk",
         type=share,
-        help="instead of a certainty: at most this share of the person's pixels has a wrong name, for instance 0.2; "
-        "refused where the checkpoint cannot promise it, and beside a --threshold of your own",
+        help="in place of --certainty: at most this share of the person's pixels has a wrong name, for instance 0.2; "
+        "refused if the checkpoint cannot promise it, or together with --threshold",
     )
     parser.add_argument("--version", action="version", version=f"hierseg {__version__}")
     return parser

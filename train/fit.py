@@ -68,8 +68,8 @@ def fit(
     state = read_state(run)
     if state is not None and state.get("data", photos.record) != photos.record:
         raise TrainingError(
-            f"{run} holds a run on other photos than those in {photos.folder}. Choose another folder; --fresh would "
-            "delete that run and start anew."
+            f"{run} holds a run on other photos than those in {photos.folder}. Choose another folder; --fresh deletes "
+            "that run and starts again."
         )
     total_steps = recipe.epochs * Plan(photos, recipe).steps_per_epoch
     if state is not None and state["step"] >= total_steps and _is_calibrated(run, recipe):

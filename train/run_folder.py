@@ -67,7 +67,7 @@ def claim(run: Path, recipe: Recipe, fresh: bool) -> None:
         shutil.rmtree(run / "tensorboard", ignore_errors=True)
     if record.is_file() and record.read_text(encoding="utf-8") != content:
         raise TrainingError(
-            f"{run} holds a run of another recipe. Choose another folder; --fresh would delete that run and start anew."
+            f"{run} holds a run of another recipe. Choose another folder; --fresh deletes that run and starts again."
         )
     checkpoint.write_atomically(record, content.encode())
 

@@ -103,7 +103,7 @@ class _Crew:
         """Wait for the next finished shard; return its number and how many of its photos failed.
 
         Raises:
-            ArchiveError: The run cannot go on.
+            ArchiveError: The run cannot continue.
         """
         result = self._results.get()
         if isinstance(result, BaseException):
