@@ -6,9 +6,10 @@ right node is right too. Of n photos that are exchangeable with those to come, t
 
     n / (n + 1) * mean loss + 1 / (n + 1) <= risk
 
-keeps the risk on average over those to come. Photos that were trained on are not exchangeable with them, so these are
-of the validation list: sorted by the SHA-256 of their ids, the first 200 choose the certainties, and the others tell
-what came of it. No other figure depends on these certainties: `train evaluate` decodes without one.
+keeps the risk on average over those to come; where there is none, the risk is not promised. Photos that were trained on
+are not exchangeable with them, so these are of the validation list: sorted by the SHA-256 of their ids, the first 200
+choose the certainties, and the others tell what came of it. No other figure depends on these certainties: `train
+evaluate` decodes without one.
 """
 
 from __future__ import annotations
