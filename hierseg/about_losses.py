@@ -1,4 +1,4 @@
-"""What people read of the losses: a title, a line and the source of each; without PyTorch, which the page lacks."""
+"""Texts about the losses: the title, one sentence and the source of each; without PyTorch, which the page lacks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class About:
-    """What is said of a loss.
+    """Texts about a loss.
 
     Attributes:
         title: Its name.
-        line: One sentence on what it teaches of the tree.
-        tree: Whether it trains a node and those above it together, so that raw scores follow the tree.
-        paper: Authors, venue and year of its source, and the address; None where it is older than any one paper.
+        line: One sentence on what it teaches about the tree.
+        tree: Whether it trains a node together with its ancestors, so that raw scores follow the tree.
+        paper: Authors, venue and year of its source, and the address; None if there is no single source.
     """
 
     title: str

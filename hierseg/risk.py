@@ -1,8 +1,8 @@
-"""How sure is sure enough, in words: "of the pixels called a person, at most 1 in 5 carry a wrong name".
+"""Risks that a checkpoint can promise: "of the pixels called a person, at most 1 in 5 has a wrong name".
 
-A pixel that is too unsure of its part stops at the body or its half, where it is right more often: a certainty, see
-`hierseg.decoding.decode`, is traded for depth. Which certainty keeps which risk is found once, on photos that nobody
-trained on, by `python -m train risk`, and kept in the checkpoint.
+A pixel with an uncertain part stops higher in the tree, where it is right more often. A higher certainty, see
+`hierseg.decoding.decode`, gives fewer wrong names and less detail. `python -m train risk` finds the certainty for each
+risk on photos that were not trained on, and stores it in the checkpoint.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from hierseg.errors import UserError
 from hierseg.inference import Inference
 
-RISKS = (1, 3, 4, 5, 10, 20)  # "1 in so many"; 1 in 1 is no promise, and shows what comes of stopping nowhere
+RISKS = (1, 3, 4, 5, 10, 20)  # "1 in N"; 1 in 1 promises nothing, and shows the result without a certainty
 
 
 class RiskError(UserError):
-    """A risk is asked for that cannot be promised. The message says which can."""
+    """The requested risk cannot be promised. The message says which risks can."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,11 @@ class Promise:
     """A risk that a checkpoint keeps, and what keeping it costs.
 
     Attributes:
-        one_in: The risk: on average over photos, at most one in so many of the pixels called a person has a wrong name.
-        certainty: The least that keeps it, 0 to 1.
-        wrong: Share that was wrong on held-out photos, mean over them, 0 to 1.
-        stops: For each level the share of the person's pixels that stop there, mean over those of them with a person.
+        one_in: On average over photos, at most 1 in `one_in` of the pixels called a person has a wrong name.
+        certainty: The least certainty that keeps this, 0 to 1.
+        wrong: Share of wrong names on held-out photos, averaged over them, 0 to 1.
+        stops: For each level, the share of the person's pixels that stop there, averaged over held-out photos with a
+            person.
     """
 
     one_in: int
@@ -40,14 +41,14 @@ class Promise:
 
 @dataclasses.dataclass(frozen=True)
 class RiskControl:
-    """Every risk that a checkpoint can promise.
+    """All risks that a checkpoint can promise.
 
     Attributes:
-        promises: Those of `RISKS` that can be kept.
-        inference: How the network was used; used otherwise it promises nothing.
-        photos: How many photos the certainties were chosen on.
+        promises: One for each of `RISKS` that can be kept.
+        inference: Settings of inference; the promises hold only for these.
+        photos: Number of photos that the certainties were chosen on.
         ids_sha256: A hash of their ids, see `train.dataset.split_hash`.
-        held_out: How many other photos `wrong` and `stops` are of.
+        held_out: Number of other photos that `wrong` and `stops` were measured on.
         held_out_ids_sha256: A hash of their ids.
     """
 
@@ -62,25 +63,25 @@ class RiskControl:
         """Check the values, which may come from a file.
 
         Raises:
-            ValueError: One makes no sense.
+            ValueError: A value is invalid.
         """
         numbers = [self.photos, self.held_out, *(promise.one_in for promise in self.promises)]
         shares = [
             share for promise in self.promises for share in (promise.certainty, promise.wrong, *promise.stops.values())
         ]
         if not all(isinstance(number, int) and number > 0 for number in numbers):
-            raise ValueError(f"Promises must be of whole numbers above 0, unlike {numbers}.")
+            raise ValueError(f"Promises must have whole numbers above 0, unlike {numbers}.")
         if not all(0 <= share <= 1 for share in shares) or 1 not in numbers[2:]:
-            raise ValueError("Promises must be of shares from 0 to 1, and that of 1 in 1 be among them.")
+            raise ValueError("Promises must have shares from 0 to 1, and must include 1 in 1.")
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> RiskControl:
-        """Build one from what `dataclasses.asdict` returns.
+        """Build promises from the output of `dataclasses.asdict`.
 
         Raises:
-            KeyError: Something is missing.
-            TypeError: A key is unknown, or a value is of another type.
-            ValueError: A value makes no sense.
+            KeyError: A key is missing.
+            TypeError: A key is unknown, or a value has the wrong type.
+            ValueError: A value is invalid.
         """
         promises = tuple(Promise(**promise) for promise in values["promises"])
         return RiskControl(**{**values, "promises": promises, "inference": Inference.from_dict(values["inference"])})
@@ -90,11 +91,11 @@ def certainty_for(control: RiskControl | None, risk: float) -> float:
     """Return the least certainty that keeps a risk.
 
     Args:
-        control: What can be promised; None for nothing.
+        control: The promises; None if there are none.
         risk: Share of the pixels called a person that may have a wrong name, 0 to 1, for instance 1 / 5.
 
     Raises:
-        RiskError: It cannot be promised.
+        RiskError: The risk cannot be promised.
     """
     if control is None:
         raise RiskError("No risk can be promised here: none was measured for this checkpoint as it is used.")

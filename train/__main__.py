@@ -55,11 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     calibrate.set_defaults(run=_calibrate)
 
-    risk = commands.add_parser("risk", help="find which risks can be promised, on validation photos")
+    risk = commands.add_parser("risk", help="find the risks that can be promised, on validation photos")
     risk.add_argument("checkpoints", nargs="+", help="files, or names such as bce; changed in place")
     add_data(risk)
-    risk.add_argument("--photos", type=at_least_1, default=200, help="that choose certainties (default: %(default)s)")
-    risk.add_argument("--held-out", type=at_least_1, help="of the others, so many to measure on (default: all)")
+    risk.add_argument("--photos", type=at_least_1, default=200, help="to choose certainties on (default: %(default)s)")
+    risk.add_argument("--held-out", type=at_least_1, help="how many others to measure on (default: all)")
     risk.set_defaults(run=_risk)
 
     export = commands.add_parser("export", help="write an ONNX file beside a checkpoint, which runs faster")

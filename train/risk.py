@@ -1,15 +1,14 @@
-"""Finds which risks a checkpoint can promise, and what keeping them costs: `python -m train risk leaf`.
+"""Find the risks that a checkpoint can promise, and what keeping them costs: `python -m train risk leaf`.
 
 By conformal risk control (Angelopoulos, Bates, Fisch, Lei and Schuster, ICLR 2024, theorem 1): a photo's loss is the
-share of its pixels called a person that have a wrong name. It can only fall as the certainty rises, for what is above a
-right node is right too. Of n photos that are exchangeable with those to come, the least certainty with
+share of its pixels called a person that have a wrong name. It never rises with the certainty, since all ancestors of a
+right node are right. If n photos are exchangeable with future ones, the least certainty with
 
     n / (n + 1) * mean loss + 1 / (n + 1) <= risk
 
-keeps the risk on average over those to come; where there is none, the risk is not promised. Photos that were trained on
-are not exchangeable with them, so these are of the validation list: sorted by the SHA-256 of their ids, the first 200
-choose the certainties, and the others tell what came of it. No other figure depends on these certainties: `train
-evaluate` decodes without one.
+keeps the risk on average over future photos. Training photos are not exchangeable with future ones, so validation
+photos are used: sorted by the SHA-256 of their ids, the first 200 choose the certainties, and the result is measured on
+the others. No other figure depends on these certainties: `train evaluate` decodes without one.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from hierseg.risk import RISKS, Promise, RiskControl
 from hierseg.tree import Hierarchy, UInt8Map
 from train.dataset import Example, split_hash
 
-CERTAINTIES = (np.arange(101) / 100).astype(np.float32)  # to choose from; the page can tell hundredths apart
+CERTAINTIES = (np.arange(101) / 100).astype(np.float32)  # candidates; the page distinguishes hundredths
 
 
 def split(ids: Sequence[str], photos: int) -> tuple[list[str], list[str]]:
-    """Return the ids that choose the certainties, so many, and all others; the order of `ids` does not matter."""
+    """Return `photos` ids to choose certainties on, and all others; the order of `ids` does not matter."""
     shuffled = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())
     return shuffled[:photos], shuffled[photos:]
 
@@ -44,15 +43,15 @@ def control_risk(predictor: Predictor, chosen: Sequence[Example], others: Sequen
 
     Args:
         predictor: The checkpoint.
-        chosen: Annotated photos that choose the certainties; one or more.
-        others: Annotated photos that tell what came of it; one or more.
+        chosen: Annotated photos to choose certainties on; one or more.
+        others: Annotated photos to measure the result on; one or more.
 
     Returns:
         The card with the promises.
     """
     losses, _ = outcomes(predictor, chosen)
     held_out, stops = outcomes(predictor, others)
-    stops = stops[~np.isnan(stops).any(axis=(1, 2))]  # of photos in which somebody was found
+    stops = stops[~np.isnan(stops).any(axis=(1, 2))]  # of photos in which a person was found
     promises = []
     for one_in in RISKS:
         number = least(losses, 1 / one_in)
@@ -74,11 +73,11 @@ def control_risk(predictor: Predictor, chosen: Sequence[Example], others: Sequen
 
 
 def least(losses: Values, risk: float) -> int | None:
-    """Return the number of the least certainty that keeps a risk; None where none does.
+    """Return the index of the least certainty that keeps a risk; None if none does.
 
     Args:
-        losses: Of n photos at every certainty, (n, C), 0 to 1.
-        risk: 0 to 1.
+        losses: Losses of n photos at each certainty, (n, C), 0 to 1.
+        risk: The risk, 0 to 1.
     """
     photos = len(losses)
     kept = (losses.sum(axis=0) + 1) / (photos + 1) <= risk
@@ -96,32 +95,32 @@ def outcomes(predictor: Predictor, examples: Iterable[Example]) -> tuple[Values,
 
 
 def outcome(prediction: Prediction, truth: UInt8Map) -> tuple[Values, Values]:
-    """Return how a photo is answered at each of C certainties.
+    """Return wrong names and stops in a photo at each of C certainties.
 
-    A pixel called a person counts where the truth says whether its path's leaf is right; then it says so of all above.
+    A pixel called a person counts if the truth tells whether its leaf is right; then it tells this for all ancestors.
 
     Args:
-        prediction: Of the photo, decoded at its own threshold.
+        prediction: A prediction of the photo, to be decoded at its own threshold.
         truth: Labels, uint8 (H, W).
 
     Returns:
-        Share of these pixels that have a wrong name, (C,), 0 where there is no pixel; and the share that stop at each
-        of D depths, (D, C), nan where there is none. A leaf counts as of the greatest depth.
+        Share of these pixels with a wrong name, (C,), 0 if there are no pixels; and the share that stop at each of D
+        depths, (D, C), nan if there are no pixels. Every leaf counts as being at the greatest depth.
     """
     tree = prediction.hierarchy
     mistakes, depths, lone = _first_mistakes(tree), len(tree.level_names), np.array(tree.depths) == 0
-    # Pixels by the number of certainties, of the lowest, at which they have a wrong name, or come to a depth.
+    # Histograms of pixels: at how many certainties, from the lowest, they have a wrong name or reach a depth.
     wrong = np.zeros(len(CERTAINTIES) + 1)
     come = np.zeros((depths + 1, len(CERTAINTIES) + 1))
     for rows, scores in prediction.strips():
         paths = best_paths(scores, tree, prediction.calibration)
         labels = truth[rows]
         counted = (paths.confidence > prediction.threshold) & tree.knowledge[labels, paths.leaves]
-        certain = np.minimum.accumulate(paths.scores[1:, counted], axis=0)  # below this a pixel comes to the depth
+        certain = np.minimum.accumulate(paths.scores[1:, counted], axis=0)  # below this a pixel reaches the depth
         come_at = np.full((depths + 1, certain.shape[1]), len(CERTAINTIES))  # a root at all certainties,
         come_at[1:-1] = np.maximum(1, np.searchsorted(CERTAINTIES, certain))  # a leaf at least at 0
         come_at[1:-1, lone[paths.leaves[counted]]] = len(CERTAINTIES)  # also one that is a root
-        come_at[-1] = 0  # and nobody beyond
+        come_at[-1] = 0  # and nothing beyond
         wrong_at = np.take_along_axis(come_at, mistakes[labels, paths.leaves][counted][None], axis=0)[0]
         wrong += np.bincount(wrong_at, minlength=len(wrong))
         for own, numbers in zip(come, come_at, strict=True):
@@ -132,12 +131,12 @@ def outcome(prediction: Prediction, truth: UInt8Map) -> tuple[Values, Values]:
 
 
 def _more(histogram: Values) -> Values:
-    """Return how many have more than 0, 1, ... of what a histogram counts, without those with more than all."""
+    """Return the numbers of pixels with more than 0, 1, ... certainties, from a histogram over certainties."""
     return histogram[..., ::-1].cumsum(axis=-1)[..., ::-1][..., 1:]
 
 
 def _first_mistakes(tree: Hierarchy) -> npt.NDArray[np.int64]:
-    """Return, for a true label and a leaf, the first depth at which the leaf's path is wrong; D where it is right."""
+    """Return, for a true label and a leaf, the first depth at which the leaf's path is wrong; D if it is right."""
     depths = len(tree.level_names)
     table = np.full((256, len(tree)), depths)
     for leaf in tree.leaves:
