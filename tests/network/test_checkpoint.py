@@ -135,10 +135,11 @@ json_values = st.recursive(
 
 inferences = st.builds(
     Inference,
-    st.none() | st.integers(1),
-    st.booleans(),
-    st.none() | st.builds(Zoom, windows=st.integers(1, 9), weight=st.floats(0, 1)),
-    st.floats(0, 1),
+    input_size=st.none() | st.integers(1),
+    mirror=st.booleans(),
+    mirror_size=st.none() | st.integers(1),
+    zoom=st.none() | st.builds(Zoom, windows=st.integers(1, 9), weight=st.floats(0, 1)),
+    threshold=st.floats(0, 1),
 )
 
 
@@ -167,7 +168,8 @@ def test_writing_a_card_changes_nothing_else(network: nn.Module, card: Card, tmp
 @pytest.mark.parametrize("name", ["bce", "ftm"])
 def test_checkpoints_that_are_older_than_their_inference_are_used_as_ever(name: str) -> None:
     assert b"inference" not in find(name).read_bytes()
-    assert read_card(find(name)).inference == Inference(None, True, Zoom(3, 0.3, 0.25, 0.2, 0.7, 0.6, 0.7, 0.12), 0.55)
+    zoom = Zoom(3, 0.3, 0.25, 0.2, 0.7, 0.6, 0.7, 0.12)
+    assert read_card(find(name)).inference == Inference(None, mirror=True, mirror_size=None, zoom=zoom, threshold=0.55)
 
 
 def test_the_metadata_say_all_that_is_needed_to_use_and_to_trust_the_file(saved: Path, card: Card) -> None:
