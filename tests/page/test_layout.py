@@ -41,6 +41,11 @@ def bottom(page: Page, part: str) -> float:
     return found["y"] + found["height"]
 
 
+def top_of(page: Page, part: str) -> tuple[float, float]:
+    found = box(page, part)
+    return found["x"], found["y"]
+
+
 def held(page: Page, address: str) -> list[Route]:
     """Hold what is sent there from now on; it goes on when a test says so."""
     routes: list[Route] = []
@@ -127,23 +132,22 @@ def test_many_examples_are_a_strip_that_scrolls_by_itself(page: Page) -> None:
 def test_a_photo_on_its_way_is_in_view_at_the_size_of_its_result_with_what_happens_to_it(page: Page) -> None:
     listen_to_the_message(page)
     choose(page, "level", "body")
+    routes = held(page, "/photo$")
     for view in ("single", "both"):
         choose(page, "view", view)
-        before = box(page, ".side")
+        before = top_of(page, ".side")
         with page.expect_request(re.compile("/photo$")):
-            routes = held(page, "/photo$")
             send(page, PHOTO)
         page.locator("#viewer .coming[src]").wait_for()
         expect(page.locator("#viewer .message")).to_have_text("Sending the photo …")
         assert page.locator("#viewer .moving").is_visible()
         assert page.locator("#viewer .stage canvas").is_hidden()
         assert page.locator("#viewer .tree .share").first.is_hidden()  # the figures are of the photo before
-        assert box(page, ".side") == before
+        assert top_of(page, ".side") == before
         coming, stage = box(page, ".coming"), box(page, ".stage")
-        page.unroute(re.compile("/photo$"))
-        routes[0].continue_()
+        routes.pop().continue_()
         ready(page)
-        assert box(page, ".stage") == stage and box(page, ".side") == before
+        assert box(page, ".stage") == stage and top_of(page, ".side") == before
         assert box(page, ".stage canvas") == pytest.approx(coming, abs=1)
         assert page.locator("#viewer .coming").is_hidden() and page.locator("#viewer .moving").is_hidden()
     said = page.evaluate("window.said")
@@ -231,8 +235,8 @@ def test_frames_are_asked_only_of_the_checkpoints_on_view_and_the_last_of_all(pa
     page.locator("#viewer label:has([name=hierseg-view][value=both])").click()
     asked_of("leaf", "ftm")
     page.locator("#viewer .stage canvas[data-view=both]").wait_for()
-    page.locator("#viewer .live").click()
-    asked_of()
+    with page.expect_request(lambda request: "/frame" in request.url and asked[-1] == []):
+        page.locator("#viewer .live").click()
     choose(page, "view", "single")
     for name in ("bce", "leaf", "ftm"):
         choose(page, "checkpoint", name)
