@@ -130,11 +130,11 @@ def tree(figures: Figures) -> str:
 
     It is of all pixels and, where it was measured of all checkpoints, over photos of the person's.
     """
-    rows = {name: {"of all pixels": summary["violations"]} for name, summary in figures.items()}
+    rows = {name: {"raw scores rounded at 0.5": summary["violations"]} for name, summary in figures.items()}
     if all("violations_of_person" in summary for summary in figures.values()):
         for name, summary in figures.items():
             shares = summary["violations_of_person"]
-            rows[name] |= {f"of the person's, {kind} over photos": shares[kind] for kind in ("median", "mean")}
+            rows[name] |= {f"of the person's pixels, {kind} over photos": shares[kind] for kind in ("median", "mean")}
     header = ["checkpoint", *next(iter(rows.values()))]
     return markdown(header, [[name, *map(percent, row.values())] for name, row in rows.items()])
 
