@@ -235,7 +235,8 @@ test("a risk is offered where every checkpoint can promise it and one of them st
   // .29, .57 and .58 times a hundred are no whole numbers to a computer.
   assert.deepEqual([5, 10].map((oneIn) => certaintyFor(one, oneIn)), [29, 57]);
   assert.deepEqual([NO_RISK, 4, 5].map((oneIn) => certaintyFor(other, oneIn)), [0, 58, 90]);
-  assert.equal(certaintyFor({ risk: null }, NO_RISK), 0);
+  for (const oneIn of [NO_RISK, 5]) assert.equal(certaintyFor({ risk: null }, oneIn), 0);
+  assert.equal(certaintyFor(other, 10), 0);
 });
 
 test("what a risk promises is said with what came of it", () => {

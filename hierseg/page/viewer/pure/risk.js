@@ -6,7 +6,7 @@ import { inPercent } from "./words.js";
 
 export const NO_RISK = 1; // "wrong at most 1 in 1" promises nothing, and stops nowhere
 
-const promiseOf = ({ risk }, oneIn) => risk.promises.find((promise) => promise.one_in === oneIn);
+const promiseOf = ({ risk }, oneIn) => risk?.promises.find((promise) => promise.one_in === oneIn);
 
 // The risks, "1 in so many", that every one of some checkpoints can promise, without those for which none stops anything.
 export function risksOf(checkpoints) {
@@ -18,9 +18,10 @@ export function risksOf(checkpoints) {
     .filter((oneIn) => checkpoints.some((each) => promiseOf(each, oneIn).certainty > 0));
 }
 
-// The least certainty, in steps, that keeps a risk.
+// The least certainty, in steps, that keeps a risk. One that cannot promise it, and may be measured beside those that are
+// shown, stops nowhere.
 export const certaintyFor = (checkpoint, oneIn) =>
-  oneIn === NO_RISK ? 0 : Math.round(STEPS * promiseOf(checkpoint, oneIn).certainty);
+  oneIn === NO_RISK ? 0 : Math.round(STEPS * (promiseOf(checkpoint, oneIn)?.certainty ?? 0));
 
 export const inWords = (oneIn) => (oneIn === NO_RISK ? "off" : `wrong at most 1 in ${oneIn}`);
 
