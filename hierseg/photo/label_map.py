@@ -170,6 +170,6 @@ def _in_range(name: str, array: npt.NDArray[Any]) -> UInt8Map:
 def _check_size(name: str, height: int, width: int) -> None:
     if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
         raise LabelMapError(
-            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels, or more than {MAX_SIDE:,} along one "
+            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels, or more than {MAX_SIDE:,} along a "
             "side. Make it smaller first."
         )

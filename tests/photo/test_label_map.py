@@ -101,7 +101,7 @@ def test_an_array_is_the_callers_own_and_the_file_is_let_go(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "write", "sentence"),
     [
-        ("colors.png", lambda path: Image.new("RGB", (4, 3), "#123456").save(path), "the tree has not"),
+        ("colors.png", lambda path: Image.new("RGB", (4, 3), "#123456").save(path), "not in the tree"),
         ("four bits.png", lambda path: path.write_bytes(png(4, 3, 4, 0, idat(bytes(9)))), "one 8-bit label per pixel"),
         ("inverted.tif", lambda path: Image.fromarray(LABELS).save(path, tiffinfo={262: 0}), "8-bit label per pixel"),
         ("clear.png", lambda path: Image.new("RGBA", (4, 3)).save(path), "transparent"),
