@@ -207,5 +207,5 @@ def test_in_half_precision_the_loss_is_still_a_float32(network: nn.Module, tree:
 def test_a_network_that_makes_scores_otherwise_is_refused(network: nn.Module, tree: Hierarchy) -> None:
     network.segmentation_head = nn.Identity()
     for other in (network, nn.Conv2d(3, 9, 1)):
-        with pytest.raises(ModelError, match="Take another architecture or leave triplet out"):
+        with pytest.raises(ModelError, match="Choose another architecture or leave triplet out"):
             WithTriplet(other, tree)
