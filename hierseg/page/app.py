@@ -44,7 +44,7 @@ from hierseg.visualize import readable
 TITLE = "hierseg"
 PREVIEW = preview.Preview(
     f"{TITLE}: people in photos, segmented into a hierarchy of body parts",
-    "Drop a photo and see the people in it as a tree: the body, its halves, head, torso, arms and legs. See where "
+    "Drop a photo and see the people in it as a tree: the body, its halves and their parts. See where "
     "networks trained with different losses break that tree, and how decoding mends it.",
 )
 PRIVACY = """
