@@ -11,7 +11,7 @@ import { state } from "./state.js";
 let drawn = null; // the scene in the thumbnail
 
 export function connect() {
-  for (const input of findAll("#photo [type=file]")) {
+  for (const input of findAll("#photo .button [type=file]")) {
     const take = () => {
       openFiles([...input.files]);
       input.value = ""; // or the same file, chosen again, would be no change
