@@ -75,7 +75,7 @@ def test_the_best_is_shown_first_and_only_what_can_be_chosen_is_offered(
     viewer: Page, names: list[str], found: dict[str, Prediction], tmp_path: Path
 ) -> None:
     def offered() -> list[str]:
-        return [legend.inner_text() for legend in viewer.locator("#viewer legend").all() if legend.is_visible()]
+        return [legend.inner_text() for legend in viewer.locator("#viewer .bar legend").all() if legend.is_visible()]
 
     assert offered() == ["Level", "View", "Trained with"][: 1 if len(names) == 1 else 3]
     titles = viewer.locator("#viewer [data-choice=checkpoint] label").all_text_contents()

@@ -18,7 +18,7 @@ from playwright.sync_api import Download, Page, Request, expect
 
 from hierseg.decoding import best_paths
 from hierseg.metrics import count, iou, level_means
-from hierseg.page.payload import shrink
+from hierseg.page.payload import LEVEL_TITLES, shrink
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor
 from hierseg.tree import Hierarchy
@@ -284,7 +284,8 @@ def test_a_ground_truth_gives_the_iou_of_every_node_and_level(
     for column, name in enumerate((BEST, SECOND)):
         ious = iou(count({name: predictions[name].labels}, truth, tree), name)
         nodes = dict(zip([name.replace("_", " ") for name in tree.nodes], ious, strict=False))
-        expected: dict[str, Any] = {**level_means(ious, tree), **nodes}
+        levels = {LEVEL_TITLES.get(level, level): mean for level, mean in level_means(ious, tree).items()}
+        expected: dict[str, Any] = {**levels, **nodes}
         for title, value in expected.items():
             written = "\N{EN DASH}" if np.isnan(value) else f"{value:.3f}".removeprefix("0")
             assert_figures(rows[title][column], written)
