@@ -264,7 +264,9 @@ def test_a_photo_of_any_shape_is_answered(tiny_checkpoint: Path, tmp_path: Path,
     assert shown["original"] == [shape[1], shape[0]]
     width, height = _opened(shown["parts"][0]).size
     assert max(width, height) == min(max(shape), payload.VIEW_SIZE)
-    assert len(zlib.decompress(shown["parts"][1])) == 7 * width * height  # leaf, mean, three depths, and nine bits in two
+    assert (
+        len(zlib.decompress(shown["parts"][1])) == 7 * width * height
+    )  # leaf, mean, three depths, and nine bits in two
     picture, mask, _ = actions.segment(photo, "one", "parts", 0.5)
     assert picture.size == mask.size == shape[::-1]
     picture, figures = actions.compare(photo, "parts", truth)
