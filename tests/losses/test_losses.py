@@ -456,9 +456,10 @@ def test_a_cross_entropy_is_that_of_a_loop_over_pixels(name: str, case: Case) ->
 
 def test_every_loss_has_a_title_and_an_activation() -> None:
     assert TITLE_OF.keys() == LOSSES.keys()
-    assert {name: ACTIVATION_OF[name] for name in LOSSES} == {
+    own = [name for name, loss in LOSSES.items() if loss.__module__.startswith("hierseg.")]  # studies may add others
+    assert {name: ACTIVATION_OF[name] for name in own} == {
         name: {"level_cross_entropy": "level_softmax", "leaf_cross_entropy": "leaf_softmax"}.get(name, "sigmoid")
-        for name in LOSSES
+        for name in own
     }
 
 

@@ -740,6 +740,7 @@ def test_evaluate_measures_what_it_is_asked_to(
         "threshold": checkpoint.read_card(copy).inference.threshold,
         "resolution": "photo",
         "mirror": False,
+        "mirror_size": None,
         "zoom": dataclasses.asdict(Zoom()),
     }
     assert json.dumps(checkpoint.read_card(copy).record["figures"]) == json.dumps(summary)
