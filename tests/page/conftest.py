@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,10 +79,9 @@ def context(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Browse
     context.close()
 
 
-@pytest.fixture
-def page(context: BrowserContext, address: str) -> Iterator[Page]:
-    """An open page; afterwards: no errors in the console and no request to anywhere else."""
-    page = context.new_page()
+@contextlib.contextmanager
+def watched(page: Page, address: str) -> Iterator[Page]:
+    """Open a page; afterwards: no errors in the console and no request to anywhere else."""
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -94,6 +94,13 @@ def page(context: BrowserContext, address: str) -> Iterator[Page]:
     yield page
     page.close()
     assert complaints == []
+
+
+@pytest.fixture
+def page(context: BrowserContext, address: str) -> Iterator[Page]:
+    """The page, open and `watched`."""
+    with watched(context.new_page(), address) as page:
+        yield page
 
 
 @pytest.fixture

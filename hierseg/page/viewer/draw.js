@@ -123,10 +123,10 @@ export function cross(context, x, y, ratio) {
 }
 
 // A white line with a dark rim shows on every photo.
-function strokeRimmed(context, ratio, trace) {
+function strokeRimmed(context, ratio, trace, [rim, line] = [4, 1.5]) {
   for (const [color, thickness] of [
-    ["rgb(0 0 0 / 0.8)", 4],
-    ["#fff", 1.5],
+    ["rgb(0 0 0 / 0.8)", rim],
+    ["#fff", line],
   ]) {
     context.strokeStyle = color;
     context.lineWidth = thickness * ratio;
@@ -138,16 +138,7 @@ function strokeRimmed(context, ratio, trace) {
 
 // A ring with a dark rim around a place of a panel.
 export function ring(context, x, y, radius, ratio) {
-  for (const [color, thickness] of [
-    ["rgb(0 0 0 / 0.8)", 7],
-    ["#fff", 3.5],
-  ]) {
-    context.strokeStyle = color;
-    context.lineWidth = thickness * ratio;
-    context.beginPath();
-    context.arc(x, y, radius, 0, 2 * Math.PI);
-    context.stroke();
-  }
+  strokeRimmed(context, ratio, () => context.arc(x, y, radius, 0, 2 * Math.PI), [7, 3.5]);
 }
 
 // Draws how the parts' shares of the photo change from picture to picture: areas one above the other, and where one is.

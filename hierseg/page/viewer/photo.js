@@ -55,8 +55,9 @@ async function preview(picture, signal) {
   find(".coming").replaceWith(image);
 }
 
-function tell({ busy, ahead, waiting }) {
-  if (busy) say("working", "Too many photos are waiting. Yours is sent again in a moment …");
+function tell({ busy, ahead, waiting, loading }) {
+  if (loading < 1) say("working", `Loading the network, once: ${Math.round(100 * loading)} % …`);
+  else if (busy) say("working", "Too many photos are waiting. Yours is sent again in a moment …");
   else say("working", ahead ? `Others came first: yours is number ${ahead} of ${waiting} in the queue …` : WORKING);
 }
 

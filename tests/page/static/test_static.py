@@ -18,6 +18,7 @@ from hierseg.page import payload
 from hierseg.photo import open_photo
 from hierseg.predictor import Predictor, best_first
 from tests import HANGS, REPOSITORY
+from tests.page.conftest import watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -72,19 +73,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The static page, as it opens; afterwards: no error, and no request to anywhere else."""
-    page = browser.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    own = (address, "data:", "blob:")
-    page.on("request", lambda asked: None if asked.url.startswith(own) else complaints.append(f"asked {asked.url}"))
-    page.set_default_timeout(1000 * HANGS)
-    page.goto(address)
-    page.locator("#viewer .viewer[data-state=example]").wait_for()
-    yield page
-    page.close()
-    assert complaints == []
+    """The static page, open and `watched`."""
+    with watched(browser.new_page(), address) as page:
+        yield page
 
 
 def segment(page: Page, photo: Path) -> None:

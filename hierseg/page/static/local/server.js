@@ -36,6 +36,7 @@ const wanted = () => (state.checkpoint ? namesShown() : [Object.keys(card.networ
 
 // A scene's value with what some checkpoints say of a photo; its `more` says the same of others.
 async function segmented(content, names, signal, tell = () => {}, quick = false) {
+  tell({}); // nothing is sent
   const bytes = await Promise.resolve().then(content).catch((error) => error);
   if (bytes instanceof Error) return { message: bytes.message };
   const parts = [];
