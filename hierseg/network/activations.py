@@ -40,7 +40,7 @@ def level_softmax(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
     for depth, members in enumerate(hierarchy.levels.values()):
         own = sum(hierarchy.depths[node] == depth for node in members)
         # In level order, leaves from above come first; without them, the levels join up in node order.
-        levels.append(_with_background(logits, members).softmax(1)[:, -own:])
+        levels.append(_softmax(_with_background(logits, members))[:, -own:])
     return torch.cat(levels, 1)
 
 
@@ -50,7 +50,7 @@ def leaf_softmax(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
     The scores never break the tree. Channels of inner nodes are ignored. This is the flat network of Weber et al.,
     "Flattening the Parent Bias", CVPR 2024. Arguments as for `level_softmax`.
     """
-    return sums_of_leaves(_with_background(logits, hierarchy.leaves).softmax(1)[:, 1:], hierarchy)
+    return sums_of_leaves(_softmax(_with_background(logits, hierarchy.leaves))[:, 1:], hierarchy)
 
 
 def sums_of_leaves(shares: Tensor, hierarchy: Hierarchy) -> Tensor:
@@ -78,3 +78,12 @@ def _with_background(logits: Tensor, nodes: tuple[int, ...]) -> Tensor:
     import torch
 
     return torch.cat([torch.zeros_like(logits[:, :1]), logits[:, list(nodes)]], 1)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Return the softmax over the channels of (B, C, H, W).
+
+    ONNX Runtime transposes the maps for its own, which then takes a sixth of the network's time.
+    """
+    powers = (logits - logits.amax(1, keepdim=True)).exp()
+    return powers / powers.sum(1, keepdim=True)

@@ -6,6 +6,8 @@ A spec is plain data, so that it fits into a YAML recipe and a checkpoint's meta
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hierseg.errors import UserError
@@ -24,7 +26,8 @@ class ModelSpec:
     """A network and its input.
 
     Attributes:
-        architecture: Class name in segmentation_models_pytorch, for instance "Unet" or "DeepLabV3Plus".
+        architecture: Class name in segmentation_models_pytorch, for instance "Unet" or "DeepLabV3Plus", or
+            "GuidedSegformer", see `hierseg.network.guided`.
         encoder: Encoder name in segmentation_models_pytorch; timm's have the prefix "tu-".
         classes: Output channels, one per node of the tree.
         input_size: Longest side of the letterboxed photo in pixels.
@@ -105,10 +108,13 @@ def build(spec: ModelSpec) -> nn.Module:
 
     import segmentation_models_pytorch as smp  # isort: skip
 
+    make: Callable[..., nn.Module] = functools.partial(smp.create_model, spec.architecture)
+    if spec.architecture == "GuidedSegformer":
+        from hierseg.network.guided import GuidedSegformer
+
+        make = GuidedSegformer
     try:
-        return smp.create_model(  # type: ignore[no-any-return]
-            spec.architecture, encoder_name=spec.encoder, encoder_weights=None, classes=spec.classes, **spec.options
-        )
+        return make(encoder_name=spec.encoder, encoder_weights=None, classes=spec.classes, **spec.options)
     except Exception as error:  # smp, timm and the hub's client raise many kinds
         raise ModelError(
             f"segmentation_models_pytorch cannot build {spec.architecture} with the encoder {spec.encoder!r}: {error}"

@@ -35,6 +35,9 @@ SPECS = {
     "padding like TensorFlow's": ModelSpec(
         "Segformer", "tu-tf_efficientnet_lite0", input_size=64, options={"decoder_segmentation_channels": 16}
     ),
+    "guided enlarging": ModelSpec(
+        "GuidedSegformer", ENCODER, input_size=64, options={"decoder_segmentation_channels": 12}
+    ),
     "a U-Net with a softmax over leaves": ModelSpec(
         "Unet", ENCODER, input_size=64, options={"decoder_channels": [8, 8, 8, 8, 8]}, activation="leaf_softmax"
     ),

@@ -51,7 +51,9 @@ def test_an_unknown_key_is_refused_and_the_known_ones_listed() -> None:
 # Building ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", ["Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "Linknet", "Segformer"])
+@pytest.mark.parametrize(
+    "architecture", ["Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "Linknet", "Segformer", "GuidedSegformer"]
+)
 @pytest.mark.parametrize(("classes", "height", "width"), [(9, 64, 96), (2, 96, 32)])
 def test_a_network_gives_one_logit_map_per_class_at_the_size_of_its_input(
     architecture: str, classes: int, height: int, width: int
