@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--photos", type=at_least_1, default=200, help="how many, from the first (default: %(default)s)"
     )
+    calibrate.add_argument("--nobody", type=Path, metavar="FOLDER", help="as many photos of its training list as well")
     calibrate.set_defaults(run=_calibrate)
 
     risk = commands.add_parser("risk", help="find the risks that can be promised, on validation photos")
@@ -133,13 +134,18 @@ def _calibrate(options: argparse.Namespace) -> None:
     for name in options.checkpoints:
         path = checkpoint.find(name)
         predictor = Predictor(path, "cpu")
+        tree = predictor.card.hierarchy
         ids = read_ids(options.data, "train")[: options.photos]
-        card = calibrate(predictor, load_examples(options.data, ids, predictor.card.hierarchy))
+        examples = load_examples(options.data, ids, tree)
+        if options.nobody:
+            empty = read_ids(options.nobody, "train")[: options.photos]
+            examples += load_examples(options.nobody, empty, tree, masks=False)
+        card = calibrate(predictor, examples)
         checkpoint.write_card(path, card)
         lines = zip(card.hierarchy.nodes, card.calibration or (), strict=True)
         fitted = ", ".join(f"{node} {slope:.2f} {intercept:+.2f}" for node, (slope, intercept) in lines)
         threshold = card.inference.threshold
-        print(f"{card.title}, {len(ids)} training photos: threshold {threshold}; slope, intercept: {fitted}")
+        print(f"{card.title}, {len(examples)} training photos: threshold {threshold}; slope, intercept: {fitted}")
 
 
 def _risk(options: argparse.Namespace) -> None:

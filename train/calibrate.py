@@ -34,7 +34,7 @@ def calibrate(
 
     Args:
         predictor: The checkpoint.
-        examples: Annotated photos.
+        examples: Annotated photos, some of nobody among them: chosen on people alone, a threshold can be too low.
         thresholds: Which to choose from.
 
     Returns:

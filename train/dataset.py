@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,11 @@ class TrainingData:
     def annotated(self) -> list[Example]:
         """Training photos of the first source that has masks."""
         return next(own for own, source in zip(self.examples, self.sources, strict=True) if not source.nobody)
+
+    def to_calibrate(self, photos: int) -> list[Example]:
+        """Return up to so many training photos of `annotated`, and as many of those that show nobody."""
+        empty = [own for own, source in zip(self.examples, self.sources, strict=True) if source.nobody]
+        return [*self.annotated[:photos], *itertools.islice(itertools.chain(*empty), photos)]
 
 
 def load_training_data(

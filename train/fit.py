@@ -78,7 +78,7 @@ def fit(
     train_steps(session, stop_after)
     if session.step >= total_steps and accelerator.is_main_process and recipe.threshold_photos:
         stored = Predictor(run / WEIGHTS, "cpu")  # in half precision
-        checkpoint.write_card(run / WEIGHTS, calibrate(stored, photos.annotated[: recipe.threshold_photos]))
+        checkpoint.write_card(run / WEIGHTS, calibrate(stored, photos.to_calibrate(recipe.threshold_photos)))
     return run / WEIGHTS
 
 

@@ -118,7 +118,7 @@ class Recipe:
     batch_size: PositiveInt = 16  # photos a step, over all processes
     ema_decay: Share = 0.995  # a step, of the moving average of weights that is validated and saved
     validation_photos: NonNegativeInt = 100  # of the validation list, to draw the curves; 0 for all
-    threshold_photos: NonNegativeInt = 200  # of the training list, to choose threshold and calibration
+    threshold_photos: NonNegativeInt = 200  # of people, and as many of nobody, to choose threshold and calibration
     mixed_precision: bool = True  # use bfloat16 where the machine has it
     seed: NonNegativeInt = 0  # fixes weights, order and augmentation
 

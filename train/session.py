@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -221,10 +222,14 @@ def _start_from(model: nn.Module, recipe: Recipe) -> None:
             "start from weights of the same encoder only."
         )
     weights = other.state_dict()
-    alike = (card.spec.architecture, card.spec.options) == (recipe.model.architecture, recipe.model.options)
+    alike = _shapes(weights) == _shapes(model.state_dict())
     if not alike:
         weights = {name: tensor for name, tensor in weights.items() if name.startswith("encoder.")}
     model.load_state_dict(weights, strict=alike)
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def make_optimizer(model: nn.Module, plan: Optimizer, head: nn.Module | None = None) -> torch.optim.Optimizer:

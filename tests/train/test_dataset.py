@@ -164,7 +164,10 @@ SOURCES = (Source("nobody", 0.2, nobody=True), Source("people", 0.5), Source("mo
 def test_a_recipes_sources_are_read_together(folders: Path, tree: Hierarchy) -> None:
     found = load_training_data(folders, SOURCES, tree)
     assert [len(examples) for examples in found.examples] == [3, 5, 4]
-    assert [example.id for example in found.annotated] == read_ids(folders / "people", "train")
+    people, nobody = (read_ids(folders / folder, "train") for folder in ("people", "nobody"))
+    assert [example.id for example in found.annotated] == people
+    for most in (0, 2, 9):
+        assert [example.id for example in found.to_calibrate(most)] == [*people[:most], *nobody[:most]]
     assert [example.id for example in found.validation] == read_ids(folders / "people", "val")
     assert [example.id for example in found.nobody] == ["val_0", "val_1"]
     for example in [*found.examples[0], *found.nobody]:

@@ -34,7 +34,7 @@ import train.session
 from hierseg.inference import Zoom
 from hierseg.losses import ACTIVATION_OF, LOSSES
 from hierseg.network import checkpoint
-from hierseg.network.model import ModelSpec
+from hierseg.network.model import ModelSpec, build
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
@@ -513,6 +513,27 @@ def test_under_another_decoder_the_encoder_is_taken_over(recipe: Recipe, data: P
     before, after = checkpoint.load(start)[0], checkpoint.load(tmp_path / "last.safetensors")[0]
     for (name, first), second in zip(before.encoder.named_parameters(), after.encoder.parameters(), strict=True):
         torch.testing.assert_close(second, first, atol=1e-6, rtol=0, msg=name)
+
+
+def test_all_weights_are_taken_over_where_they_fit_another_decoder(
+    recipe: Recipe, tiny_spec: ModelSpec, tree: Hierarchy, data: Path, tmp_path: Path
+) -> None:
+    options = {"decoder_segmentation_channels": 8}
+    plain, guided = (
+        dataclasses.replace(tiny_spec, architecture=name, options=options) for name in ("Segformer", "GuidedSegformer")
+    )
+    start = tmp_path / "start.safetensors"
+    network = build(plain)
+    checkpoint.save(start, network, checkpoint.Card(plain, tree, "Start"))
+    still = Optimizer(lr=1e-12, encoder_lr=1e-12, weight_decay=0.0)
+    fit(
+        dataclasses.replace(recipe, model=guided, optimizer=still, start_from=str(start), epochs=1),
+        data,
+        tmp_path / "r",
+    )
+    after = checkpoint.load(tmp_path / "r" / "last.safetensors")[0]
+    for (name, first), second in zip(network.named_parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(second, first, atol=1e-3, rtol=1e-3, msg=name)  # stored in half precision
 
 
 def test_a_recipe_that_does_not_fit_its_start_or_its_photos_is_refused(
