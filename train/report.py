@@ -70,18 +70,25 @@ def tables(figures: Figures) -> dict[str, str]:
     return found
 
 
+def iou(figures: Figures) -> str:
+    """Return a row for each checkpoint: data-set IoU of each level."""
+    by_level = {name: summary["dataset_iou"]["levels"] for name, summary in figures.items()}
+    header = ["data-set IoU", *next(iter(by_level.values()))]
+    return markdown(header, [[name, *map(short, values.values())] for name, values in by_level.items()])
+
+
 def levels(figures: Figures) -> str:
-    """Return a row for each level: data-set IoU, the same with background, and the predecessor's."""
+    """Return rows for each level: data-set IoU, the same with background, and the predecessor's."""
     kinds = {
         "data-set IoU": lambda summary: summary["dataset_iou"]["levels"],
         "with background": lambda summary: summary["dataset_iou"]["levels_with_background"],
         "predecessor's IoU": lambda summary: summary["predecessor_iou"]["levels"],
     }
-    return _table("level", figures, kinds)
+    return _table(("figure", "level"), figures, kinds)
 
 
 def nodes(figures: Figures) -> str:
-    """Return a row for each node: data-set IoU and the predecessor's."""
+    """Return rows for each node: data-set IoU and the predecessor's."""
     kinds = {
         "data-set IoU": lambda summary: {
             **summary["dataset_iou"]["nodes"],
@@ -89,11 +96,11 @@ def nodes(figures: Figures) -> str:
         },
         "predecessor's IoU": lambda summary: summary["predecessor_iou"]["nodes"],
     }
-    return _table("node", figures, kinds)
+    return _table(("figure", "node"), figures, kinds)
 
 
 def sizes(figures: Figures) -> str:
-    """Return a row for each class of person size: photos and data-set IoU of each level."""
+    """Return rows for each class of person size: data-set IoU of each level."""
     first = next(iter(figures.values()))
     kinds: dict[str, _Column] = {
         level: lambda summary, level=level: {  # type: ignore[misc]
@@ -102,16 +109,16 @@ def sizes(figures: Figures) -> str:
         }
         for level in first["dataset_iou"]["levels"]
     }
-    return _table("people's share of the photo", figures, kinds)
+    return _table(("level", "people's share of the photo"), figures, kinds)
 
 
 def boundaries(figures: Figures) -> str:
     """Return a row for each level: boundary IoU."""
-    return _table("level", figures, {"boundary IoU": lambda summary: summary["boundary_iou"]})
+    return _table(("figure", "level"), figures, {"boundary IoU": lambda summary: summary["boundary_iou"]})
 
 
 def calibration(figures: Figures) -> str:
-    """Return a row for each level: expected calibration error, also for calibrated scores if all have them."""
+    """Return rows for each level: expected calibration error, also for calibrated scores if all have them."""
     kinds: dict[str, _Column] = {
         title: lambda summary, key=key: summary["calibration_error"][key]  # type: ignore[misc]
         for title, key in {
@@ -122,7 +129,7 @@ def calibration(figures: Figures) -> str:
         }.items()
         if all(key in summary["calibration_error"] for summary in figures.values())
     }
-    return _table("level", figures, kinds)
+    return _table(("measured on", "level"), figures, kinds)
 
 
 def tree(figures: Figures) -> str:
@@ -175,6 +182,7 @@ def risks(figures: Figures) -> str:
 
 _Column = Callable[[Mapping[str, Any]], Mapping[str, float | None]]
 TABLES: dict[str, Callable[[Figures], str]] = {
+    "iou": iou,
     "levels": levels,
     "nodes": nodes,
     "sizes": sizes,
@@ -186,14 +194,13 @@ TABLES: dict[str, Callable[[Figures], str]] = {
 }
 
 
-def _table(title: str, figures: Figures, kinds: Mapping[str, _Column]) -> str:
-    """Lay out one row per key and, for each kind of figure, one column per checkpoint."""
-    columns = {
-        f"{kind}, {name}": column(summary) for kind, column in kinds.items() for name, summary in figures.items()
-    }
-    keys = list(next(iter(columns.values())))
-    rows = [[key, *(short(values.get(key)) for values in columns.values())] for key in keys]
-    return markdown([title, *columns], rows)
+def _table(titles: tuple[str, str], figures: Figures, kinds: Mapping[str, _Column]) -> str:
+    """Lay out a column for each checkpoint, and for each kind of figure a row for each of its keys."""
+    rows = []
+    for kind, column in kinds.items():
+        columns = [column(summary) for summary in figures.values()]
+        rows += [[kind, key, *(short(values.get(key)) for values in columns)] for key in columns[0]]
+    return markdown([*titles, *figures], rows)
 
 
 def short(value: float | None) -> str:

@@ -44,27 +44,31 @@ def figures(tree: Hierarchy) -> dict[str, Any]:
 
 
 def cells(text: str, table: str) -> dict[str, list[str]]:
-    """Return the rows between one table's marks by their first cell."""
+    """Return the rows between one table's marks by their first cell, and by the first two."""
     block = text.partition(f"<!-- report: {table} -->\n")[2].partition("<!-- end -->")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
     assert len({len(row) for row in rows}) == 1
-    return {row[0]: row[1:] for row in rows}
+    return {row[0]: row[1:] for row in rows} | {", ".join(row[:2]): row[2:] for row in rows}
 
 
 def test_every_figure_stands_in_its_row_and_column(figures: dict[str, Any], tree: Hierarchy) -> None:
     text = fill(MARKS, tables(figures))
-    levels, nodes, sizes = (cells(text, name) for name in ("levels", "nodes", "sizes"))
+    iou, levels, nodes, sizes, ece = (cells(text, name) for name in ("iou", "levels", "nodes", "sizes", "calibration"))
     for column, name in enumerate(("first", "second")):
         summary = figures[name]
-        assert levels["level"][column] == f"data-set IoU, {name}"
-        for level in tree.level_names:
-            assert float(levels[level][column]) == pytest.approx(summary["dataset_iou"]["levels"][level], abs=5e-4)
+        assert levels["figure, level"][column] == name
+        for number, level in enumerate(tree.level_names):
+            of_level = pytest.approx(summary["dataset_iou"]["levels"][level], abs=5e-4)
+            assert float(levels[f"data-set IoU, {level}"][column]) == float(iou[name][number]) == of_level
             of_predecessor = summary["predecessor_iou"]["levels"][level]
-            assert float(levels[level][4 + column]) == pytest.approx(of_predecessor, abs=5e-4)
+            assert float(levels[f"predecessor's IoU, {level}"][column]) == pytest.approx(of_predecessor, abs=5e-4)
+            error = summary["calibration_error"]["calibrated_person_pixels"][level]
+            assert float(ece[f"these, calibrated, {level}"][column]) == pytest.approx(error, abs=5e-4)
         for node in tree.nodes:
-            assert float(nodes[node][column]) == pytest.approx(summary["dataset_iou"]["nodes"][node], abs=5e-4)
-        large = summary["by_person_size"]["over 10 %"]
-        assert float(sizes["over 10 % (3 photos)"][4 + column]) == pytest.approx(large["levels"]["parts"], abs=5e-4)
+            of_node = pytest.approx(summary["dataset_iou"]["nodes"][node], abs=5e-4)
+            assert float(nodes[f"data-set IoU, {node}"][column]) == of_node
+        large = summary["by_person_size"]["over 10 %"]["levels"]["parts"]
+        assert float(sizes["parts, over 10 % (3 photos)"][column]) == pytest.approx(large, abs=5e-4)
         # Two rows of the same name: the second one stays.
         assert cells(text, "nobody")[name] == ["7 squares beside people", f"{len(name)}.000%", f"0.{len(name)}00%"]
         assert f"| {name} | 5 photos of nobody | {len(name)}.000% |" in text
@@ -75,8 +79,7 @@ def test_every_figure_stands_in_its_row_and_column(figures: dict[str, Any], tree
         assert f"| {name} | nothing | 0.00 | 30.0% | 25.0% | 75.0% |" in text
         assert f"| {name} | 1 in 4 | {certainty:.2f} | {0.3 - certainty / 4:.1%} | 25.0% | 75.0% |" in text
         assert f"| {name} | 1 in 5 | cannot be |  |  |  |" in text
-    assert sizes["under 2 % (0 photos)"] == [""] * 6  # nothing to measure is shown as nothing
-    assert len(cells(text, "calibration")) == 2 + len(tree.level_names)
+    assert sizes["body, under 2 % (0 photos)"] == [""] * 2  # nothing to measure is shown as nothing
 
 
 def test_only_what_stands_between_marks_changes_and_a_second_time_nothing(figures: dict[str, Any]) -> None:
