@@ -111,6 +111,33 @@ def test_whoever_chooses_something_goes_on_from_what_is_shown(page: Page) -> Non
     page.locator(f"{CANVAS}[data-level=body]").wait_for()
 
 
+def test_whoever_chooses_a_level_or_a_view_meanwhile_has_the_rest_as_before_the_story(viewer: Page) -> None:
+    choose(viewer, "checkpoint", SECOND)
+    choose(viewer, "level", "upper-lower")
+    slide(viewer, "threshold", 40)
+    story(viewer).get_by_role("button", name="Play the story").click()
+    last = int(story(viewer).locator(".count").inner_text().split(" of ")[1])
+    for place, kind, value in ((4, "level", "body"), (last, "level", "upper-lower"), (4, "view", "both")):
+        while not story(viewer).locator(".count").inner_text().startswith(f"{place} of"):
+            story(viewer).get_by_role("button", name="Next").click()
+        choose(viewer, kind, value)
+        expect(story(viewer).locator(".step")).to_be_hidden()
+        expected = {"view": "single", "checkpoint": SECOND, "level": "upper-lower", kind: value}
+        viewer.locator(CANVAS + "".join(f"[data-{key}={each}]" for key, each in expected.items())).wait_for()
+        expect(viewer.locator("#viewer [name=raw]")).not_to_be_checked()
+        assert viewer.locator("#viewer [name=threshold]").input_value() == "40"
+        story(viewer).get_by_role("button", name="Play the story").click()
+
+
+def test_what_is_set_after_the_story_was_left_stays_with_the_next_photo(page: Page) -> None:
+    step(page, 1)
+    slide(page, "threshold", 40)
+    expect(story(page).locator(".step")).to_be_hidden()
+    segment(page, PHOTO)
+    page.locator(f"{CANVAS}[data-level=parts]").wait_for()
+    assert page.locator("#viewer [name=threshold]").input_value() == "40"
+
+
 def test_a_photo_that_is_brought_meanwhile_is_shown_as_if_there_were_no_story(page: Page) -> None:
     step(page, 1)
     segment(page, PHOTO)

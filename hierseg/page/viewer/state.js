@@ -37,7 +37,7 @@ export const state = {
 // What a story is told of, besides what its steps show.
 const PLAIN = { split: 50, threshold: null, risk: NO_RISK, background: "keep", hidden: new Set(), zoom: WHOLE };
 
-let before = null; // what had been chosen of all that before it
+let before = null; // what a visitor chose of all that, while a story shows something else
 let draw = () => {};
 let drawPicture = () => {};
 
@@ -51,24 +51,30 @@ export function redraw() {
 }
 
 export function change(changes) {
-  Object.assign(state, changes);
+  set(changes);
   redraw();
+}
+
+// What is changed while a story is told, or since it was left, is not undone with it.
+function set(changes) {
+  Object.assign(state, changes);
+  for (const key of Object.keys(before ?? {})) if (key in changes) before[key] = changes[key];
 }
 
 // Zooms the picture. What is beside it does not change, so it is not drawn again: fingers move often.
 export function zoomTo(zoom) {
-  state.zoom = zoom;
+  set({ zoom });
   if (state.scene) drawPicture();
 }
 
 export const reset = () => change({ ...SETTINGS, hidden: new Set() });
 
-// Shows a step of a story. What was chosen before is back when the story ends or another scene comes, unless a visitor
-// makes a choice until then.
+// Shows a step of a story. What a visitor chose comes back when the story ends, with the next choice, or with another scene.
 export function tell(step) {
   const lent = ["view", "raw", "checkpoint", "first", "second", "level", ...Object.keys(PLAIN)];
   before ??= Object.fromEntries(lent.map((key) => [key, state[key]]));
-  change({ ...PLAIN, pointed: null, ...step.show, told: step });
+  Object.assign(state, PLAIN, { pointed: null, ...step.show, told: step });
+  redraw();
 }
 
 export function endTelling(goBack) {
@@ -108,11 +114,12 @@ export function showNothing() {
 }
 
 // Takes a choice among the views, the levels, the checkpoints, for the first or second of two that are compared, or for
-// or against decoding.
+// or against decoding. After a story, everything else is as the visitor left it, but for what the choice is made in.
 export function choose(kind, value) {
+  const { view } = state;
+  const { first, second } = kind === "first" || kind === "second" || !before ? state : before;
+  const changes = { ...before, first, second, ...(kind === "level" ? {} : { view }), told: null, [kind]: value };
   before = null;
-  const { first, second } = state;
-  const changes = { [kind]: value };
   if (kind === "first" && value === second) changes.second = first; // nobody is compared with itself
   if (kind === "second" && value === first) changes.first = second;
   // Whoever is looked at alone also takes part in the comparison.
