@@ -15,6 +15,7 @@ from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor
 from hierseg.tree import Hierarchy
 from tests.page.driver import BEST, CARDS, PHOTO, SECOND, choose, hover, picture, place_of, slide
+from tests.rounding import APART
 
 
 @pytest.fixture(scope="module")
@@ -135,30 +136,33 @@ def steps_of(paths: BestPaths) -> Any:
     return np.ceil(paths.scores * np.float32(STEPS)).astype(int)
 
 
-def test_pointing_at_a_pixel_marks_its_path_and_draws_its_scores(
+def test_pointing_at_a_pixel_marks_its_path_draws_its_scores_and_says_where_the_tree_is_broken(
     page: Page, predictions: dict[str, Prediction], tree: Hierarchy
 ) -> None:
-    prediction = predictions[BEST]
+    choose(page, "checkpoint", "bce")
+    prediction = predictions["bce"]
     paths = best_paths(prediction.scores, tree, prediction.calibration)
     steps = steps_of(paths)
-    deep = np.diff(steps, axis=0).max(axis=0)
-    inside = prediction.labels != tree.background
-    for broken in (inside & (deep >= 5), inside & (deep < 0)):
-        row, column = (int(place) for place in np.argwhere(broken)[len(np.argwhere(broken)) // 2])
+    on = prediction.scores > 0.5
+    orphans = np.stack([on[node] & (parent is not None) & ~on[parent or 0] for node, parent in enumerate(tree.parents)])
+    sure = (np.abs(prediction.scores - 0.5) > APART).all(0)
+    for wanted in (orphans.any(0), ~orphans.any(0) & (prediction.labels != tree.background)):
+        places = np.argwhere(wanted & sure)
+        row, column = (int(place) for place in places[len(places) // 2])
         hover(page, column, row)
-        lineage = [tree.nodes[node] for node in tree.lineages[int(paths.leaves[row, column])]]
-        assert sorted(blocks(page, ".under")) == sorted(lineage)
-        scores = steps[:, row, column]
-        above = [int(more) if more >= 5 else 0 for more in np.diff(scores, prepend=scores[0])]
+        lineage = tree.lineages[int(paths.leaves[row, column])]
+        assert sorted(blocks(page, ".under")) == sorted(tree.nodes[node] for node in lineage)
+        bars = page.locator("#viewer .readout .step .gauge > *")
+        widths = bars.evaluate_all("all => all.map((bar) => parseFloat(bar.style.width))")
+        np.testing.assert_allclose(widths, steps[:, row, column], atol=1.01)
+        broken = [node for node in range(len(tree)) if orphans[node, row, column]]
+        expected = [node in broken for node in lineage]
+        assert ["▲" in step for step in page.locator("#viewer .readout .step").all_inner_texts()] == expected
         gauges = page.locator("#viewer .readout .step .gauge")
-        widths = gauges.evaluate_all(
-            "all => all.map((one) => [...one.children].map((part) => parseFloat(part.style.width)))"
-        )
-        np.testing.assert_allclose(
-            widths, [[score - more, more] for score, more in zip(scores, above, strict=True)], atol=1.01
-        )
-        marks = ["▲" in step for step in page.locator("#viewer .readout .step").all_inner_texts()]
-        assert marks == [more > 0 for more in above]
+        assert gauges.evaluate_all("all => all.map((one) => one.matches('.broken'))") == expected
+        said = page.locator("#viewer .readout em", has_text="▲").all_inner_texts()
+        names = ", ".join(tree.nodes[node].replace("_", " ") for node in broken)
+        assert said == ([f"▲ Raw score above .5, but not its parent's: {names}"] if broken else [])
     page.locator("#heading").hover()
     expect(page.locator("#viewer .tree .under")).to_have_count(0)
 

@@ -91,6 +91,8 @@ export const shareOfBreaks = (model) =>
   remember(model, "share of breaks", () => brokenBy(model).reduce((sum, one) => sum + one, 0) / brokenBy(model).length);
 export const brokenShareOf = (model) =>
   remember(model, `broken share ${decoding(model)}`, () => shareOfPerson(brokenBy(model), foundBy(model)));
+// The nodes that are on at a pixel without their parents, with those parents.
+export const brokenAt = (model, pixel) => brokenEdges(onIn(model).sets[onIn(model).map[pixel]], state.scene.nodes);
 export const showsRaw = () => state.raw && state.view !== "differences";
 
 // The largest region that is broken, where it is deepest: {point, node, parent, decoded}, see pure/story.js.
@@ -99,7 +101,7 @@ export function brokenRegionOf(model) {
   const point = remember(model, "largest region", () => largestRegion(brokenBy(model), width, height));
   if (!point) return null;
   const pixel = point.row * width + point.column;
-  const [node, parent] = brokenEdges(onIn(model).sets[onIn(model).map[pixel]], nodes).at(-1);
+  const [node, parent] = brokenAt(model, pixel).at(-1);
   return { point, node, parent, decoded: nodes[foundBy(model)[pixel]]?.path ?? null };
 }
 

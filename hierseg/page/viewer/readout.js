@@ -1,10 +1,9 @@
 // The read-out: what each model says of the pixel under a pointer or under the cross that the arrow keys move. A click,
 // a tap or Enter pins it to the pixel.
 
-import { foundBy, modelsShown } from "./models.js";
+import { brokenAt, foundBy, modelsShown } from "./models.js";
 import { find, make } from "./page.js";
 import { NOBODY, STEPS } from "./pure/decoding.js";
-import { excesses } from "./pure/measures.js";
 import { clamp } from "./pure/geometry.js";
 import { inHundredths } from "./pure/words.js";
 import { assemble, follow, pixelUnder, placeOfProbe } from "./stage.js";
@@ -61,36 +60,32 @@ function read(place, aloud = false) {
   assemble();
 }
 
-// A model's path at a pixel, each node's score as a bar; what was too unsure to be shown looks different. A bar's part
-// above the parent's is red: there the scores break the tree's order.
+// A model's path at a pixel, each node's score as a bar; what was too unsure to be shown looks different. A node is red
+// whose raw score is above .5 and its parent's is not: that breaks the tree. It may also lie off the path.
 function pathAt(model, pixel) {
   const { nodes } = state.scene;
   const found = foundBy(model)[pixel];
   const reached = found === NOBODY ? 0 : nodes[found].path.length;
   const { path } = nodes[model.leaf[pixel]];
   const scores = path.map((_, depth) => model.scores[depth][pixel]);
-  const above = excesses(scores);
+  const broken = brokenAt(model, pixel).map(([node]) => node);
   const words = [
     make("b", model.title),
     ...(reached ? [] : [make("em", "background")]),
-    ...path.map((node, depth) => stepOf(nodes[node], scores[depth], above[depth], depth < reached)),
-    ...(above.some(Boolean) ? [make("em", "▲ above its parent")] : []),
+    ...path.map((node, depth) => stepOf(nodes[node], scores[depth], broken.includes(node), depth < reached)),
+    ...(broken.length ? [make("em", `▲ Raw score above .5, but not its parent's: ${broken.map((node) => nodes[node].title).join(", ")}`)] : []),
   ];
   return make("div", words.flatMap((word) => [word, " "]));
 }
 
-function stepOf({ title, color }, score, above, sure) {
+function stepOf({ title, color }, score, broken, sure) {
   const chip = make("span", [], { className: "chip" });
   chip.style.background = `rgb(${color.join(" ")})`;
-  const gauge = make("span", [score - above, above].map(lengthOf), { className: "gauge" });
-  const words = [chip, make("span", title), " ", gauge, make("span", inHundredths(score)), make("span", above ? " ▲" : "")];
+  const bar = make("span");
+  bar.style.width = `${(100 * score) / STEPS}%`;
+  const gauge = make("span", bar, { className: broken ? "gauge broken" : "gauge" });
+  const words = [chip, make("span", title), " ", gauge, make("span", inHundredths(score)), make("span", broken ? " ▲" : "")];
   return make("span", words, { className: sure ? "step" : "step unsure" });
-}
-
-function lengthOf(steps) {
-  const made = make("span");
-  made.style.width = `${(100 * steps) / STEPS}%`;
-  return made;
 }
 
 function stop() {

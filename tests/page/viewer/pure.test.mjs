@@ -11,7 +11,7 @@ import { NOBODY, STEPS, decode, mapsOf, unpack } from "../../../hierseg/page/vie
 import { enlarge } from "../../../hierseg/page/viewer/pure/enlarge.js";
 import { csvOf, safeName } from "../../../hierseg/page/viewer/pure/files.js";
 import { arrange, outline, pixelAt, placeOf } from "../../../hierseg/page/viewer/pure/geometry.js";
-import { agreement, areas, difference, excesses, mean } from "../../../hierseg/page/viewer/pure/measures.js";
+import { agreement, areas, difference, mean } from "../../../hierseg/page/viewer/pure/measures.js";
 import { NO_RISK, certaintyFor, inWords, promiseInWords, risksOf } from "../../../hierseg/page/viewer/pure/risk.js";
 import {
   brokenEdges,
@@ -498,9 +498,4 @@ test("names lie within the panel and none over another, where they should be if 
     assert.ok(names.length > 6 || boxes.every(Boolean));
   }
   assert.deepEqual(arrangeNames([{ x: 90, y: 60, width: 301, height: 20 }], panel), [null]);
-});
-
-test("a score that is clearly above its parent's is told, a hair is not", () => {
-  assert.deepEqual(excesses([60, 64, 69]), [0, 0, 5]);
-  assert.deepEqual(excesses([100, 10, 55, 50]), [0, 0, 45, 0]);
 });

@@ -72,9 +72,3 @@ export function mean(values) {
   const known = values.filter((value) => value !== null);
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
 }
-
-const MARGIN = 5; // steps; less is within what rounding and calibrating each node by itself can make
-
-// How far each score of a path is above its parent's, in steps; 0 within a margin.
-export const excesses = (scores) =>
-  scores.map((score, depth) => (depth && score - scores[depth - 1] >= MARGIN ? score - scores[depth - 1] : 0));
