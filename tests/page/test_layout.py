@@ -246,13 +246,13 @@ def test_frames_are_asked_only_of_the_checkpoints_on_view_and_the_last_of_all(pa
 
 def test_what_does_not_act_in_a_view_is_not_offered_there(page: Page) -> None:
     acting = {
-        "single": {"opacity", "outlines", "tick", "mask"},
+        "single": {"opacity", "outlines", "tick", "mask", "subject"},
         "slider": {"opacity", "outlines", "tick", "split"},
         "both": {"opacity", "outlines", "tick"},
         "differences": set(),
     }
     controls = {
-        **{name: f"#viewer [name={name}]" for name in ("opacity", "outlines", "split")},
+        **{name: f"#viewer [name={name}]" for name in ("opacity", "outlines", "split", "subject")},
         "tick": "#viewer .tree [data-node=head] input",
         "mask": "#viewer [data-save=mask]",
     }
@@ -261,6 +261,16 @@ def test_what_does_not_act_in_a_view_is_not_offered_there(page: Page) -> None:
         choose(page, "view", view)
         offered = {name for name, control in controls.items() if page.locator(control).is_visible()}
         assert offered == expected, view
+        page.locator("#viewer .tree [data-node=head]").click(force=True)  # what hides a part where its tick is seen
+        can_reset = page.locator("#viewer .reset")
+        if "tick" not in expected:
+            expect(can_reset).to_be_hidden()
+            continue
+        can_reset.click()
+        page.locator("#viewer label:has([name=hierseg-background][value=blur])").click()
+        expect(page.locator(controls["subject"])).to_be_visible()
+        expect(page.locator(controls["tick"])).to_be_hidden()
+        can_reset.click()
 
 
 def test_no_figures_stand_beside_an_error(page: Page) -> None:

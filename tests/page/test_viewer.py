@@ -264,6 +264,7 @@ def test_reset_brings_everything_back(viewer: Page) -> None:
     viewer.locator("#viewer .tree [data-node=head]").get_by_role("checkbox").uncheck()
     assert picture(viewer) != before
     viewer.locator("#viewer .reset").click()
+    expect(viewer.locator("#viewer .reset")).to_be_hidden()  # there is nothing left to reset
     assert picture(viewer) == before
 
 

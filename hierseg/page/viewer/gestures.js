@@ -2,7 +2,7 @@
 // and full screen. What a press that moves does is kept from what else listens to the canvas, so that a click is a click.
 
 import { find, findAll } from "./page.js";
-import { WHOLE, clamp } from "./pure/geometry.js";
+import { CLOSEST, WHOLE, clamp } from "./pure/geometry.js";
 import { placeOfProbe, shareAcross, zoomBy } from "./stage.js";
 import { change, redraw, state, zoomTo } from "./state.js";
 
@@ -49,7 +49,8 @@ export function connect() {
 
 export function draw() {
   const { by } = state.zoom;
-  for (const kind of ["out", "whole"]) find(`[data-zoom=${kind}]`).setAttribute("aria-disabled", by === 1);
+  for (const kind of ["in", "out", "whole"])
+    find(`[data-zoom=${kind}]`).setAttribute("aria-disabled", by === (kind === "in" ? CLOSEST : 1));
   find(".stage canvas").toggleAttribute("data-close", by > 1);
 }
 

@@ -24,6 +24,7 @@ import { labelsOfNodes, maskOfNode, nodesOnLevel, through } from "./pure/tables.
 import { pictureBlob } from "./stage.js";
 import { state } from "./state.js";
 
+let drawn = null; // the scene that was drawn last
 const BLACK_TO_WHITE = Uint8Array.from({ length: 768 }, (_, entry) => Math.floor(entry / 3));
 
 // What can be saved: its file's name after the checkpoints', and the blob.
@@ -51,6 +52,8 @@ export function connect() {
 // Says how large a file will be, which takes opening the photo: only where it is seen. Not every browser opens every photo.
 export async function draw() {
   const { scene } = state;
+  if (scene !== drawn) find(".save > output").textContent = ""; // it was said of another photo
+  drawn = scene;
   if (!scene || !find(".save").open) return;
   const size = await sizeOf(scene);
   if (state.scene !== scene) return;

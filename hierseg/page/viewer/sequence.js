@@ -146,6 +146,7 @@ export function draw() {
   slider.max = items.length - 1;
   slider.value = place;
   slider.ariaValueText = items[place].title;
+  find(".sequence").toggleAttribute("data-alone", items.length < 2);
   find(".place").textContent = `${place + 1} of ${items.length}: ${items[place].title}`;
   find(".play").textContent = playing ? "Pause" : "Play";
   find(".save-all").textContent = kind === "clip" ? "Save as film" : "Save all (ZIP)";

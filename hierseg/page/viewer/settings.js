@@ -3,7 +3,7 @@
 import { modelsShown, ownThreshold, thresholdOf } from "./models.js";
 import { find } from "./page.js";
 import { inHundredths } from "./pure/words.js";
-import { change, reset, state } from "./state.js";
+import { canReset, change, reset, state } from "./state.js";
 
 const SLIDERS = ["split", "opacity", "threshold"];
 const TICKS = ["outlines", "names"];
@@ -29,4 +29,5 @@ export function draw() {
     find(`[name=${name}]`).value = state[name] ?? thresholdOf(modelsShown()[0]);
   }
   for (const name of TICKS) find(`[name=${name}]`).checked = state[name];
+  find(".reset").disabled = !canReset();
 }

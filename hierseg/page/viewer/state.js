@@ -68,6 +68,7 @@ export function zoomTo(zoom) {
 }
 
 export const reset = () => change({ ...SETTINGS, hidden: new Set() });
+export const canReset = () => state.hidden.size > 0 || Object.keys(SETTINGS).some((key) => state[key] !== SETTINGS[key]);
 
 // Shows a step of a story. What a visitor chose comes back when the story ends, with the next choice, or with another scene.
 export function tell(step) {

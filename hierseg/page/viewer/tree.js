@@ -2,6 +2,7 @@
 // chart and control: pointing at a block shows its node alone on the picture, its tick shows or hides the node, and the
 // path of the pixel that is read out is marked.
 
+import { backgroundShown } from "./effects.js";
 import { areasOf, depthShown, modelsShown } from "./models.js";
 import { find, findAll, make } from "./page.js";
 import { STEPS } from "./pure/decoding.js";
@@ -39,6 +40,7 @@ export function draw() {
   const finger = window.matchMedia("(pointer: coarse)").matches;
   const least = models.length > 1 ? LEAST.two : finger ? LEAST.finger : LEAST.mouse;
   const shares = figures.map((areas) => areas.map((area) => area.share_of_person));
+  const disabled = state.view === "differences" || backgroundShown() !== "keep"; // where no parts are laid over the photo
   const { heights, fills } = icicle(scene.nodes, shares, ROOM * least * leaves.size, least);
   scene.nodes.forEach((node, index) => {
     const shown = !node.path.some((member) => state.hidden.has(member));
@@ -56,7 +58,7 @@ export function draw() {
     block.querySelector(".fill").replaceChildren(...fills.map((own) => barOf(own[index])));
     block.querySelector(".share").replaceChildren(...beside(figures, (areas) => inPercent(areas[index].share_of_person)));
     block.querySelector(".score").replaceChildren("mean score ", ...beside(figures, (areas) => scoreOf(areas[index])));
-    Object.assign(block.querySelector("input"), { checked: shown, ariaLabel: sentence(index, models, figures) });
+    Object.assign(block.querySelector("input"), { disabled, checked: shown, ariaLabel: sentence(index, models, figures) });
   });
   find(".tree-detail").textContent = pointed === null ? HINT : sentence(pointed, models, figures);
   find(".tree-detail").classList.toggle("hint", pointed === null);

@@ -55,7 +55,7 @@ function inRow(count, across, gap, { width, height }, whole) {
 
 // A zoom shows the photo `by` times as large as it fits, with the point (x, y), in shares of its size, in the middle.
 export const WHOLE = { by: 1, x: 0.5, y: 0.5 };
-const CLOSEST = 16;
+export const CLOSEST = 16;
 
 // An arrangement zoomed. Panels grow with the photo until they fill the room; the photo never leaves one of their sides bare.
 // `zoom` in what is returned is the one asked for, kept within those bounds.
