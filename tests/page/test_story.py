@@ -85,7 +85,7 @@ def test_it_plays_once_by_itself_and_leaves_what_the_page_opens_with(page: Page)
     page.locator(f"{CANVAS}[data-level=parts][data-view=single][data-checkpoint={BEST}]").wait_for()
     expect(page.get_by_role("switch", name="Without decoding")).not_to_be_checked()
     assert not plays(page)
-    story(page).get_by_role("button", name="Play the story").click()  # and again, when asked
+    page.get_by_role("button", name="Play the story").click()  # and again, when asked
     assert step(page, 1) == words[0]
     assert plays(page)
 
@@ -99,7 +99,7 @@ def test_it_is_stopped_turned_played_on_and_skipped(page: Page) -> None:
     expect(story(page).get_by_role("button", name="Back")).to_be_disabled()
     story(page).get_by_role("button", name="Skip").click()
     page.locator(f"{CANVAS}[data-level=parts]").wait_for()
-    expect(story(page).get_by_role("button", name="Play the story")).to_be_focused()
+    expect(page.get_by_role("button", name="Play the story")).to_be_focused()
 
 
 def test_whoever_chooses_something_goes_on_from_what_is_shown(page: Page) -> None:
@@ -115,7 +115,7 @@ def test_whoever_chooses_a_level_or_a_view_meanwhile_has_the_rest_as_before_the_
     choose(viewer, "checkpoint", SECOND)
     choose(viewer, "level", "upper-lower")
     slide(viewer, "threshold", 40)
-    story(viewer).get_by_role("button", name="Play the story").click()
+    viewer.get_by_role("button", name="Play the story").click()
     last = int(story(viewer).locator(".count").inner_text().split(" of ")[1])
     for place, kind, value in ((4, "level", "body"), (last, "level", "upper-lower"), (4, "view", "both")):
         while not story(viewer).locator(".count").inner_text().startswith(f"{place} of"):
@@ -126,7 +126,7 @@ def test_whoever_chooses_a_level_or_a_view_meanwhile_has_the_rest_as_before_the_
         viewer.locator(CANVAS + "".join(f"[data-{key}={each}]" for key, each in expected.items())).wait_for()
         expect(viewer.locator("#viewer [name=raw]")).not_to_be_checked()
         assert viewer.locator("#viewer [name=threshold]").input_value() == "40"
-        story(viewer).get_by_role("button", name="Play the story").click()
+        viewer.get_by_role("button", name="Play the story").click()
 
 
 def test_what_is_set_after_the_story_was_left_stays_with_the_next_photo(page: Page) -> None:
@@ -150,7 +150,7 @@ def test_an_address_that_asks_for_something_is_not_talked_over(page: Page) -> No
     page.goto(f"{page.url.split('#')[0]}#level=body")
     page.reload()
     page.locator("#viewer .viewer[data-state=example]").wait_for()
-    expect(story(page).get_by_role("button", name="Play the story")).to_be_visible()
+    expect(page.get_by_role("button", name="Play the story")).to_be_visible()
     assert not plays(page)
 
 
@@ -160,7 +160,7 @@ def test_skipping_brings_back_what_was_chosen(viewer: Page) -> None:
     undecoded(viewer)
     slide(viewer, "opacity", 80)
     before = picture(viewer)
-    story(viewer).get_by_role("button", name="Play the story").click()
+    viewer.get_by_role("button", name="Play the story").click()
     step(viewer, 1)
     assert picture(viewer) != before
     story(viewer).get_by_role("button", name="Skip").click()
@@ -168,10 +168,17 @@ def test_skipping_brings_back_what_was_chosen(viewer: Page) -> None:
     assert picture(viewer) == before
 
 
+def test_the_storys_button_takes_no_height_from_the_picture(page: Page) -> None:
+    story(page).get_by_role("button", name="Skip").click()
+    expect(page.get_by_role("button", name="Play the story")).to_be_visible()
+    bar, stage = (page.locator(f"#viewer {part}").bounding_box() for part in (".bar", ".stage"))
+    assert bar and stage and stage["y"] - bar["y"] - bar["height"] <= 12
+
+
 def test_a_photo_of_nobody_has_no_story(page: Page) -> None:
     send(page, {"name": "nobody.png", "mimeType": "image/png", "buffer": nobody()})
     expect(page.locator("#viewer .message")).to_contain_text("No person found")
-    expect(story(page)).to_be_hidden()
+    expect(page.get_by_role("button", name="Play the story")).to_be_hidden()
 
 
 def nobody() -> bytes:
@@ -185,7 +192,7 @@ def test_it_is_still_where_motion_is_not_wanted_and_says_what_the_library_says(p
     assert not plays(page)
     expect(story(page).get_by_role("button", name="Play", exact=True)).to_be_visible()
     segment(page, PHOTO)
-    story(page).get_by_role("button", name="Play the story").click()
+    page.get_by_role("button", name="Play the story").click()
     predictions = {name: Predictor(name).predict(open_photo(PHOTO)) for name in CARDS}
     for place, level in enumerate(tree.level_names, 1):
         words = step(page, place)

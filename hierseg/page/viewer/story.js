@@ -19,20 +19,20 @@ export function connect() {
   forget();
   untouched = true;
   const buttons = {
-    tell: () => begin(find(".story .next")),
     back: () => turn(story.place - 1),
     next: () => turn(story.place + 1),
     pause: () => (timer ? turn(story.place) : play()),
     skip: end,
   };
   for (const [name, act] of Object.entries(buttons)) find(`.story .${name}`).addEventListener("click", act);
+  find(".tell").addEventListener("click", () => begin(find(".story .next")));
   for (const action of ACTIONS) document.addEventListener(action, giveWay, { capture: true });
 }
 
 export function draw() {
   if (story?.scene !== state.scene) forget(); // with another photo comes back what was chosen before
-  find(".story").hidden = !state.scene.models.some(findsSomebody);
-  find(".story").toggleAttribute("data-told", story !== null);
+  find(".tell").hidden = !state.scene.models.some(findsSomebody);
+  find(".story").hidden = story === null;
   if (!story) return;
   const { steps, place } = story;
   write(".step", steps[place].words.map(titled));
@@ -107,13 +107,13 @@ function end() {
   const focused = find(".story").contains(document.activeElement);
   forget();
   endTelling(true);
-  if (focused) find(".story .tell").focus();
+  if (focused) find(".tell").focus();
 }
 
 // Whoever does anything goes on from what is shown. It is drawn anew a moment later: a box that is being ticked would lose
 // its tick.
 function giveWay({ type, target, key }) {
-  if (target.closest?.(".story") || (type === "keydown" && IDLE_KEYS.includes(key))) return;
+  if (target.closest?.(".story, .tell") || (type === "keydown" && IDLE_KEYS.includes(key))) return;
   untouched = false;
   if (!story) return;
   forget();
