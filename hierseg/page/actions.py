@@ -1,4 +1,4 @@
-"""What the page, its API and its MCP tools do with a photo; `app.py` says which way leads where."""
+"""What the page, its API and its MCP tools do with a photo; `app.py` connects them."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class Actions:
         return predict_all(wanted, photo)
 
     def _truth(self, truth: str | None, size: tuple[int, int]) -> tuple[UInt8Map | None, str]:
-        """Return a ground truth for a photo of some height and width, or why there is none: the photo is answered."""
+        """Return a ground truth that fits a photo's height and width, or None and a note that says why."""
         if truth is None:
             return None, ""
         try:
@@ -227,5 +227,5 @@ def _sent(path: str | None, what: str) -> bytes:
 
 
 def _to_show(photo: Photo) -> tuple[Photo, tuple[int, int]]:
-    """Return a photo as it is shown, and the height and width it had; the photo itself need not be kept meanwhile."""
+    """Return a photo as it is shown, and its own height and width; a large photo can then be freed."""
     return payload.shrink(photo), photo.shape[:2]

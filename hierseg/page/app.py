@@ -74,8 +74,8 @@ differences, figures = client.predict(
 )
 """
 MOST_WAITING = 64  # calls of programs
-MOST_THREADS = 8  # each that has worked once keeps memory, and many would keep much
-MOST_SESSIONS = 64  # visitors whose state Gradio keeps; the page works for one whose state was dropped
+MOST_THREADS = 8  # each keeps its memory once it has worked
+MOST_SESSIONS = 64  # visitors whose state Gradio keeps; the page works without it too
 
 
 def load_predictors(folder: Path | None = None) -> dict[str, Predictor]:

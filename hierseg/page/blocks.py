@@ -1,4 +1,4 @@
-"""A gr.Blocks that believes no visitor: it opens only what was uploaded, and answers every fault with a sentence."""
+"""A gr.Blocks that trusts no visitor: it opens only what was uploaded, and answers every error with a sentence."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class GuardedBlocks(gr.Blocks):
                 raise gr.Error(NOT_UPLOADED)
             left_out = [component.value for component in block_fn.inputs[len(inputs) :]]
             return await super().preprocess_data(block_fn, [*inputs, *left_out], *arguments, **options)
-        except (gr.Error, OSError):  # a disk that fails is nobody's wrong value
+        except (gr.Error, OSError):  # a disk that fails is no fault of the values
             raise
         except Exception as error:
             raise gr.Error(_WRONG) from error
@@ -57,7 +57,7 @@ class GuardedBlocks(gr.Blocks):
             answer: dict[str, Any] = await super().process_api(*arguments, **options)
             return answer
         except gr.Error as error:
-            error.print_exception = False  # the visitor's fault, of which the log need not hear
+            error.print_exception = False  # the visitor's fault, which is not for the log
             raise
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error

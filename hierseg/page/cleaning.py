@@ -41,8 +41,8 @@ def cleaning(
 ) -> Callable[[App], contextlib.AbstractAsyncContextManager[None]]:
     """Return a lifespan for a Gradio app in which whatever visitors sent and got is forgotten.
 
-    Gradio's own `delete_cache` forgets only files that arrived whole in a field of the right name, ends for ever at its
-    first error, and leaves the answers in memory.
+    Gradio's own `delete_cache` forgets only files that arrived whole in a field of the right name, stops at its first
+    error, and leaves the answers in memory.
 
     Args:
         folder: Where Gradio writes. Everything in it is deleted.

@@ -1,6 +1,6 @@
-"""What the environment asks of the page, checked before Gradio is imported.
+"""Checks the page's environment variables before Gradio is imported.
 
-Gradio reads some of it once, while it is imported, and ends with a traceback where it cannot use what it finds.
+Gradio reads some of them once, while it is imported, and ends with a traceback where it cannot use a value.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def prepare() -> Environment:
     """Check the variables of the environment that concern the page, and set what Gradio is to find there.
 
     Returns:
-        What Gradio is told otherwise: from its variable it would take no IPv6 address.
+        What Gradio is told by argument, as its variable takes no IPv6 address.
 
     Raises:
         StartError: One of them cannot be used.
@@ -84,7 +84,7 @@ def _installed(package: str) -> bool:
 
 
 def _set_root_path() -> None:
-    """Write the path below which a proxy has the page as Gradio takes it: /path, or an address without a last slash."""
+    """Write the path under which a proxy has the page as Gradio takes it: /path, or an address with no slash last."""
     path = os.environ.get("GRADIO_ROOT_PATH", "").strip().rstrip("/")
     address = "://" in path
     try:

@@ -1,6 +1,6 @@
 """Stands between the network and Gradio: what the page is made of is served, nothing else, at a bounded cost.
 
-Gradio answers at more addresses than a page needs: it fetches other addresses, cuts films and stores links to a
+Gradio answers at more addresses than a page needs: it fetches other addresses, cuts clips and stores links to a
 visitor's results. None of that can be switched off, nor the length of a request, so this ASGI middleware does it.
 """
 
@@ -25,7 +25,7 @@ LARGEST_PHOTO = 15 * 1024 * 1024  # bytes of a file; viewer/server.js refuses it
 _LARGEST_BODY = 21_000_000  # bytes of a photo as a data URL, with what surrounds it
 _LARGEST_CALL = 64_000  # bytes of everything else
 _LARGEST_QUERY = 2_000  # characters after the question mark; Gradio keeps some of them
-_ALL_BODIES = 200_000_000  # bytes that all requests at work may have brought together
+_ALL_BODIES = 200_000_000  # bytes that all running requests may have brought together
 _SECONDS = 300  # for a body to arrive, at 50 kB a second
 _PAGE = (
     r"losses|preview\.jpg|config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|pwa_icon(/\d+)?|(static|assets|svelte|viewer)/.+"
@@ -73,7 +73,7 @@ class Guard:
     def __init__(self, app: App) -> None:
         """Guard an ASGI application."""
         self._app = app
-        self._bytes = 0  # that requests at work have brought
+        self._bytes = 0  # that running requests have brought
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it with a sentence."""
@@ -183,7 +183,7 @@ def _largest_body(scope: Message) -> int:
 
 
 def _own_path(scope: Message) -> str:
-    """Return the path that is asked for, without that below which a proxy has the page."""
+    """Return the path that is asked for, without the prefix under which a proxy has the page."""
     path, prefix = str(scope["path"]), scope.get("root_path", "")
     return path[len(prefix) :] or "/" if f"{path}/".startswith(f"{prefix}/") else path
 

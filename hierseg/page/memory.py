@@ -14,7 +14,7 @@ _ARENA_MAX = -8  # of mallopt(3)
 
 
 def share_one_heap() -> None:
-    """Let threads that start from now on share one heap. They hardly wait for it, as they wait for Python's lock."""
+    """Let threads that start from now on share one heap. They seldom wait for it: Python runs one at a time."""
     _call_libc("mallopt", _ARENA_MAX, 1)
 
 
@@ -31,6 +31,6 @@ def return_free() -> None:
 
 
 def _call_libc(function: str, *arguments: int) -> None:
-    """Call a function of the C library, if it has such a one."""
+    """Call a function of the C library, if it has it."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         getattr(ctypes.CDLL(None), function)(*arguments)

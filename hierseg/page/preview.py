@@ -1,4 +1,4 @@
-"""What is seen of a link to the page before it is opened: a title, a description and a picture.
+"""What a link to the page shows before it is opened: a title, a description and a picture.
 
 Messengers and search engines read them in the HTML and run no script. Gradio's HTML names Gradio, and has no title
 before its scripts have run, so its template is changed.

@@ -163,7 +163,7 @@ def test_api_refuses_what_is_not_a_photo_with_a_sentence(client: Client, tmp_pat
 
 
 def test_the_page_opens_with_an_example_says_so_and_shows_it_in_one_click(page: Page) -> None:
-    expect(page.locator("#viewer .message")).to_have_text("An example. Drop a photo of your own.")
+    expect(page.locator("#viewer .message")).to_have_text("An example. Try a photo of your own.")
     assert page.locator("#viewer .tree").is_visible() and page.locator("#viewer .live").is_visible()
     page.locator("#examples button").first.click()
     ready(page)

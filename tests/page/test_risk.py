@@ -67,13 +67,13 @@ def test_a_chosen_risk_stops_pixels_where_the_library_does(
     choose(viewer, "checkpoint", "bce")
     prediction, promise = found["bce"], viewer.locator("#viewer .promise")
     assert offered(viewer) == ["off", "wrong at most 1 in 5", "wrong at most 1 in 10"]  # 1 in 3 would stop nothing
-    expect(promise).to_have_text("Of the pixels called a person, 30 % had a wrong name on 307 photos held out.")
+    expect(promise).to_have_text("Of the pixels called a person, 30 % had a wrong name on 307 held-out photos.")
     assert_labels(mask(saved(viewer, "mask", tmp_path)), prediction)
     before = picture(viewer)
     for one_in, wrong in ((5, "20 %"), (10, "16 %")):
         control(viewer).select_option(f"wrong at most 1 in {one_in}")
         expect(promise).to_contain_text(f"at most 1 in {one_in} has a wrong name")
-        expect(promise).to_contain_text(f"It was {wrong} on 307 photos held out.")
+        expect(promise).to_contain_text(f"On 307 held-out photos, it was {wrong}.")
         certainty = prediction.certainty(1 / one_in)
         assert certainty == CERTAINTIES["bce"][one_in]
         assert_labels(mask(saved(viewer, "mask", tmp_path)), prediction, certainty=certainty)
@@ -130,7 +130,7 @@ def test_what_cannot_be_promised_is_not_kept_and_comes_back_where_it_can(
     expect(control(viewer)).to_have_value("10")
     slide(viewer, "threshold", 40)
     expect(control(viewer)).to_be_disabled()
-    expect(viewer.locator("#viewer .promise")).to_contain_text("Nothing can be promised at this person cut-off")
+    expect(viewer.locator("#viewer .promise")).to_contain_text("only at the checkpoint's own person cut-off")
     assert_labels(mask(saved(viewer, "mask", tmp_path)), found["bce"], threshold=0.4)
     slide(viewer, "threshold", 55)  # its own
     expect(control(viewer)).to_have_value("10")

@@ -231,8 +231,8 @@ def test_the_picture_is_described(page: Page, predictions: dict[str, Prediction]
     canvas = page.locator("#viewer .stage canvas")
     words = str(canvas.get_attribute("aria-label"))
     assert page.locator("#viewer .description[role=status]").inner_text() == words  # and it was announced
-    assert words.startswith(f"Photo. By {CARDS[BEST].title}, a person covers ")
-    for title, share in (("covers", areas["body"].share_of_photo), ("head", areas["head"].share_of_person)):
+    assert words.startswith(f"Photo. {CARDS[BEST].title} finds a person on ")
+    for title, share in (("person on", areas["body"].share_of_photo), ("head", areas["head"].share_of_person)):
         percent = re.search(rf"{title} (\d+) %", words)
         assert percent and float(percent[1]) == pytest.approx(100 * share, abs=0.51)
     slide(page, "threshold", 95)

@@ -532,7 +532,7 @@ def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
     assert seen == [320, 320]
     page.evaluate("() => { MediaRecorder.prototype.start = () => { throw new Error('no encoder'); }; }")
     page.locator("#viewer .save-all").click()
-    expect(page.locator("#viewer .progress")).to_contain_text("This browser cannot film")
+    expect(page.locator("#viewer .progress")).to_contain_text("This browser cannot record a clip")
 
 
 def test_a_clip_plays_over_and_over_until_it_is_paused(page: Page) -> None:
@@ -570,4 +570,4 @@ def test_a_clip_plays_over_and_over_until_it_is_paused(page: Page) -> None:
 
 def test_what_is_no_clip_is_refused_with_a_sentence(page: Page) -> None:
     send(page, as_file(b"no clip", "clip.mp4"))
-    expect(page.locator("#viewer .message")).to_contain_text("clip.mp4 is not a clip that this browser plays")
+    expect(page.locator("#viewer .message")).to_contain_text("This browser cannot play clip.mp4")

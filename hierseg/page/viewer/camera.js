@@ -1,5 +1,5 @@
-// The camera, live: its newest frame goes to the server as soon as the one before has come back. So each result is shown
-// on the very frame that it is of, with every view, level and threshold. The picture taken is a photo like any other.
+// The camera, live. Its newest frame is sent as soon as the one before is answered, and is shown together with its own
+// result, in every view. A photo that is taken is like any other.
 
 import { jpegOf } from "./draw.js";
 import { namesShown } from "./models.js";
@@ -16,7 +16,7 @@ const FAULTS = {
   OverconstrainedError: "No camera was found.", // Safari's answer; nothing that is asked for is a must
   NotReadableError: "The camera is in use by another program.",
 };
-const INSECURE = "Browsers give the camera to secure pages only. Open this page by https or on this machine itself.";
+const INSECURE = "Browsers allow the camera on secure pages only. Open this page by https, or on the machine that serves it.";
 
 let shown = null; // the frame on the stage, a JPEG
 
@@ -24,7 +24,7 @@ export function connect() {
   find(".live").addEventListener("click", () => ("live" in find(".viewer").dataset ? stop() : start()));
 }
 
-// The last frame stays, and is asked of the other checkpoints too.
+// The last frame stays, and the other checkpoints segment it too.
 function stop() {
   const ending = new AbortController();
   begin(() => ending.abort());

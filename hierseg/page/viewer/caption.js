@@ -8,7 +8,7 @@ import { state } from "./state.js";
 import { ANOTHER_PART, BROKEN, ONLY_ONE, ONLY_OTHER } from "./views.js";
 
 const NOBODY_FOUND =
-  "No person found in this photo. Try one in which people are larger, or move the person cut-off down.";
+  "No person found in this photo. Try one with larger people, or lower the person cut-off.";
 
 export function draw() {
   const { scene, truth } = state;
@@ -26,7 +26,7 @@ const SENTENCES = {
     const [one, other] = modelsShown();
     const { ofPhoto, ofPerson, shares } = differences();
     return [
-      `On this level the two differ on ${inPercent(ofPhoto, 1)} of the photo, ${inPercent(ofPerson, 1)} of the people: `,
+      `On this level the two differ on ${inPercent(ofPhoto, 1)} of the photo and ${inPercent(ofPerson, 1)} of the person:`,
       key(ONLY_ONE, `only ${one.title} ${inPercent(shares[1], 1)}`),
       key(ONLY_OTHER, `only ${other.title} ${inPercent(shares[2], 1)}`),
       key(ANOTHER_PART, `another part ${inPercent(shares[3], 1)}`),
@@ -38,7 +38,7 @@ function undecoded() {
   const shares = modelsShown().map((model) => [model.title, brokenShareOf(model)]).filter(([, share]) => share !== null);
   const said = shares.map(([title, share], index) => `${title} ${index ? "" : "breaks "}${inPixels(share)}`).join(", ");
   return [
-    "Every node whose raw score is above .5; where parts overlap, their colours are mixed.",
+    "Shown is every node whose raw score is above .5. Where nodes overlap, their colours are mixed.",
     key(BROKEN[0], "impossible: a node without its parent. ", BROKEN[1]),
     ...(said ? [`Of the person's pixels, ${said}.`] : []),
   ];

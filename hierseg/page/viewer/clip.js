@@ -13,11 +13,11 @@ export async function* picturesOf(file) {
   try {
     await new Promise((resolve, reject) => {
       video.addEventListener("loadeddata", resolve, { once: true });
-      video.addEventListener("error", () => reject(new Error(`${file.name} is not a clip that this browser plays.`)), {
+      video.addEventListener("error", () => reject(new Error(`This browser cannot play ${file.name}.`)), {
         once: true,
       });
     });
-    if (video.duration === Infinity) await seek(video, 1e9); // a recording that does not say how long it is: now it does
+    if (video.duration === Infinity) await seek(video, 1e9); // a recording without a length gets one when it is sought beyond its end
     const scale = Math.min(1, CLIP_SIZE / Math.max(video.videoWidth, video.videoHeight));
     const canvas = document.createElement("canvas");
     canvas.width = Math.max(1, Math.round(video.videoWidth * scale));
@@ -50,7 +50,7 @@ function seek(video, time) {
   });
 }
 
-// Films pictures at their own pace, since a browser records only as time goes by: a WebM, or an MP4 where it has no WebM.
+// Records pictures at their own pace, since a browser records in real time only: a WebM, or an MP4 where it has no WebM.
 export async function film(pictures) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: pictures[0].width, height: pictures[0].height });

@@ -21,8 +21,8 @@ function sentence(model) {
   const areas = areasOf(model);
   const found = (depth) => membersOfLevel(state.scene, depth).filter((node) => areas[node].share_of_photo > 0);
   const covered = found(0).reduce((sum, node) => sum + areas[node].share_of_photo, 0);
-  if (!covered) return `By ${model.title}, there is no person in it.`;
+  if (!covered) return `${model.title} finds no person.`;
   const wordsOf = (node) => `${state.scene.nodes[node].title} ${inPercent(areas[node].share_of_person)}`;
   const parts = found(depthShown()).map(wordsOf);
-  return `By ${model.title}, a person covers ${inPercent(covered)} of it: ${parts.join(", ")} of the person.`;
+  return `${model.title} finds a person on ${inPercent(covered)} of it. Of the person: ${parts.join(", ")}.`;
 }

@@ -15,7 +15,7 @@ export function fillLayer(map, width, height, colors) {
   return layer;
 }
 
-// The same of a map of ones in stripes of two colours, so that it is told from every part whatever its colour.
+// The same of a map of ones in stripes of two colours, so that it differs from every part, whatever its colour.
 export function stripesLayer(map, width, height, colors) {
   const thickness = Math.max(2, Math.round(Math.max(width, height) / 200));
   const stripe = (pixel) => 1 + (Math.floor(((pixel % width) + Math.floor(pixel / width)) / thickness) % 2);

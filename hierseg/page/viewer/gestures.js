@@ -1,5 +1,5 @@
 // Gestures on the picture: zoom by wheel, pinch, double click, keys and buttons; a drag that pans, or moves the swipe's line;
-// and full screen. What a press that moves does is kept from what else listens to the canvas, so that a click is a click.
+// and full screen. Other listeners of the canvas do not hear of a press that moves, so that it is no click to them.
 
 import { find, findAll } from "./page.js";
 import { CLOSEST, WHOLE, clamp } from "./pure/geometry.js";

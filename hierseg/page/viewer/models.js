@@ -35,7 +35,7 @@ export const depthShown = () => state.scene.levels.indexOf(state.level);
 export const ownThreshold = (model) => Math.round(model.threshold * STEPS);
 export const thresholdOf = (model) => state.threshold ?? ownThreshold(model);
 
-// A risk is promised at the checkpoints' own thresholds. One that was chosen and cannot be promised now is as if it were not.
+// A risk is promised at the checkpoints' own thresholds. One that cannot be promised now is not applied.
 export const ownThresholdsHold = () => modelsShown().every((model) => thresholdOf(model) === ownThreshold(model));
 export const risksOffered = () => risksOf(modelsShown());
 export const riskKept = () => (ownThresholdsHold() && risksOffered().includes(state.risk) ? state.risk : NO_RISK);
@@ -71,7 +71,7 @@ export const alphaOf = (model, node) =>
     return alphaLayer(softMask(model, nodes, node, thresholdOf(model), certaintyOf(model), width), width, height);
   });
 
-// What is made once of a node as it is decoded.
+// What is made once for each node and decoding.
 export const onceOf = (model, kind, node, make) => remember(model, `${kind} ${node} ${decoding(model)}`, make);
 
 export function areasOf(model) {

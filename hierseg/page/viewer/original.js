@@ -1,5 +1,5 @@
-// The photo in its own size. What comes from the server is shrunk where it is large and a JPEG anew; the visitor's own file
-// is still in the page's memory, and its pixels are those that are saved.
+// The photo in its own size. The server's copy is shrunk where it is large, and compressed again. What is saved is made of
+// the visitor's own file, which is still in the page's memory.
 
 const sizes = new WeakMap(); // of scenes: a promise of [width, height]
 

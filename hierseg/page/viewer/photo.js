@@ -8,7 +8,7 @@ import { playFirst } from "./story.js";
 
 const SENDING = "Sending the photo …";
 const WORKING = "Segmenting the photo …";
-const FIRST = "An example. Drop a photo of your own.";
+const FIRST = "An example. Try a photo of your own.";
 const INVITATION =
   "Drop a photo of people anywhere on the page, paste one, or click an example. The body parts appear here.";
 
@@ -56,7 +56,7 @@ async function preview(picture, signal) {
 }
 
 function tell({ busy, ahead, waiting, loading }) {
-  if (loading < 1) say("working", `Loading the network, once: ${Math.round(100 * loading)} % …`);
+  if (loading < 1) say("working", `Loading the network, only this once: ${Math.round(100 * loading)} % …`);
   else if (busy) say("working", "Too many photos are waiting. Yours is sent again in a moment …");
   else say("working", ahead ? `Others came first: yours is number ${ahead} of ${waiting} in the queue …` : WORKING);
 }

@@ -25,7 +25,7 @@ export function draw() {
   find("[name=risk]").disabled = !own;
   find(".promise").textContent = own
     ? promiseInWords(modelsShown(), riskKept())
-    : "Nothing can be promised at this person cut-off, only at the checkpoint's own.";
+    : "This can be promised only at the checkpoint's own person cut-off.";
 }
 
 function fill(risks) {

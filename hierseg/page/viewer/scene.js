@@ -45,7 +45,7 @@ export async function open(value) {
   if (turn === newest) showScene(scene);
 }
 
-// Asks for what checkpoints of these names say of the scene.
+// Has the checkpoints of these names segment the scene too.
 export async function complete(names) {
   const { scene } = state;
   if (!scene.more || names.every((name) => asked.get(scene)?.has(name))) return;

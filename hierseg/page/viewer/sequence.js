@@ -149,7 +149,7 @@ export function draw() {
   find(".sequence").toggleAttribute("data-alone", items.length < 2);
   find(".place").textContent = `${place + 1} of ${items.length}: ${items[place].title}`;
   find(".play").textContent = playing ? "Pause" : "Play";
-  find(".save-all").textContent = kind === "clip" ? "Save as film" : "Save all (ZIP)";
+  find(".save-all").textContent = kind === "clip" ? "Save as clip" : "Save all (ZIP)";
   if (kind === "clip") drawTimeLine(items, place);
   else thumbnails.draw(items, place);
 }
@@ -193,10 +193,10 @@ async function saveAll() {
     }
     if (sequence !== own) return;
     if (kind === "clip") {
-      tell("Filming …");
+      tell("Recording the clip …");
       const clip = await film(saved).catch(() => null); // without an encoder some browsers throw
       if (!clip?.size) {
-        tell("This browser cannot film. Save pictures one by one, or try another browser.");
+        tell("This browser cannot record a clip. Save pictures one by one, or try another browser.");
         return;
       }
       save(clip, `hierseg-clip.${clip.type.split("/")[1]}`);

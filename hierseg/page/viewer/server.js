@@ -3,8 +3,8 @@
 
 const LARGEST_FILE = 15e6; // bytes; guard.py takes no less
 const LOST = "The server cannot be reached. Try again in a moment.";
-const PATIENCE = [500, 1000, 2000]; // milliseconds before a server is asked again that cannot be reached
-const BUSY = 2000; // and one at which too many photos wait already
+const PATIENCE = [500, 1000, 2000]; // milliseconds before a server that cannot be reached is asked again
+const BUSY = 2000; // and before one whose queue is full
 
 // Each returns the value of the last message, with the bytes that belong to it as `parts`: a scene's or a ground truth's,
 // or {message}; null where the signal was given. `content` makes what is sent, anew each time, since a camera has a newer

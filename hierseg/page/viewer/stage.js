@@ -25,7 +25,7 @@ export function connect() {
   window.addEventListener("resize", measure);
 }
 
-// How high a picture may be: with all that is above it, it fits the window, unless that is low, as a zoomed page's is.
+// How high the picture may be: it fits the window with all that is above it, unless the window is low, as on a zoomed page.
 function tallest() {
   const { clientHeight } = document.documentElement; // unlike innerHeight, no scrolling on a phone changes it
   const scrolled = document.fullscreenElement?.scrollTop ?? window.scrollY;
@@ -94,7 +94,7 @@ export function assemble() {
   }
 }
 
-// The view with a photo of the scene in some size, all of it and without the cross: a blob of a MIME type.
+// The view as a file of some MIME type: all of the photo, in the size of the one that is given, without the cross.
 export function pictureBlob(photo = state.scene.photo, type = "image/png") {
   const draws = panelsShown();
   const gap = Math.round(photo.height / 100);

@@ -54,7 +54,7 @@ const parts = (model) => (context, panel, layout) => {
   if (state.told?.point) pointAt(context, panel, layout, state.told.point);
 };
 
-// A ring around a pixel that a story tells of, wide enough to leave it free.
+// A ring around a pixel that a story tells of, wide enough not to cover it.
 function pointAt(context, panel, layout, point) {
   const { x, y } = placeOf(point, state.scene, panel);
   ring(context, x, y, Math.max(18 * layout.ratio, (2 * point.reach * panel.whole.width) / state.scene.width), layout.ratio);

@@ -245,12 +245,12 @@ test("what a risk promises is said with what came of it", () => {
   assert.deepEqual([NO_RISK, 5].map(inWords), ["off", "wrong at most 1 in 5"]);
   assert.equal(
     promiseInWords([one], NO_RISK),
-    "Of the pixels called a person, 25 % had a wrong name on 307 photos held out.",
+    "Of the pixels called a person, 25 % had a wrong name on 307 held-out photos.",
   );
   assert.equal(
     promiseInWords([one, other], 5),
-    "Of the pixels called a person, at most 1 in 5 has a wrong name, on average over photos like those it was set on. " +
-      "It was 15 % with One and 20 % with Other on 307 photos held out.",
+    "Of the pixels called a person, at most 1 in 5 has a wrong name, on average over photos like those that set this limit. " +
+      "On 307 held-out photos, it was 15 % with One and 20 % with Other.",
   );
 });
 

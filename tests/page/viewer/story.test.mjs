@@ -39,13 +39,13 @@ const told = (...models) => storyOf(LEVELS, models);
 test("a story goes down the tree, breaks it, mends it, and says what the tree loss learnt and what it costs", () => {
   const steps = told(bce(), ftm());
   assert.deepEqual(steps.map(said), [
-    "Each pixel of a person is body.",
-    "It is also upper or lower.",
-    "And it is one part: head or leg.",
+    "Each pixel of a person is called body.",
+    "One level down, it is called upper or lower.",
+    "On the last level, it is called head or leg.",
     "Without decoding, BCE says leg here but not lower: impossible.",
-    "Decoding mends it: it takes whole paths of the tree, and here says background.",
-    "Focal-Tree-Min was trained along the tree: it breaks 1 pixel in 800 of the people here, BCE 1 pixel in 12.",
-    "What it costs: its IoU of parts is .542, that of BCE .551.",
+    "Decoding mends this: it takes whole paths of the tree only, and here says background.",
+    "Focal-Tree-Min learnt the tree: without decoding, it breaks 1 pixel in 800 of the person here, BCE 1 pixel in 12.",
+    "What it costs: its overlap with the ground truth (IoU of parts) is .542, that of BCE .551.",
   ]);
   assert.deepEqual(steps.map(({ show }) => [show.view, show.level, show.raw]), [
     ["single", "body", false],
@@ -66,8 +66,8 @@ test("a story goes down the tree, breaks it, mends it, and says what the tree lo
 
 test("what is not of the photo is quoted with the photos that it is of", () => {
   const [learnt, cost] = told(bce(), ftm()).slice(-2);
-  assert.equal(learnt.source, "Median over 507 validation photos: 1 pixel in 910 and 1 pixel in 12, by the model cards.");
-  assert.equal(cost.source, "Mean over parts on 507 validation photos, by the model cards.");
+  assert.equal(learnt.source, "Median over 507 validation photos, from the model cards: 1 pixel in 910 and 1 pixel in 12.");
+  assert.equal(cost.source, "Mean over parts on 507 validation photos, from the model cards.");
   for (const step of told(bce(), ftm()).slice(0, -2)) assert.equal(step.source, "");
 });
 
@@ -84,18 +84,18 @@ test("figures of other photos, or of none, are not set against each other", () =
 test("a tree loss that is best, or as good to three digits, costs nothing", () => {
   for (const parts of [0.56, 0.55124]) {
     const cost = told(ftm({ figures: figures(parts) }), bce({ figures: figures(0.5513) })).at(-1);
-    assert.match(said(cost), /^And it costs nothing: its IoU of parts, \.5\d\d, is the highest here\.$/);
+    assert.match(said(cost), /^And it costs nothing: its overlap with the ground truth \(IoU of parts\), \.5\d\d, is the highest here\.$/);
     assert.equal(cost.show.checkpoint, "ftm");
   }
 });
 
 test("what does not hold of the checkpoints, or is not on the photo, is left out", () => {
   const endings = (...models) => told(...models).map((step) => said(step).split(" ")[0]);
-  assert.deepEqual(endings(bce()), ["Each", "It", "And", "Without", "Decoding"]);
-  assert.deepEqual(endings(ftm()), ["Each", "It", "And", "Focal-Tree-Min", "And"]);
-  assert.deepEqual(endings(bce({ share: 0, region: null }), ftm()), ["Each", "It", "And", "Focal-Tree-Min", "What"]);
-  assert.deepEqual(endings(model("mine", null)), ["Each", "It", "And"]);
-  assert.equal(said(told(ftm({ share: 0 }), model("mine", null))[3]).includes("it breaks no pixel of the people here."), true);
+  assert.deepEqual(endings(bce()), ["Each", "One", "On", "Without", "Decoding"]);
+  assert.deepEqual(endings(ftm()), ["Each", "One", "On", "Focal-Tree-Min", "And"]);
+  assert.deepEqual(endings(bce({ share: 0, region: null }), ftm()), ["Each", "One", "On", "Focal-Tree-Min", "What"]);
+  assert.deepEqual(endings(model("mine", null)), ["Each", "One", "On"]);
+  assert.equal(said(told(ftm({ share: 0 }), model("mine", null))[3]).includes("it breaks no pixel of the person here."), true);
 });
 
 test("of several that break the tree, the one is shown that breaks it most", () => {
@@ -113,9 +113,9 @@ test("what decoding says instead is named on the level that is shown", () => {
 });
 
 test("a tree of one level or of two has a story too", () => {
-  assert.deepEqual(storyOf(LEVELS.slice(0, 1), [model("mine", null)]).map(said), ["Each pixel of a person is body."]);
+  assert.deepEqual(storyOf(LEVELS.slice(0, 1), [model("mine", null)]).map(said), ["Each pixel of a person is called body."]);
   assert.deepEqual(storyOf(LEVELS.slice(1), [model("mine", null)]).map(said), [
-    "Each pixel of a person is upper or lower.",
-    "And it is one part: head or leg.",
+    "Each pixel of a person is called upper or lower.",
+    "On the last level, it is called head or leg.",
   ]);
 });

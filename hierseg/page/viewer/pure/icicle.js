@@ -1,7 +1,7 @@
 // How large the blocks of an icicle are: a band a depth of the tree, children beside their parent.
 
-// Blocks of which each can be hit with a pointer, and in each depth the coloured areas are as the nodes' shares. `shares`
-// are, for every checkpoint, a number a node, which is at least the sum of its children's. Returns
+// Every block is large enough to point at, and on each depth the coloured areas are proportional to the nodes' shares.
+// `shares` are, for every checkpoint, a number a node, which is at least the sum of its children's. Returns
 // heights: of every node's block, together `height`, or more where every leaf's is `least`;
 // fills: the part of a block's width that is coloured, a list a checkpoint, each of which has its part of the heights.
 export function icicle(nodes, shares, height, least) {

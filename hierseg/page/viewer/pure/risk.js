@@ -33,9 +33,8 @@ export function promiseInWords(checkpoints, oneIn) {
     return checkpoints.length > 1 ? `${share} with ${each.title}` : share;
   });
   const wrong = shares.join(" and ");
-  const held = `on ${risk.held_out} photos held out`;
   return oneIn === NO_RISK
-    ? `Of the pixels called a person, ${wrong} had a wrong name ${held}.`
-    : `Of the pixels called a person, at most 1 in ${oneIn} has a wrong name, on average over photos like those it was ` +
-        `set on. It was ${wrong} ${held}.`;
+    ? `Of the pixels called a person, ${wrong} had a wrong name on ${risk.held_out} held-out photos.`
+    : `Of the pixels called a person, at most 1 in ${oneIn} has a wrong name, on average over photos like those that ` +
+        `set this limit. On ${risk.held_out} held-out photos, it was ${wrong}.`;
 }

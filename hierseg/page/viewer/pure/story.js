@@ -27,7 +27,8 @@ const stepOf = (words, show, { point = null, source = "" } = {}) => ({
 });
 
 function levelStep({ name, members }, depth, last, { name: checkpoint }) {
-  const start = depth === 0 ? "Each pixel of a person is " : depth < last ? "It is also " : "And it is one part: ";
+  const start =
+    depth === 0 ? "Each pixel of a person is called " : depth < last ? "One level down, it is called " : "On the last level, it is called ";
   return stepOf([start, ...anyOf(members), "."], { checkpoint, level: name });
 }
 
@@ -46,7 +47,7 @@ function brokenSteps(levels, { name, title, region }) {
       { ...show, raw: true },
       { point },
     ),
-    stepOf(["Decoding mends it: it takes whole paths of the tree, and here says ", found, "."], show, { point }),
+    stepOf(["Decoding mends this: it takes whole paths of the tree only, and here says ", found, "."], show, { point }),
   ];
 }
 
@@ -55,9 +56,9 @@ function learntStep({ name: level }, tree, free) {
   const quoted = [tree, free].filter(Boolean).map((model) => model.figures?.violations_of_person ?? null);
   const source = quoted.includes(null) || !comparable(tree, free ?? tree) ? "" : quoted.map(inPixels).join(" and ");
   return stepOf(
-    [`${tree.title} was trained along the tree: it breaks ${inPixels(tree.share)} of the people here${others}.`],
+    [`${tree.title} learnt the tree: without decoding, it breaks ${inPixels(tree.share)} of the person here${others}.`],
     { checkpoint: tree.name, level, raw: true },
-    { source: source && `Median over ${photosOf(tree)}: ${source}, by the model cards.` },
+    { source: source && `Median over ${photosOf(tree)}, from the model cards: ${source}.` },
   );
 }
 
@@ -69,12 +70,12 @@ function costSteps({ name: level, title }, tree, models) {
   const best = known.reduce((highest, model) => (iou(model) > iou(highest) ? model : highest), tree);
   const words =
     best === tree
-      ? `And it costs nothing: its IoU of ${title}, ${iou(tree)}, is the highest here.`
-      : `What it costs: its IoU of ${title} is ${iou(tree)}, that of ${best.title} ${iou(best)}.`;
+      ? `And it costs nothing: its overlap with the ground truth (IoU of ${title}), ${iou(tree)}, is the highest here.`
+      : `What it costs: its overlap with the ground truth (IoU of ${title}) is ${iou(tree)}, that of ${best.title} ${iou(best)}.`;
   const both = { view: "slider", first: best.name, second: tree.name, level };
   return [
     stepOf([words], best === tree ? { checkpoint: tree.name, level } : both, {
-      source: `Mean over ${title} on ${photosOf(tree)}, by the model cards.`,
+      source: `Mean over ${title} on ${photosOf(tree)}, from the model cards.`,
     }),
   ];
 }
