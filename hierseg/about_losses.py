@@ -40,7 +40,7 @@ ABOUT = {
         tree=True,
         paper=_TREE_MIN,
     ),
-    "level_cross_entropy": About("Softmax a level", "Each level learns by itself which of its nodes a pixel is."),
+    "level_cross_entropy": About("Softmax per level", "Each level learns by itself which of its nodes a pixel is."),
     "leaf_cross_entropy": About(
         "Softmax over leaves",
         "Only the smallest parts are learnt; all else scores their sum, so nothing can break the tree.",

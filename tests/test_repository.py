@@ -65,6 +65,7 @@ DOCUMENTS = [
     "docs/train.md",
     "docs/use.md",
     "examples/README.md",
+    "studies/losses/README.md",
     "studies/losses/report/losses.md",
     "train/EXPERIMENTS.md",
 ]

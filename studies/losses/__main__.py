@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -23,19 +24,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m studies.losses", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    grid = commands.add_parser("sweep", help="train and measure what is left, what would change most first")
-    grid.add_argument("--list", action="store_true", help="say what is left and how long it takes, and run nothing")
-    grid.add_argument("--losses", nargs="+", metavar="LOSS", help="of these rows alone, of studies/losses/rows.py")
-    grid.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="with these seeds (default: 0 1 2)")
+    grid = commands.add_parser("sweep", help="train and measure the runs that are left, the most telling first")
+    grid.add_argument("--list", action="store_true", help="only list the runs that are left, with their minutes")
+    grid.add_argument("--losses", nargs="+", metavar="LOSS", help="only these rows of studies/losses/rows.py")
+    grid.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="only these seeds (with --losses: 0 1 2)")
+    grid.add_argument("--minutes", type=int, default=math.inf, metavar="N", help="only the first runs, of N minutes")
     grid.add_argument("--recipe", type=Path, default=_RECIPE, help="what all runs share (default: %(default)s)")
     add_data(grid)
-    grid.add_argument("--extra", type=Path, help="folder of data folders of other kinds (default: extra beside DATA)")
+    grid.add_argument("--extra", type=Path, help="data folders with other photos (default: extra beside DATA)")
     grid.add_argument("--runs", type=Path, default=Path("runs/grid"), help="the runs' folders (default: %(default)s)")
-    grid.add_argument("--out", type=Path, default=_RESULTS, help="results (default: %(default)s)")
+    grid.add_argument("--out", type=Path, default=_RESULTS, help="folder of the results (default: %(default)s)")
     grid.set_defaults(run=_sweep)
 
-    report = commands.add_parser("report", help="set the figures of losses.md anew and draw its plot")
-    report.add_argument("--results", type=Path, default=_RESULTS, help="of sweep (default: %(default)s)")
+    report = commands.add_parser("report", help="fill in the figures of losses.md and draw its plot")
+    report.add_argument("--results", type=Path, default=_RESULTS, help="results of sweep (default: %(default)s)")
     report.add_argument("--folder", type=Path, default=_HERE / "report", help="of losses.md (default: %(default)s)")
     report.set_defaults(run=_report)
     return parser
@@ -58,7 +60,7 @@ def _sweep(options: argparse.Namespace) -> None:
         wanted = [(row, seed) for seed in options.seeds or (0, 1, 2) for row in rows]
     recipe = Recipe.from_yaml(options.recipe)
     extra = options.extra or options.data.parent / "extra"
-    sweep(recipe, wanted, options.data, extra, options.runs, options.out)
+    sweep(recipe, wanted, options.data, extra, options.runs, options.out, options.minutes)
 
 
 def _report(options: argparse.Namespace) -> None:

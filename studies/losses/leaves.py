@@ -1,4 +1,4 @@
-"""BCE on the leaves alone, with scores of inner nodes made of theirs: the leaf softmax without its softmax."""
+"""BCE on the leaves alone; a parent scores the sum of its children: the softmax over leaves without its softmax."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def leaf_bce(
     reduction: Reduction = "node",
     positive_weights: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of each leaf by itself; the channels of inner nodes learn nothing.
+    """Binary cross-entropy of each leaf; the channels of inner nodes learn nothing.
 
     Arguments as for `hierseg.losses.focal_tree_min`. Terms are scaled so that "node" is the mean over leaves.
     """
@@ -33,9 +33,8 @@ def leaf_bce(
 def leaf_sigmoid(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
     """Score each leaf by itself, and a parent by the sum of its children, at most 1.
 
-    A pixel is of one leaf at most, so the chance that it is of one of several is the sum of theirs, as it is for
-    `leaf_softmax`; what differs from that is how leaves are scored, and nothing else. The highest of them would make a
-    body of .4 of a head of .4 and a torso of .4. No score is above its parent's, so none breaks the tree. Arguments as
-    for `hierseg.network.activations.level_softmax`.
+    A pixel belongs to one leaf at most, so the probability of several is the sum of theirs, as in `leaf_softmax`, which
+    differs in the scores of leaves alone. No score is above its parent's, so none breaks the tree. Arguments as for
+    `hierseg.network.activations.level_softmax`.
     """
     return sums_of_leaves(logits[:, list(hierarchy.leaves)].sigmoid(), hierarchy)

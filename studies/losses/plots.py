@@ -1,4 +1,4 @@
-"""The plot of the loss comparison's report, as SVG: the same figures give the same bytes."""
+"""The plot of the report, as SVG: the same figures give the same bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from studies.losses.statistics import Interval
 
-# Inches and points for a column of 360 px, where 1 pt is 1 px: what can be read on a phone can be read anywhere.
+# In inches: as wide as a phone, 360 px at 1 px per point, so that the words are legible there.
 _WIDTH = 5.0
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "losses",
-    "svg.fonttype": "none",  # text, not outlines, which take three times as many bytes
+    "svg.fonttype": "none",  # text; outlines take three times as many bytes
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -28,11 +28,11 @@ _COLORS = ("#7a01e3", "#db290f", "#2a46a0")  # of levels, from the tree on the p
 
 
 def differences(of: Mapping[str, Mapping[str, Interval]], reference: str) -> bytes:
-    """Draw how far the IoU of losses is from that of one loss, with the intervals.
+    """Draw the differences in IoU between losses and one loss, with their intervals.
 
     Args:
-        of: For each loss and level, by how much its IoU exceeds the reference's.
-        reference: Title of the loss that they are compared with.
+        of: The differences by loss and level.
+        reference: Title of the loss that is subtracted.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 1.1 + 0.5 * len(of)))

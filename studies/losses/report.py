@@ -1,8 +1,8 @@
-"""The report of the loss comparison: `python -m studies.losses report` sets figures into losses.md and draws its plot.
+"""The report of the loss comparison: `python -m studies.losses report` fills figures into losses.md and draws its plot.
 
-The sentences of losses.md are written by hand. A figure stands between marks that name it and what it is said to show,
-as in `<!-- report: tree parts lower -->`: there is such a figure only while the interval lies below zero, so that a
-sentence cannot outlive the results it was written about. See `figures_of` for the names.
+The sentences of losses.md are written by hand. A mark names a figure and the claim that the sentence makes, as in
+`<!-- report: tree parts lower -->`: the figure exists only while its interval lies below zero, so that no sentence
+outlives its results. See `figures_of` for the names.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PAIRS = (  # of the first table of pairs; those of `steps` follow in another
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs that are there: figures by row and seed, each under every row of `drawings`."""
+    """All results: the figures of each run, for each of the `drawings` of photos."""
 
     tree: Hierarchy
     runs: Mapping[Run, Mapping[str, Values]]
@@ -59,25 +59,25 @@ class Comparison:
         """Read the results of the grid.
 
         Args:
-            folder: Of ROW-SEED.json and ROW-SEED.npz; a run that lacks one of them is not done.
+            folder: Holds ROW-SEED.json and ROW-SEED.npz of each run; a run that lacks one of them is not done.
             recipe: What all runs share.
-            resamples: How often photos are drawn for intervals over photos.
+            resamples: Number of drawings for intervals over photos.
 
         Raises:
-            ReportError: There is no result, one cannot be read or has not the recipe of its row, or two are not of the
-                same data and protocol.
+            ReportError: There is no result; or one cannot be read, does not have its row's recipe, or differs from the
+                others in data or protocol.
         """
         tree = recipe.tree()
         paths = [path for path in sorted(folder.glob("*.json")) if path.with_suffix(".npz").is_file()]
         opened = {path: _opened(path, recipe) for path in paths if path.stem.rpartition("-")[0] in ROWS}
         if not opened:
-            raise ReportError(f"{folder} has no results; make some with python -m studies.losses sweep.")
+            raise ReportError(f"{folder} has no results; python -m studies.losses sweep makes them.")
         (first, _, photos), *_ = opened.values()
         weights = drawings(len(photos["truth"]), resamples)
         runs = {}
         for path, (shared, errors, table) in opened.items():
             if shared != first or not np.array_equal(table["truth"], photos["truth"]):
-                raise ReportError(f"{path} is of another protocol or other photos than {next(iter(opened))}.")
+                raise ReportError(f"{path} has another protocol or other photos than {next(iter(opened))}.")
             ece = {f"ece/{level}": np.full(len(weights), value) for level, value in errors.items()}
             row, _, seed = path.stem.rpartition("-")
             runs[row, int(seed)] = {**figures(table, tree, weights), **ece}
@@ -90,17 +90,17 @@ class Comparison:
 
     @property
     def older(self) -> set[Run]:
-        """Runs that were measured before there were all of the measures."""
+        """Runs whose results lack the newer measures."""
         return {run for run, values in self.runs.items() if "hedged/risk" not in values}
 
     def mean(self, row: str, measure: str) -> float:
-        """Return a measure's mean over the seeds of a row, see `TwoWay.mean`; nan where none was measured."""
+        """Return a measure's mean over the seeds of a row, see `TwoWay.mean`; nan if it was not measured."""
         model = self.models.get(measure)
         return model.mean(row) if model and row in model.rows else np.nan
 
     @property
     def measures(self) -> dict[str, str]:
-        """What rows are compared in, by the name it has in marks: keys of the figures."""
+        """The measures: their names in marks, and their keys in the figures."""
         finest = list(self.tree.levels)[-1]
         domains = {key.partition("/")[0] for values in self.runs.values() for key in values if key.endswith("/person")}
         return {
@@ -122,7 +122,7 @@ class Comparison:
 
     @cached_property
     def models(self) -> dict[str, TwoWay]:
-        """The model of each measure, over all runs that have it; without those that none has."""
+        """The model of each measure that some run has, over these runs."""
         found = {}
         for measure, key in self.measures.items():
             measured = {run: values[key] for run, values in self.runs.items() if key in values}
@@ -133,13 +133,13 @@ class Comparison:
 
     @cached_property
     def contrasts(self) -> dict[str, Contrast]:
-        """The effects and pairs whose rows are there, by the name they have in marks."""
+        """The effects and pairs whose rows have results, by their names in marks."""
         of_steps = [pair for step in STEPS for pair in step.pairs]
         pairs = {f"{first}-{second}": {first: 1.0, second: -1.0} for first, second in (*PAIRS, *of_steps)}
         return {name: contrast for name, contrast in (EFFECTS | pairs).items() if set(contrast) <= set(self.rows)}
 
     def interval(self, name: str, level: str) -> Interval:
-        """Return a contrast of the IoU of a level; all effects on all levels are one family, all pairs another."""
+        """Return a contrast in IoU. Effects on all levels are one family, pairs on all levels another."""
         model, levels = self.models[level], len(self.tree.levels)
         if name in EFFECTS:
             return model.planned(EFFECTS[name], len(EFFECTS) * levels)
@@ -147,13 +147,13 @@ class Comparison:
 
 
 def write(results: Path, folder: Path, protocol: Path, recipe: Path, resamples: int = 2000) -> None:
-    """Set the figures of the report anew and draw its plot.
+    """Fill in the figures of the report and draw its plot.
 
     Args:
-        results: The grid's results.
-        folder: Of losses.md, and for the plot.
-        protocol: What `python -m studies.predecessor evaluate --json` wrote.
-        recipe: What all runs of the grid share.
+        results: Folder of the results.
+        folder: Folder of losses.md and the plot.
+        protocol: Written by `python -m studies.predecessor evaluate --json`.
+        recipe: What all runs share.
         resamples: See `Comparison.read`.
 
     Raises:
@@ -174,16 +174,16 @@ def write(results: Path, folder: Path, protocol: Path, recipe: Path, resamples: 
 def figures_of(comparison: Comparison) -> dict[str, str]:
     """Return every figure that a sentence can hold, by name.
 
-    - "MEASURE ROW": the mean over a row's seeds of one of `Comparison.measures`.
-    - "CONTRAST LEVEL VERDICT": a difference of IoU in points, with its interval in its family. A contrast is one of
-      `EFFECTS`, or ROW-ROW for a pair of `PAIRS` or `steps`. Verdicts are those of `Interval.verdict`; only the true
-      one is there.
-    - "CONTRAST LEVEL": the same where nothing is said of it but the figure.
-    - "CONTRAST MEASURE alone VERDICT": a difference in hundredths, with the interval of `TwoWay.unpooled`.
-    - "CONTRAST LEVEL photos VERDICT": the same with the interval of `TwoWay.photos`.
-    - "count runs", "count rows", "count pairs", "count degrees": what the model of the IoU was fitted to.
+    - "MEASURE ROW": mean over a row's seeds of one of `Comparison.measures`.
+    - "CONTRAST LEVEL VERDICT": difference in IoU, in points, with its interval in its family. A contrast is one of
+      `EFFECTS`, or ROW-ROW for a pair of `PAIRS` or `steps`. Of the verdicts of `Interval.verdict`, only the true one
+      exists.
+    - "CONTRAST LEVEL": the same without a claim.
+    - "CONTRAST MEASURE alone VERDICT": difference in hundredths, with the interval of `TwoWay.unpooled`.
+    - "CONTRAST LEVEL photos VERDICT": difference in IoU with the interval of `TwoWay.photos`.
+    - "count runs", "count rows", "count pairs", "count degrees": of the model of the IoU.
 
-    What has not been run or measured says so and has no verdict.
+    A figure without results says how many minutes it takes, and has no verdict.
     """
     levels, models = comparison.tree.levels, comparison.models
     rows = len(comparison.rows)
@@ -194,9 +194,11 @@ def figures_of(comparison: Comparison) -> dict[str, str]:
         "count degrees": str(next(iter(models.values())).degrees),
     }
     for row in ROWS:
-        left = "" if row in comparison.rows else _not_run([run for run in ALL if run[0] == row])
+        left = [run for run in ALL if run[0] == row and (row not in comparison.rows or run in comparison.older)]
         for measure in comparison.measures:
-            found[f"{measure} {row}"] = left or _written(measure, comparison.mean(row, measure))
+            value = comparison.mean(row, measure)
+            not_yet = f"not measured yet ({minutes(left)} minutes)"
+            found[f"{measure} {row}"] = not_yet if left and np.isnan(value) else _written(measure, value)
     for name, contrast in comparison.contrasts.items():
         told = {of: model for of, model in models.items() if set(contrast) <= set(model.rows)}
         intervals = {f"{measure} alone": model.unpooled(contrast) for measure, model in told.items()}
@@ -214,8 +216,8 @@ def figures_of(comparison: Comparison) -> dict[str, str]:
 def tables(comparison: Comparison) -> dict[str, str]:
     """Return the tables by name.
 
-    "effects", "pairs", and "losses", the means of all rows; "people" and "domains", what only newer runs have; and
-    "steps", what the runs that are left would tell, or what those of a step told.
+    "effects" and "pairs" with intervals; "losses", "people" and "domains" with means of all rows; and "steps" with the
+    questions that are left, and their answers or minutes.
     """
     levels = list(comparison.tree.levels)
 
@@ -261,10 +263,10 @@ def tables(comparison: Comparison) -> dict[str, str]:
         ),
         "people": means(
             {
-                "broken_person": "person's pixels that break the tree: median",
-                "broken_person_mean": "mean",
-                "risk": "risk found",
-                **{f"named_{level}": f"named at {level}" for level in reversed(levels)},
+                "broken_person": "person's pixels that break the tree, median photo",
+                "broken_person_mean": "the same, mean",
+                "risk": "wrong name",
+                **{f"named_{level}": f"stop at {level}" for level in reversed(levels)},
             }
         ),
         "domains": means(domains),
@@ -273,7 +275,7 @@ def tables(comparison: Comparison) -> dict[str, str]:
 
 
 def _steps(comparison: Comparison) -> str:
-    """Lay out what each step's runs tell."""
+    """Lay out the question of each step, and its answer or its minutes."""
     finest = list(comparison.tree.levels)[-1]
     rows = []
     for step in STEPS:
@@ -287,7 +289,7 @@ def _steps(comparison: Comparison) -> str:
 
 
 def plot(comparison: Comparison) -> bytes:
-    """Draw how far each loss is from BCE on each level; the intervals are of the family of all pairs."""
+    """Draw each loss minus BCE on each level; the intervals are of the family of all pairs."""
     levels = comparison.tree.levels
     others = {
         TITLES[row]: {level: comparison.models[level].pairwise({row: 1, "bce": -1}, len(levels)) for level in levels}
@@ -298,7 +300,7 @@ def plot(comparison: Comparison) -> bytes:
 
 
 def _protocol(of_predecessor: Mapping[str, Any]) -> str:
-    """Lay out what the predecessor published above our checkpoints by its own protocol."""
+    """Lay out the predecessor's published figures above those of our checkpoints by its protocol."""
     rows = [
         ["the predecessor, BCE, 707 photos", ".651", ".546", ".407"],
         ["the predecessor, Focal-Tree-Min, 707 photos", ".659", ".550", ".416"],
@@ -309,7 +311,7 @@ def _protocol(of_predecessor: Mapping[str, Any]) -> str:
 
 
 def _opened(path: Path, recipe: Recipe) -> tuple[dict[str, Any], dict[str, float], Table]:
-    """Return what runs must share to be compared, a run's ECE by level, and its counts."""
+    """Return a run's data and protocol, its ECE by level, and its counts."""
     row, _, seed = path.stem.rpartition("-")
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -319,7 +321,7 @@ def _opened(path: Path, recipe: Recipe) -> tuple[dict[str, Any], dict[str, float
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, RecipeError) as error:
         raise ReportError(f"{path} or its .npz is damaged ({error}).") from error
     if found != wanted:
-        raise ReportError(f"{path} is of another recipe than its row has.")
+        raise ReportError(f"{path} does not have the recipe of its row.")
     return shared, errors, table
 
 

@@ -1,7 +1,7 @@
-"""The rows of the loss comparison: what each does to the recipe that all share.
+"""The rows of the loss comparison: how each changes the shared recipe.
 
-Some losses are of this study alone: the predecessor's, and BCE on the leaves. Importing this module enters them among
-those that a recipe can name, under the names that stored results have.
+Two losses belong to this study alone: the predecessor's, and BCE on the leaves. Importing this module registers them
+for recipes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ PREDECESSOR = "predecessor_focal_tree_min"
 LOSSES |= {PREDECESSOR: focal_tree_min, "leaf_bce": leaf_bce}
 ACTIVATIONS["leaf_sigmoid"] = leaf_sigmoid
 ACTIVATION_OF |= {PREDECESSOR: "sigmoid", "leaf_bce": "leaf_sigmoid"}
-TITLE_OF |= {PREDECESSOR: "Focal-Tree-Min of the predecessor", "leaf_bce": "BCE on leaves"}
+TITLE_OF |= {PREDECESSOR: "Predecessor's Focal-Tree-Min", "leaf_bce": "BCE on leaves"}
 
-# The eight that the picture shows.
+# The eight in the picture.
 FIRST: dict[str, dict[str, Any]] = {
     **{
         loss: {"loss": loss}
@@ -45,8 +45,8 @@ ROWS = FIRST | {
     "level_sum": _SUM,
     # Distance and margin of the code that Li et al. published for this data set: 1 - cos and 0.1 + (4 - 2) / 4.
     "level_sum_triplet": {**_SUM, "triplet": Triplet(features="encoder", margin=0.6)},
-    # What that code adds up, but for triplets, background's own logits and a second head; it does not clip. Its region
-    # term has the factor 1/2 twice: once in the term, once in the sum.
+    # That code's sum without triplets, logits for background and a second head. It does not clip, and halves its region
+    # term twice: in the term and in the sum.
     "published": {
         "loss": "level_cross_entropy",
         "loss_weights": {"level_cross_entropy": 1.0, "focal_tree_min": 0.5},
@@ -67,14 +67,14 @@ TITLES = {
     "focal_tree_min_triplet_02": "Focal-Tree-Min + .02 triplet",
     "focal_tree_min_triplet_05": "Focal-Tree-Min + .05 triplet",
     "focal_tree_min_gamma_1": "Focal-Tree-Min, gamma 1",
-    "level_sum": "Softmax a level + .5 Tree-Min",
-    "level_sum_triplet": "Softmax a level + .5 Tree-Min + triplet",
-    "published": "Softmax a level + .5 Focal-Tree-Min + RMI",
+    "level_sum": "Softmax per level + .5 Tree-Min",
+    "level_sum_triplet": "Softmax per level + .5 Tree-Min + triplet",
+    "published": "Softmax per level + .5 Focal-Tree-Min + RMI",
 }
 
 
 def plan(recipe: Recipe, row: str, seed: int) -> Recipe:
-    """Return the recipe of one run: that which all share, changed as the row says, and a seed."""
+    """Return the recipe of one run: the shared one, changed by the row, with a seed."""
     changes: dict[str, Any] = {"triplet": None, **ROWS[row], "seed": seed}
     changes["optimizer"] = dataclasses.replace(recipe.optimizer, **changes.get("optimizer", {}))
     changes["model"] = dataclasses.replace(recipe.model, activation=ACTIVATION_OF[changes["loss"]])

@@ -1,14 +1,14 @@
-"""What is left to run, in order of what it would change."""
+"""The runs of the study, in order of how much they would change."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from studies.losses.rows import FIRST, PREDECESSOR, ROWS
 
 Run = tuple[str, int]  # row and seed
-_MINUTES = 12  # of a run of five epochs, alone on two cores, its measurement among them
+_MINUTES = 12  # to train for five epochs and measure, alone on two cores
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Step:
     """Runs that answer one question.
 
     Attributes:
-        tells: The question, as what follows "they tell".
-        rows: Which rows.
-        seeds: With which seeds each.
-        pairs: Which differences answer it, once all are there.
+        tells: The question, as it follows "these runs tell".
+        rows: The rows to run.
+        seeds: The seeds of each.
+        pairs: The differences that answer it.
     """
 
     tells: str
@@ -34,7 +34,7 @@ class Step:
 
 _SEEDS = (0, 1, 2)
 STEPS = (
-    Step("in what the losses differ", tuple(FIRST), _SEEDS),
+    Step("how the losses differ", tuple(FIRST), _SEEDS),
     Step(
         "whether claims 1 and 4 hold with five seeds",
         ("bce", "tree_min", "leaf_cross_entropy"),
@@ -48,13 +48,13 @@ STEPS = (
         (("tree_min_long", "bce_long"), ("leaf_cross_entropy_long", "bce_long")),
     ),
     Step(
-        "how much of claim 4 is the softmax, not clipping or the weight of inner nodes",
+        "whether claim 4 is about the softmax, or about clipping and the weight of inner nodes",
         ("bce_x9_unclipped", "leaf_cross_entropy_unclipped", "leaf_bce"),
         _SEEDS,
         (("leaf_cross_entropy_unclipped", "bce_x9_unclipped"), ("leaf_cross_entropy", "leaf_bce")),
     ),
     Step(
-        "whether claim 6 is the triplets' weight",
+        "whether claim 6 is about the triplets' weight",
         ("focal_tree_min_triplet_02", "focal_tree_min_triplet_05"),
         _SEEDS,
         (("focal_tree_min_triplet_02", "focal_tree_min"), ("focal_tree_min_triplet_05", "focal_tree_min")),
@@ -66,12 +66,17 @@ STEPS = (
         (("focal_tree_min_gamma_1", "tree_min"),),
     ),
     Step(
-        "what triplets do on the encoder's features, beside a main loss of the published kind",
+        "what triplets do on the encoder's features, beside a loss like the published one",
         ("level_sum", "level_sum_triplet"),
         _SEEDS,
         (("level_sum_triplet", "level_sum"),),
     ),
-    Step("whether the tree loss needs the published recipe", ("published",), _SEEDS, (("published", "bce"),)),
+    Step(
+        "whether the tree loss gains from the rest of the published recipe",
+        ("published",),
+        _SEEDS,
+        (("published", "bce"),),
+    ),
     Step(
         "whether claim 5 holds with five seeds",
         ("focal_tree_min", PREDECESSOR),
@@ -80,7 +85,7 @@ STEPS = (
     ),
 )
 ALL = [run for step in STEPS for run in step.left(())]
-AGAIN = "the newer measures of older runs, which have to be trained again"
+AGAIN = "the newer measures of the older runs, which have to be trained again"
 
 
 def minutes(runs: Collection[Run]) -> int:
@@ -88,12 +93,17 @@ def minutes(runs: Collection[Run]) -> int:
     return sum(_MINUTES * ROWS[row].get("epochs", 5) // 5 for row, _ in runs)
 
 
+def within(runs: Sequence[Run], limit: float) -> list[Run]:
+    """Return the first runs, as many as take at most so many minutes together."""
+    return [run for number, run in enumerate(runs, 1) if minutes(runs[:number]) <= limit]
+
+
 def listed(done: Collection[Run], older: Collection[Run]) -> Iterator[str]:
-    """Yield a line for each step that has runs left, and one that adds up.
+    """Yield a line for each step with runs left, and their sum.
 
     Args:
-        done: Runs that have a result.
-        older: Those of them that lack measures.
+        done: Runs with a result.
+        older: Those of them whose result lacks the newer measures.
     """
     left = [(step.tells, step.left(done)) for step in STEPS] + [(AGAIN, [run for run in ALL if run in older])]
     for tells, runs in left:

@@ -1,34 +1,34 @@
-"""The loss comparison: trains and measures every loss with every seed, skipping what is done.
+"""Train and measure the runs of the loss comparison.
 
-All runs have one recipe but for what their rows change, see `rows`, and the seed. A run is measured with the average of
-weights after its last epoch, one pass a photo, with every decoding; thresholds are chosen on training photos. The same
-is done on photos of other kinds, none of which was trained on. Of each run the results folder gets ROW-SEED.json, its
-figures, and ROW-SEED.npz, counts of each photo, from which `statistics` makes those figures again, and intervals.
-Neither names a photo, a folder of this machine or a time.
+Runs share one recipe; they differ in what their rows change, see `rows`, and in the seed. Each is measured with the
+average of weights after its last epoch, one pass per photo, at a decoding threshold chosen on training photos; also on
+other photos, on which none was trained. The results folder gets two files per run: ROW-SEED.json with its figures, and
+ROW-SEED.npz with counts of each photo, from which `statistics` computes the figures and their intervals. Neither names
+a photo, a folder of this machine or a time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from hierseg import metrics
-from hierseg.decoding import Scores, best_paths, decode_rounding, violations
+from hierseg.decoding import Scores, decode_rounding
 from hierseg.errors import UserError
 from hierseg.metrics import Counts, Values
 from hierseg.network import checkpoint
 from hierseg.predictor import Predictor
-from hierseg.tree import BoolMask, Hierarchy, UInt8Map
+from hierseg.tree import Hierarchy, UInt8Map
 from studies.losses.rows import plan
 from studies.losses.statistics import figures, write_table
-from studies.losses.steps import Run
+from studies.losses.steps import Run, within
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.fit import fit, load
 from train.recipe import Recipe, RecipeError
@@ -37,27 +37,30 @@ from train.run_folder import WEIGHTS, TrainingError
 
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 THRESHOLD_PHOTOS = 120  # of the training list, its first
-RISK = 0.2  # of the pixels called a person: how many may have a wrong name, see `train.risk`
+RISK = 0.2  # share of the pixels called a person that may have a wrong name, see `train.risk`
 
 
 class SweepError(UserError):
-    """The grid cannot go on, or a part of it failed. The message names what and says what to do."""
+    """A run failed, or a result does not fit. The message names it and says what to do."""
 
 
-def sweep(recipe: Recipe, wanted: Sequence[Run], data: Path, extra: Path, runs: Path, out: Path) -> None:
-    """Train and measure what has no result yet, then what lacks a measure; a run that was stopped goes on where it was.
+def sweep(
+    recipe: Recipe, wanted: Sequence[Run], data: Path, extra: Path, runs: Path, out: Path, limit: float = math.inf
+) -> None:
+    """Train and measure the runs without a result, then those whose result lacks a measure; a stopped run resumes.
 
     Args:
         recipe: What all runs share.
-        wanted: Rows, of `rows.ROWS`, with seeds, in that order.
+        wanted: Rows of `rows.ROWS` with seeds, in the order in which to run them.
         data: The data folder.
-        extra: Folder of data folders of other kinds of photos; may be missing.
+        extra: Folder of data folders with other photos; may be missing.
         runs: Folder of the runs' own folders.
         out: Folder of the results.
+        limit: How many minutes these runs may take together, by `steps.minutes`: only the first of them are run.
 
     Raises:
-        SweepError: A result is there, but of another recipe or other photos. Or a run could not be trained, which is
-            said after all others have been.
+        SweepError: A result has another recipe or other photos; or a run could not be trained, which is raised after
+            all others are done.
         DataError: The data have faults.
     """
     tree = recipe.tree()
@@ -70,10 +73,11 @@ def sweep(recipe: Recipe, wanted: Sequence[Run], data: Path, extra: Path, runs: 
     done, older = results(out, headers)
     left = [*(run for run in wanted if run not in done), *(run for run in wanted if run in older)]
     print(f"{len(wanted) - len(left)} of {len(wanted)} runs are done.")
+    left = within(left, limit)
     if not left:
         return
     if not others:
-        print(f"{extra} has no photos of other kinds: they are left out.")
+        print(f"{extra} has no other photos: the results will lack them.")
     validation = load_examples(data, ids["val"], tree)
     domains = {name: load_domain(extra / name, own, tree) for name, own in others.items()}
     photos = load(recipe, data)
@@ -89,35 +93,36 @@ def sweep(recipe: Recipe, wanted: Sequence[Run], data: Path, extra: Path, runs: 
             failed.append(name)
             continue
         predictor = Predictor(runs / name / WEIGHTS, "cpu").using(mirror=False, zoom=None)
-        thresholds = choose_thresholds(predictor, training)
-        certainty = choose_certainty(predictor, training, thresholds["path"])
-        table, bins = measure(predictor, validation, thresholds, certainty)
+        threshold = choose_threshold(predictor, training)
+        predictor = predictor.using(threshold=threshold)
+        certainty = choose_certainty(predictor, training)
+        table, bins = measure(predictor, validation, certainty)
         of_domains = {
             f"{domain}:{key}": values
             for domain, examples in domains.items()
-            for key, values in measure_domain(predictor, examples, thresholds["path"]).items()
+            for key, values in measure_domain(predictor, examples).items()
         }
         table = {**table, **of_domains}
         found = {
             **headers[row, seed],
-            "thresholds": thresholds,
+            "threshold": threshold,
             "certainty": certainty,
             "domains": {domain: split_hash(own) for domain, own in others.items()},
             **summary(table, bins, tree),
         }
         write_table(out / f"{name}.npz", table)
-        # Last, as it says that the run is done.
+        # Last: with it the run counts as done.
         checkpoint.write_atomically(out / f"{name}.json", (json.dumps(found, indent=1) + "\n").encode())
     if failed:
-        raise SweepError(f"{', '.join(failed)} could not be trained; the reasons stand above.")
+        raise SweepError(f"{', '.join(failed)} could not be trained; the reasons are above.")
 
 
 def results(out: Path, headers: Mapping[Run, Mapping[str, Any]]) -> tuple[set[Run], set[Run]]:
-    """Return which runs have a result, and which of these lack the measures that came later.
+    """Return the runs that have a result, and those of them whose result lacks the newer measures.
 
     Args:
         out: Folder of the results.
-        headers: For each run what its result is to say of recipe, data and protocol; {} where it may say anything.
+        headers: The recipe, data and protocol that each run's result must have; {} accepts any.
 
     Raises:
         SweepError: A result is damaged, or was made otherwise.
@@ -128,9 +133,9 @@ def results(out: Path, headers: Mapping[Run, Mapping[str, Any]]) -> tuple[set[Ru
 
 
 def domain_ids(folder: Path) -> list[str]:
-    """Return which photos of a data folder are measured: its validation list, or a tenth of its training list.
+    """Return the ids to measure: the validation list, or a tenth of the training list, chosen by a hash of the ids.
 
-    The runs of this study were trained on none of them. Which tenth follows from the ids alone.
+    No run of this study was trained on them.
     """
     if (folder / "val_id.txt").is_file():
         return read_ids(folder, "val")
@@ -145,16 +150,16 @@ def load_domain(folder: Path, ids: Sequence[str], tree: Hierarchy) -> list[Examp
 
 
 def summary(table: Counts, bins: Values, tree: Hierarchy) -> dict[str, Any]:
-    """Return the figures of a run as plain values, ready for JSON: None where there was nothing to measure.
+    """Return the figures of a run, ready for JSON: None where there was nothing to measure.
 
     Args:
         table: Counts of each photo.
-        bins: Pixels by confidence, of the decoding "path", see `hierseg.metrics.count_confidence`.
+        bins: Pixels by confidence, see `hierseg.metrics.count_confidence`.
         tree: The tree.
 
     Returns:
-        `figures`: see `statistics.figures`; `calibration_error` by level, over all pixels and those called person, and
-        `reliability`: for each level and each bin of confidence pixels, mean confidence and share of right pixels.
+        `figures`: see `statistics.figures`; `calibration_error` by level, over all pixels and those called a person;
+        `reliability`: for each level and bin of confidence: pixels, mean confidence and share that is right.
     """
     reliability = {}
     for level, of_level in zip(tree.levels, bins.sum(axis=1), strict=True):
@@ -172,158 +177,98 @@ def summary(table: Counts, bins: Values, tree: Hierarchy) -> dict[str, Any]:
     }
 
 
-def measure(
-    predictor: Predictor, examples: Iterable[Example], thresholds: Mapping[str, float], certainty: float
-) -> tuple[Counts, Values]:
-    """Run a checkpoint on each photo and count what every decoding makes of it, at the photo's own resolution.
+def measure(predictor: Predictor, examples: Iterable[Example], certainty: float) -> tuple[Counts, Values]:
+    """Run a checkpoint on each photo and count, at the photo's own resolution.
 
     Args:
-        predictor: The checkpoint.
+        predictor: The checkpoint, with its decoding threshold.
         examples: Annotated photos.
-        thresholds: Of each decoding.
         certainty: Of answers that stop where parts are unsure, one of `train.risk.CERTAINTIES`.
 
     Returns:
-        A table, see `statistics.figures`, with the `train.risk.outcome` of each photo; and pixels by confidence, see
-        `metrics.count_confidence`, of the decoding "path", whose thresholded masks are one path a pixel.
+        A table, see `statistics.figures`, and pixels by confidence, see `hierseg.metrics.count_confidence`.
     """
     tree, photos, bins = predictor.card.hierarchy, [], []
-    predictor = predictor.using(threshold=thresholds["path"])
     number = np.searchsorted(CERTAINTIES, np.float32(certainty))
     for example in tqdm(examples, unit="photo", mininterval=5):
         prediction = predictor.predict(example.photo)
-        scores = prediction.scores
-        masks = {name: DECODINGS[name](scores, tree) > threshold for name, threshold in thresholds.items()}
+        scores, labels = prediction.scores, prediction.decoded().labels
         wrong, stops = (shares[..., number] for shares in outcome(prediction, example.label_map))
         hedged = {"hedged/wrong": np.array(wrong, np.float32), "hedged/stops": stops.astype(np.float32)}
-        photos.append({**counts_of(scores, masks, example.label_map, tree), **hedged})
-        labels = np.full(example.label_map.shape, tree.background, np.uint8)
-        for label, mask in zip(tree.labels, masks["path"], strict=True):  # the deepest node comes last
-            labels[mask] = label
+        photos.append({**counts_of(scores, labels, example.label_map, tree), **hedged})
         bins.append(metrics.count_confidence(scores, labels, example.label_map, tree))
     return metrics.stack(photos), np.sum(bins, axis=0)
 
 
-def counts_of(scores: Scores, masks: Mapping[str, BoolMask], truth: UInt8Map, tree: Hierarchy) -> Counts:
+def counts_of(scores: Scores, labels: UInt8Map, truth: UInt8Map, tree: Hierarchy) -> Counts:
     """Count all that the figures need of one photo.
 
     Args:
         scores: Node scores, float32 (N, H, W).
-        masks: What each decoding, by its name, made of them: one mask a node, bool (N, H, W).
+        labels: What was decoded from them, uint8 (H, W).
         truth: Labels, uint8 (H, W); may hold void.
         tree: The tree.
 
     Returns:
-        The counts of `hierseg.metrics`, also of the scores rounded at 0.5, as the decoding "predecessor"; of each
-        decoding `right`, uint32: pixels whose nodes are all right; `person`, uint32: pixels that "path" gives to a
-        person or whose rounded scores break the tree; and `squared_error`, float32 (L,): of a score to 0 or 1, mean
-        over the level's nodes (Brier, 1950), summed over pixels.
+        The counts of `hierseg.metrics.count` for the decoding "path", with boundaries, `broken` and `person`; and
+        `squared_error`, float32 (L,): squared distance of a score to 0 or 1 (Brier, 1950), mean over the level's nodes,
+        summed over pixels.
     """
-    target, known = np.ascontiguousarray(tree.node_masks(truth)), np.ascontiguousarray(tree.known_masks(truth))
-    rounded, valid = decode_rounding(scores, tree), tree.valid_mask(truth)
-    decoded = {"predecessor": rounded, **masks}
-    right = {name: np.count_nonzero(valid & ~((each ^ target) & known).any(axis=0)) for name, each in decoded.items()}
+    target, known, rounded = tree.node_masks(truth), tree.known_masks(truth), decode_rounding(scores, tree)
     differences = zip(scores - target, known, strict=True)
     errors = np.array([(difference[counted] ** 2).sum() for difference, counted in differences], np.float64)
     return {
-        **metrics.count(decoded, truth, tree, boundaries=masks),
-        **{f"{name}/right": np.array(pixels, np.uint32) for name, pixels in right.items()},
+        **metrics.count({"path": labels}, truth, tree, boundaries=["path"]),
         "broken": metrics.count_broken(rounded, tree),
-        "person": np.array(np.count_nonzero(masks["path"].any(axis=0) | violations(rounded, tree)), np.uint32),
+        "person": metrics.count_person(labels, rounded, tree),
         "squared_error": np.array([errors[list(nodes)].mean() for nodes in tree.levels.values()], np.float32),
     }
 
 
-def measure_domain(predictor: Predictor, examples: Iterable[Example], threshold: float) -> Counts:
-    """Count what the decoding "path" makes of photos of another kind, see `hierseg.metrics.count`."""
+def measure_domain(predictor: Predictor, examples: Iterable[Example]) -> Counts:
+    """Count other photos, see `hierseg.metrics.count`."""
     tree = predictor.card.hierarchy
-    predictions = ((predictor.predict(example.photo).scores, example.label_map) for example in examples)
     return metrics.stack(
         [
-            metrics.count({"path": path_strengths(scores, tree) > threshold}, truth, tree)
-            for scores, truth in tqdm(predictions, unit="photo", mininterval=5)
+            metrics.count({"path": predictor.predict(example.photo).decoded().labels}, example.label_map, tree)
+            for example in tqdm(examples, unit="photo", mininterval=5)
         ]
     )
 
 
-def choose_certainty(predictor: Predictor, examples: Iterable[Example], threshold: float) -> float:
-    """Return the lowest certainty that keeps `RISK` by the rule of `train.risk`; 1 where none does.
+def choose_certainty(predictor: Predictor, examples: Iterable[Example]) -> float:
+    """Return the least certainty that keeps `RISK`, see `train.risk.least`; 1 if none does.
 
     Args:
-        predictor: The checkpoint.
-        examples: Annotated photos, of the training list: the risk found on others may be higher.
-        threshold: Of the decoding.
+        predictor: The checkpoint, with its decoding threshold.
+        examples: Annotated training photos: the risk on other photos may be higher.
     """
-    losses, _ = outcomes(predictor.using(threshold=threshold), examples)
+    losses, _ = outcomes(predictor, examples)
     number = least(losses, RISK)
     return 1.0 if number is None else number / 100
 
 
-def choose_thresholds(predictor: Predictor, examples: Iterable[Example]) -> dict[str, float]:
-    """Return for each decoding which of `THRESHOLDS` has the highest data-set IoU, mean over levels.
+def choose_threshold(predictor: Predictor, examples: Iterable[Example]) -> float:
+    """Return the threshold, of `THRESHOLDS`, with the highest data-set IoU, mean over levels.
 
     Args:
         predictor: The checkpoint.
-        examples: Annotated photos, of the training list: thresholds chosen on those reported would flatter the report.
-
-    Returns:
-        The thresholds; 0.5 for the decodings that have no choice.
+        examples: Annotated training photos: a threshold chosen on the reported photos would flatter the report.
     """
     tree, photos = predictor.card.hierarchy, []
     for example in tqdm(examples, unit="photo", mininterval=5):
-        scores = predictor.predict(example.photo).scores
-        strengths = {name: DECODINGS[name](scores, tree) for name in CHOSEN}
-        masks = {f"{name} {least}": strengths[name] > least for name in CHOSEN for least in THRESHOLDS}
-        photos.append(metrics.count(masks, example.label_map, tree))
+        prediction = predictor.predict(example.photo)
+        decoded = {str(threshold): prediction.decoded(threshold).labels for threshold in THRESHOLDS}
+        photos.append(metrics.count(decoded, example.label_map, tree))
     sums = metrics.total(metrics.stack(photos))
-    means = {key: np.mean([*metrics.level_means(metrics.iou(sums, key), tree).values()]) for key in masks}
-    return {
-        name: max(THRESHOLDS, key=lambda least: means[f"{name} {least}"]) if name in CHOSEN else 0.5
-        for name in DECODINGS
-    }
-
-
-def node_strengths(scores: Scores, hierarchy: Hierarchy) -> Scores:
-    """Cut each node by itself. It can break the tree."""
-    return scores
-
-
-def path_strengths(scores: Scores, hierarchy: Hierarchy) -> Scores:
-    """Give the nodes of each pixel's best path its mean score, and all others none, as `decoding.decode` does."""
-    best = best_paths(scores, hierarchy)
-    return _along(best.leaves, hierarchy) * best.confidence
-
-
-def flat_strengths(scores: Scores, hierarchy: Hierarchy) -> Scores:
-    """Give each pixel the leaf of highest score, or background, whose score is what the best root leaves of 1."""
-    leaves = np.array(hierarchy.leaves, np.uint8)
-    of_leaves = scores[leaves]
-    somebody = of_leaves.max(axis=0) > 1 - scores[list(hierarchy.roots)].max(axis=0)
-    strengths: Scores = _along(leaves[of_leaves.argmax(axis=0)], hierarchy) * somebody
-    return strengths
-
-
-Decoding = Callable[[Scores, Hierarchy], Scores]
-# Node scores to strengths, both float32 (N, H, W); a node is on where its strength is above the decoding's threshold.
-DECODINGS: dict[str, Decoding] = {
-    "nodes": node_strengths,
-    "path": path_strengths,
-    "flat": flat_strengths,
-}
-CHOSEN = ("nodes", "path")  # those that have a threshold to choose
-
-
-def _along(nodes: Any, hierarchy: Hierarchy) -> Scores:
-    """Return 1 on each pixel's node and all above it, else 0: float32 (N, H, W) of node indices (H, W)."""
-    table = np.zeros((len(hierarchy), 256), np.uint8)
-    table[:, : len(hierarchy)] = hierarchy.ancestors.T
-    return np.stack([cv2.LUT(nodes, row) for row in table]).astype(np.float32)
+    ious = [metrics.level_means(metrics.iou(sums, str(threshold)), tree) for threshold in THRESHOLDS]
+    return THRESHOLDS[int(np.argmax([np.mean([*levels.values()]) for levels in ious]))]
 
 
 def _result(stem: Path, header: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a run's result, or None where it has none; one that was made otherwise is an error.
+    """Return a run's result, or None if it has none.
 
-    Recipes are compared as they are read today, so results outlive a new key that has its default.
+    Recipes are compared after reading, so that a new key with a default leaves old results valid.
     """
     path = Path(f"{stem}.json")
     if not path.is_file() or not Path(f"{stem}.npz").is_file():

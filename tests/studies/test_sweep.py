@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 import studies.losses.sweep
@@ -31,13 +29,12 @@ from studies.losses.__main__ import main
 from studies.losses.report import Comparison, figures_of, tables
 from studies.losses.rows import FIRST, ROWS, TITLES, plan
 from studies.losses.statistics import figures, read_table
-from studies.losses.steps import ALL, STEPS, listed, minutes
+from studies.losses.steps import ALL, STEPS, listed, minutes, within
 from studies.losses.sweep import (
-    DECODINGS,
     THRESHOLDS,
     SweepError,
     choose_certainty,
-    choose_thresholds,
+    choose_threshold,
     domain_ids,
     measure,
     results,
@@ -46,8 +43,6 @@ from studies.losses.sweep import (
 from tests import REPOSITORY
 from tests.data import BACKGROUND, VOID, draw_person, write_dataset, write_example, write_ids
 from tests.networks import head_of, tiny_recipe, warmed_up
-from tests.rounding import firm
-from tests.trees import hierarchies, is_leaf, node_and_above, score_maps
 from train.dataset import Example, load_examples, read_ids
 from train.evaluate import evaluate
 from train.fit import TrainingError
@@ -118,8 +113,7 @@ def test_every_run_leaves_its_figures_and_its_counts(grid: Path, tree: Hierarchy
         assert list(result["figures"]) == list(again)
         for key, value in result["figures"].items():
             assert (np.nan if value is None else value) == pytest.approx(again[key][0], abs=1e-6, nan_ok=True)
-        assert set(result["thresholds"]) == set(DECODINGS)
-        assert set(result["thresholds"].values()) <= set(THRESHOLDS)
+        assert result["threshold"] in THRESHOLDS
         for level in tree.levels:
             pixels, _, right = np.array(result["reliability"][level], float).T
             counted = pixels > 0
@@ -161,17 +155,17 @@ def test_results_name_no_folder_of_this_machine(grid: Path, data: Path) -> None:
         assert str(data).encode() not in content
 
 
-def test_what_is_measured_is_the_last_epoch_with_thresholds_of_training_photos(
+def test_what_is_measured_is_the_last_epoch_with_a_threshold_of_training_photos(
     grid: Path, data: Path, tree: Hierarchy
 ) -> None:
     for name in NAMES:
         predictor = Predictor(grid / "runs" / name / "last.safetensors", "cpu").using(mirror=False, zoom=None)
         training, validation = (load_examples(data, read_ids(data, split), tree) for split in ("train", "val"))
-        thresholds = read(grid, name)["thresholds"]
-        assert thresholds == choose_thresholds(predictor, training)
-        certainty = read(grid, name)["certainty"]
-        assert certainty == choose_certainty(predictor, training, thresholds["path"])
-        table, _ = measure(predictor, validation, thresholds, certainty)
+        threshold, certainty = (read(grid, name)[key] for key in ("threshold", "certainty"))
+        assert threshold == choose_threshold(predictor, training)
+        predictor = predictor.using(threshold=threshold)
+        assert certainty == choose_certainty(predictor, training)
+        table, _ = measure(predictor, validation, certainty)
         found = read_table(grid / "out" / f"{name}.npz")
         for key, values in table.items():
             np.testing.assert_array_equal(found[key], values)
@@ -316,6 +310,16 @@ def test_what_is_left_is_listed_in_order_with_its_minutes(
     assert list(listed(ALL, ALL[:1]))[-1] == list(listed(ALL[1:], ()))[-1] == "   12 min  in all"
 
 
+def test_a_slice_is_the_first_runs_that_its_minutes_are_enough_for(
+    recipe: Recipe, data: Path, extra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [("bce", 0), ("bce_long", 0), ("focal", 0)]  # 12, 24 and 12 minutes
+    for limit, count in ((11, 0), (12, 1), (35, 1), (36, 2), (47, 2), (48, 3), (100, 3)):
+        assert within(runs, limit) == runs[:count]
+    sweep(recipe, RUNS, data, extra, tmp_path / "runs", tmp_path / "out", limit=11)
+    assert capsys.readouterr().out == "0 of 2 runs are done.\n" and not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_every_row_is_trained_and_fills_the_report(
     recipe: Recipe, data: Path, extra: Path, tmp_path: Path, tree: Hierarchy
@@ -363,39 +367,25 @@ def network(request: pytest.FixtureRequest, tiny_spec: ModelSpec, tree: Hierarch
 def test_a_measured_network_has_the_figures_that_evaluate_gives_it(
     network: Predictor, examples: list[Example], tree: Hierarchy
 ) -> None:
-    thresholds = {"nodes": 0.4, "path": 0.35, "flat": 0.5}
-    table, bins = measure(network, examples, thresholds, 0.5)
+    network = network.using(threshold=0.35)
+    table, bins = measure(network, examples, 0.5)
     found = {key: values[0] for key, values in figures(table, tree).items()}
-    summary = evaluate(network.using(threshold=0.35), examples, progress=False).summary()
-    # Decoded from scores here and from means of paths there: where two paths all but tie, either may come out.
-    scores = [network.predict(each.photo).scores for each in examples]
-    ties = sum(np.count_nonzero(~firm(each, tree, 0.35)) for each in scores)
-    assert ties < 5
+    summary = evaluate(network, examples, progress=False).summary()
     assert found["violations"] == pytest.approx(summary["violations"])
     errors = calibration_error(bins, tree)["all_pixels"]
     for level in tree.levels:
-        for value, expected in (
-            (found[f"path/iou/{level}"], summary["dataset_iou"]["levels"][level]),
-            (errors[level], summary["calibration_error"]["all_pixels"][level]),
-        ):
-            assert value == pytest.approx(expected, abs=1e-3 * ties + 1e-6)
-        assert found[f"predecessor/photo_iou/{level}"] == pytest.approx(summary["predecessor_iou"]["levels"][level])
-    assert len({round(found[f"{name}/iou/parts"], 6) for name in ("predecessor", *DECODINGS)}) == 4
+        assert found[f"path/iou/{level}"] == pytest.approx(summary["dataset_iou"]["levels"][level])
+        assert errors[level] == pytest.approx(summary["calibration_error"]["all_pixels"][level])
 
 
-def test_the_thresholds_chosen_are_those_of_the_highest_iou(
+def test_the_threshold_chosen_is_that_of_the_highest_iou(
     network: Predictor, examples: list[Example], tree: Hierarchy
 ) -> None:
-    means: dict[str, dict[float, float]] = {"nodes": {}, "path": {}}
+    means = {}
     for threshold in THRESHOLDS:
-        table, _ = measure(network, examples, {"nodes": threshold, "path": threshold}, 0.5)
-        found = figures(table, tree)
-        for name, values in means.items():
-            values[threshold] = np.mean([found[f"{name}/iou/{level}"][0] for level in tree.levels])
-    chosen = choose_thresholds(network, examples)
-    assert chosen == {
-        name: max(means[name], key=means[name].__getitem__) if name in means else 0.5 for name in DECODINGS
-    }
+        found = figures(measure(network.using(threshold=threshold), examples, 0.5)[0], tree)
+        means[threshold] = np.mean([found[f"path/iou/{level}"][0] for level in tree.levels])
+    assert choose_threshold(network, examples) == max(THRESHOLDS, key=means.__getitem__)
 
 
 @pytest.mark.parametrize("certainty", [0.0, 0.4, 1.0])
@@ -413,7 +403,7 @@ def test_hedged_answers_are_those_of_decoding_with_the_certainty(
         of_depth, mistakes = np.array(depths).T
         wrong.append(mistakes.mean())
         stops.append(np.bincount(of_depth, minlength=3) / len(of_depth))
-    table, _ = measure(network, examples, {"nodes": 0.3, "path": 0.3}, certainty)
+    table, _ = measure(network.using(threshold=0.3), examples, certainty)
     found = figures(table, tree)
     assert found["hedged/risk"][0] == pytest.approx(
         np.mean(wrong), abs=0.01
@@ -425,13 +415,13 @@ def test_hedged_answers_are_those_of_decoding_with_the_certainty(
 def test_the_certainty_is_the_lowest_that_keeps_the_risk(
     network: Predictor, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, _ = outcomes(network.using(threshold=0.3), examples)
+    losses, _ = outcomes(network, examples)
     kept = (losses.sum(0) + 1) / (len(examples) + 1)
     for risk, number in ((kept[0], 0), (kept[60], int((kept <= kept[60]).argmax()))):
         monkeypatch.setattr(studies.losses.sweep, "RISK", risk + 1e-9)
-        assert choose_certainty(network, examples, 0.3) == number / 100
+        assert choose_certainty(network, examples) == number / 100
     monkeypatch.setattr(studies.losses.sweep, "RISK", 0.1)
-    assert choose_certainty(network, examples, 0.3) == 1  # three photos can promise no such thing
+    assert choose_certainty(network, examples) == 1  # three photos can promise no such thing
 
 
 def test_a_tenth_of_photos_of_another_kind_is_measured_or_their_validation_list(extra: Path, grid: Path) -> None:
@@ -442,19 +432,3 @@ def test_a_tenth_of_photos_of_another_kind_is_measured_or_their_validation_list(
         table = read_table(grid / "out" / f"{name}.npz")
         assert len(table["street:pixels"]) == len(chosen) and len(table["nobody:pixels"]) == 2
         assert read(grid, name)["domains"].keys() == {"street", "nobody"}
-
-
-@given(st.data())
-def test_every_decoding_is_that_of_its_rule(data: st.DataObject) -> None:
-    tree = data.draw(hierarchies())
-    scores = data.draw(score_maps(tree))
-    threshold = data.draw(st.sampled_from(THRESHOLDS))
-    masks = {name: strengths(scores, tree) > threshold for name, strengths in DECODINGS.items()}
-    assert np.array_equal(masks["nodes"], scores > threshold)
-    assert np.array_equal(masks["path"], tree.node_masks(decode(scores, tree, threshold).labels))
-    for row, column in np.ndindex(scores.shape[1:]):
-        here = scores[:, row, column]
-        leaf = max((node for node in range(len(tree)) if is_leaf(tree, node)), key=lambda node: here[node])
-        background = 1 - max(here[node] for node, parent in enumerate(tree.parents) if parent < 0)
-        expected = set(node_and_above(tree, leaf)) if here[leaf] > background else set()
-        assert set(np.flatnonzero(masks["flat"][:, row, column])) == expected

@@ -15,7 +15,7 @@ export function storyOf(levels, models) {
   return [
     ...levels.map((level, depth) => levelStep(level, depth, levels.length - 1, models[0])),
     ...(free?.region ? brokenSteps(levels, free) : []),
-    ...(tree ? [learntStep(levels.at(-1), tree, free), ...costSteps(levels.at(-1), tree, models)] : []),
+    ...(tree ? [learntStep(levels.at(-1), tree, free), ...iouSteps(levels.at(-1), tree, models)] : []),
   ];
 }
 
@@ -62,20 +62,21 @@ function learntStep({ name: level }, tree, free) {
   );
 }
 
-// What the loss costs: its IoU against the highest that there is, where the model cards give them of the same photos.
-function costSteps({ name: level, title }, tree, models) {
+// Its IoU and the highest that there is, where the model cards give them of the same photos: of one run each, so that they
+// say nothing of what a loss costs. The report does.
+function iouSteps({ name: level, title }, tree, models) {
   const known = models.filter((model) => comparable(tree, model));
   if (!known.length) return [];
   const iou = ({ figures }) => inThousandths(figures.iou[level]);
   const best = known.reduce((highest, model) => (iou(model) > iou(highest) ? model : highest), tree);
   const words =
     best === tree
-      ? `And it costs nothing: its overlap with the ground truth (IoU of ${title}), ${iou(tree)}, is the highest here.`
-      : `What it costs: its overlap with the ground truth (IoU of ${title}) is ${iou(tree)}, that of ${best.title} ${iou(best)}.`;
+      ? `Its overlap with the ground truth (IoU of ${title}), ${iou(tree)}, is the highest here.`
+      : `Its overlap with the ground truth (IoU of ${title}) is ${iou(tree)}, that of ${best.title} ${iou(best)}.`;
   const both = { view: "slider", first: best.name, second: tree.name, level };
   return [
     stepOf([words], best === tree ? { checkpoint: tree.name, level } : both, {
-      source: `Mean over ${title} on ${photosOf(tree)}, from the model cards.`,
+      source: `Mean over ${title} on ${photosOf(tree)}, from the model cards: one run each.`,
     }),
   ];
 }
