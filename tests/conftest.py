@@ -51,12 +51,12 @@ def tiny_spec() -> ModelSpec:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> Path:
-    """A checkpoint of the tiny network with random weights."""
+    """A checkpoint of the tiny network, which knows parts by their brightness."""
     from hierseg.network import checkpoint
-    from hierseg.network.model import build
+    from tests.networks import banded
 
     path = tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors"
-    checkpoint.save(path, build(tiny_spec), checkpoint.Card(tiny_spec, tree, title="Tiny"))
+    checkpoint.save(path, banded(tiny_spec), checkpoint.Card(tiny_spec, tree, title="Tiny"))
     return path
 
 

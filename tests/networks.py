@@ -1,4 +1,4 @@
-"""Networks with random weights and scores that vary between pixels, and a short training."""
+"""Networks with random weights, and with weights set by hand; and a short training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hierseg.network.model import ModelSpec, build
+from hierseg.tree import Hierarchy
 from train.recipe import Crop, Optimizer, Recipe
 
 
@@ -30,15 +31,48 @@ def head_of(network: nn.Module) -> nn.Conv2d:
     return head
 
 
-def varied(spec: ModelSpec, seed: int) -> nn.Module:
-    """Build a network whose scores lie on both sides of one half."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        network, noise = warmed_up(spec)
+def banded(spec: ModelSpec, turn: int = 0) -> nn.Module:
+    """Build a network that takes each leaf for a band of brightness, black and white being background.
+
+    What it says of a photo is known, and the same on every processor. The tiny Unet's first skip carries the brightness
+    to the decoder's last blocks, where eight ReLUs make six hats side by side; a node's logit is the sum of its
+    leaves' hats.
+
+    Args:
+        spec: The tiny Unet, with the default tree's nodes as classes.
+        turn: How far the leaves are moved along the bands, and how much more is background: 0 to 5.
+    """
+    tree, network = Hierarchy.default(), build(spec).eval()
+    stem, skip = "encoder.model.conv_stem", "encoder.model.blocks.0.0.conv"
+    first, *others = (f"decoder.blocks.{block}.conv{number}.0" for block in (3, 4) for number in (1, 2))
+    for name in (stem, skip, first, *others):
+        nn.init.zeros_(network.get_parameter(f"{name}.weight"))
+
+    def through(name: str) -> Tensor:
+        """Return the weights of a convolution at the middle of its kernel."""
+        return network.get_parameter(f"{name}.weight")[:, :, 1, 1]
+
+    high = 16.0  # where SiLU is the identity
+    edge = 0.9 - 0.1 * turn
+    knots = torch.linspace(-edge, edge, 8)
+    with torch.no_grad():
+        through(stem)[0] = 1 / 3
+        network.get_parameter("encoder.model.bn1.bias")[0] = high
+        through(skip)[0, 0] = 1
+        through(first)[:, 8] = 1
+        network.get_parameter("decoder.blocks.3.conv1.1.bias").copy_(-high - knots)
+        for name in others:
+            through(name).fill_diagonal_(1)
+        hats = torch.zeros(6, 8)
+        for band in range(6):
+            hats[band, band : band + 3] = torch.tensor([1.0, -2.0, 1.0]) / (knots[1] - knots[0])
         head = head_of(network)
-        head.weight.copy_(torch.randn_like(head.weight))
+        nn.init.zeros_(head.weight)
         assert head.bias is not None
-        head.bias.copy_(-network(noise).mean((0, 2, 3)))
+        head.bias.fill_(-3)
+        for place, leaf in enumerate(tree.leaves):
+            for node in tree.lineages[leaf]:
+                head.weight[node, :, 1, 1] += 6 * hats[(place + turn) % 6]
     return network
 
 

@@ -29,7 +29,7 @@ from hierseg.inference import Inference
 from hierseg.network import checkpoint
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy
-from tests.networks import varied
+from tests.networks import banded
 from train.export import export
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -42,13 +42,13 @@ IOUS = {"bce": 0.6, "leaf": 0.7}  # what tiny checkpoints record, so that the be
 
 
 def tiny_checkpoints(folder: Path, spec: ModelSpec, tree: Hierarchy) -> dict[str, Path]:
-    """Write and export three checkpoints with different random networks; return them by name."""
+    """Write and export three checkpoints of networks that say different things; return them by name."""
     checkpoints = {name: folder / f"{name}.safetensors" for name in TITLES}
-    for seed, (name, path) in enumerate(checkpoints.items()):
+    for turn, (name, path) in enumerate(checkpoints.items()):
         levels = dict.fromkeys(tree.level_names, IOUS[name]) if name in IOUS else {}
         record = {"figures": {"dataset_iou": {"levels": levels}}}
         card = checkpoint.Card(spec, tree, TITLES[name], Inference(threshold=0.55), record)
-        checkpoint.save(path, varied(spec, seed), card)
+        checkpoint.save(path, banded(spec, turn), card)
         export(path)
     return checkpoints
 

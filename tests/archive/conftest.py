@@ -29,12 +29,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tre
     """A checkpoint of a tiny network whose scores differ from pixel to pixel, ready for ONNX Runtime."""
     from hierseg.inference import Inference
     from hierseg.network import checkpoint
-    from tests.networks import varied
+    from tests.networks import banded
     from train.export import export
 
     path = tmp_path_factory.mktemp("archive") / "tiny.safetensors"
     card = checkpoint.Card(tiny_spec, tree, "Tiny", Inference(threshold=0.55))
-    checkpoint.save(path, varied(tiny_spec, seed=0), card)
+    checkpoint.save(path, banded(tiny_spec), card)
     export(path)
     return path
 

@@ -148,7 +148,7 @@ def test_input_size_is_the_one_asked_for(tiny_checkpoint: Path, examples: list[E
     model, card = checkpoint.load(tiny_checkpoint)
     seen: list[torch.Size] = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
-    predictor = Predictor.of_model(model, card)
+    predictor = Predictor.of_model(model, card).using(zoom=None)
     evaluate(predictor, examples, progress=False)
     evaluate(predictor.using(input_size=128), examples, progress=False)
     longest = [max(shape[-2:]) for shape in seen]

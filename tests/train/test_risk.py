@@ -22,7 +22,7 @@ from hierseg.predictor import Prediction, Predictor, WindowScores
 from hierseg.risk import Promise, RiskControl, RiskError, certainty_for
 from hierseg.tree import Hierarchy
 from tests.data import write_dataset
-from tests.networks import varied
+from tests.networks import banded
 from tests.trees import hierarchies, label_maps, node_and_above, node_and_below, score_maps
 from train.__main__ import main
 from train.calibrate import calibrate
@@ -229,7 +229,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def path(tmp_path: Path, tree: Hierarchy, tiny_spec: ModelSpec) -> Path:
     file = tmp_path / "tiny.safetensors"
-    checkpoint.save(file, varied(tiny_spec, 1), Card(tiny_spec, tree, "Tiny", inference=Inference(zoom=None)))
+    checkpoint.save(file, banded(tiny_spec), Card(tiny_spec, tree, "Tiny", inference=Inference(zoom=None)))
     return file
 
 
