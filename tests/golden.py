@@ -67,7 +67,8 @@ def main() -> None:
             prediction = predictor.predict(REPOSITORY / "examples" / f"{photo}.jpg")
             indexed_image(prediction.labels, prediction.hierarchy).save(FOLDER / f"{name}-{photo}.png", optimize=True)
     for name, values in (("losses", losses()), ("figures", figures()), ("viewer", viewer())):
-        (FOLDER / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+        lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items())
+        (FOLDER / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def mask(checkpoint: str, photo: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
