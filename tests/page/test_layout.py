@@ -283,6 +283,7 @@ def test_no_figures_stand_beside_an_error(page: Page) -> None:
         assert page.locator(f"#viewer {part}").first.is_visible(), part
     send(page, as_file(b"these are words"))
     page.locator("#viewer .viewer[data-state=refused]").wait_for()
+    expect(page.locator("#viewer .message")).to_contain_text("not a photo")
     for part in (*parts, ".compare summary"):
         assert page.locator(f"#viewer {part}").first.is_hidden(), part
     assert page.locator("#photo .choose").is_visible() and page.locator("#examples button").is_visible()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
-from hierseg.page import payload
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor
 from hierseg.visualize import overlay
@@ -23,12 +20,7 @@ from tests.page.driver import (
     BEST,
     CARDS,
     SECOND,
-    as_file,
-    every_screen,
-    listen_to_the_message,
     ready,
-    segment,
-    send,
 )
 from tests.rounding import TURNED, assert_labels
 from tests.server import Visitor, file
@@ -168,107 +160,3 @@ def test_the_page_opens_with_an_example_says_so_and_shows_it_in_one_click(page: 
     page.locator("#examples button").first.click()
     ready(page)
     assert page.locator("#viewer .stage canvas").is_visible()
-
-
-def test_a_photo_that_is_chosen_before_the_modules_have_come_is_segmented(page: Page) -> None:
-    held: list[Route] = []
-    page.route(re.compile("/viewer.js$"), lambda route: held.append(route))
-    with page.expect_request(re.compile("/viewer.js$")):
-        page.reload()
-    send(page, PHOTO)
-    held[0].continue_()
-    ready(page)
-
-
-def test_what_is_not_a_photo_gets_a_plain_sentence(page: Page) -> None:
-    send(page, as_file(b"these are words"))
-    page.locator("#viewer .viewer[data-state=refused]").wait_for()
-    assert "not a photo" in page.locator("#viewer .message").inner_text()
-
-
-def test_a_page_whose_example_cannot_be_segmented_says_what_to_do(page: Page) -> None:
-    refused = payload.message({"message": "There is no card."})
-    page.route(re.compile("/example/0$"), lambda route: route.fulfill(body=refused))
-    page.reload()
-    expect(page.locator("#viewer .message")).to_contain_text("Drop a photo of people")
-    assert page.locator("#viewer .tree").is_hidden()
-    assert page.locator("#viewer .live").is_visible()
-
-
-def test_a_photo_without_people_says_so(page: Page, tmp_path: Path) -> None:
-    Image.new("RGB", (320, 240), (40, 90, 60)).save(tmp_path / "lawn.png")
-    send(page, tmp_path / "lawn.png")
-    expect(page.locator("#viewer .message")).to_contain_text("No person found")
-
-
-def test_an_animation_is_shown_by_its_first_picture_and_says_so(page: Page, tmp_path: Path) -> None:
-    with Image.open(PHOTO) as photo:
-        small = photo.convert("RGB").resize((256, 256))
-    small.save(tmp_path / "moving.webp", save_all=True, append_images=[Image.new("RGB", (256, 256))], duration=100)
-    send(page, tmp_path / "moving.webp")
-    expect(page.locator("#viewer .message")).to_contain_text("its first picture is shown")
-
-
-def test_the_viewer_says_that_it_is_at_work_until_the_result_is_there(page: Page) -> None:
-    page.evaluate(
-        """() => {
-          const viewer = document.querySelector("#viewer .viewer");
-          window.states = [];
-          new MutationObserver(() => window.states.push(viewer.dataset.state))
-            .observe(viewer, { attributes: true, attributeFilter: ["data-state"] });
-        }"""
-    )
-    segment(page, PHOTO)
-    states = page.evaluate("window.states")  # a layout that settles draws the example once more
-    assert set(states[: states.index("working")]) <= {"example"}
-    assert set(states[states.index("working") :]) == {"working", "ready"}
-    assert states[-1] == "ready"
-
-
-def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page) -> None:
-    listen_to_the_message(page)
-    told = iter([{"busy": True}, {"ahead": 2, "waiting": 5}])
-
-    def serve(route: Route) -> None:
-        route.fulfill(body=payload.message(next(told)) + route.fetch().body())
-
-    page.route(re.compile("/photo$"), serve)
-    segment(page, PHOTO)
-    said = page.evaluate("window.said")
-    assert "Too many photos are waiting. Yours is sent again in a moment …" in said
-    assert "Others came first: yours is number 2 of 5 in the queue …" in said
-
-
-def test_a_ground_truth_of_another_photo_gets_a_sentence_beside_the_result(page: Page, tmp_path: Path) -> None:
-    np.save(tmp_path / "truth.npy", np.zeros((100, 300), np.uint8))
-    segment(page, PHOTO)
-    page.locator("#ground-truth summary").click()
-    page.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
-    expect(page.locator("#viewer .message")).to_contain_text("Is it of another photo?")
-    assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
-
-
-def test_a_ground_truth_is_another_request_but_no_other_inference_and_goes_with_its_photo(
-    page: Page, address: str, tmp_path: Path
-) -> None:
-    np.save(tmp_path / "truth.npy", np.zeros((512, 512), np.uint8))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
-    segment(page, PHOTO)
-    page.locator("#ground-truth summary").click()
-    page.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
-    page.locator("#viewer .truth tbody tr").first.wait_for()
-    assert asked == [f"{address}/photo", f"{address}/truth/512/512"]
-    page.locator("#examples button").first.click()
-    expect(page.locator("#viewer .truth tbody tr")).to_have_count(0)
-    expect(page.locator("#ground-truth [name=truth]")).to_have_value("")
-
-
-@every_screen
-@pytest.mark.parametrize("photo", [None, PHOTO], ids=["empty", "ready"])
-def test_axe_finds_no_serious_fault(page: Page, photo: Path | None) -> None:
-    if photo:
-        segment(page, photo)
-    found = Axe().run(page).response["violations"]
-    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
-    assert [(fault["id"], node["html"]) for fault in serious for node in fault["nodes"]] == []

@@ -139,9 +139,12 @@ def test_what_cannot_be_promised_is_not_kept_and_comes_back_where_it_can(
 
 
 @pytest.mark.parametrize(
-    "context", [(1280, 900, 1), (360, 740, 3)], indirect=True, ids=["desktop", "phone"], scope="session"
+    ("context", "scheme"),
+    [((1280, 900, 1), "light"), ((360, 740, 3), "dark")],
+    indirect=["context"],
+    ids=["desktop", "phone"],
+    scope="session",
 )
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_choice_can_be_made_by_keyboard_and_read_by_everyone(viewer: Page, scheme: str) -> None:
     viewer.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     viewer.reload()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +18,16 @@ from tests.page.driver import (
     choose,
     done,
     every_screen,
+    listen_to_the_message,
     pixels,
     ready,
     saved,
+    segment,
     send,
     send_several,
     too_large,
 )
-from tests.server import marked_photo, running_page, small_page
+from tests.server import marked_photo
 
 LOST = "The server cannot be reached. Try again in a moment."
 # Drops or pastes files on an element; tells whether the browser would have left the page for them.
@@ -47,10 +48,9 @@ BRING = """
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[str]:
-    folder = small_page(tmp_path_factory.mktemp("site"), tiny_checkpoint)
-    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
-        yield url
+def address(small_address: str) -> str:
+    """Where a page whose networks are tiny is served."""
+    return small_address
 
 
 def inferences(page: Page) -> list[str]:
@@ -204,3 +204,85 @@ def test_without_a_report_of_the_losses_none_is_quoted(page: Page, address: str)
 
 def test_the_page_says_what_it_does_in_the_fields_words(page: Page) -> None:
     expect(page.locator("#heading h1")).to_have_text("Segment people into a hierarchy of body parts")
+
+
+def test_a_photo_that_is_chosen_before_the_modules_have_come_is_segmented(page: Page) -> None:
+    held: list[Route] = []
+    page.route(re.compile("/viewer.js$"), lambda route: held.append(route))
+    with page.expect_request(re.compile("/viewer.js$")):
+        page.reload()
+    send(page, PHOTO)
+    held[0].continue_()
+    ready(page)
+
+
+def test_a_page_whose_example_cannot_be_segmented_says_what_to_do(page: Page) -> None:
+    refused = payload.message({"message": "There is no card."})
+    page.route(re.compile("/example/0$"), lambda route: route.fulfill(body=refused))
+    page.reload()
+    expect(page.locator("#viewer .message")).to_contain_text("Drop a photo of people")
+    assert page.locator("#viewer .tree").is_hidden()
+    assert page.locator("#viewer .live").is_visible()
+
+
+def test_an_animation_is_shown_by_its_first_picture_and_says_so(page: Page, tmp_path: Path) -> None:
+    with Image.open(PHOTO) as photo:
+        small = photo.convert("RGB").resize((256, 256))
+    small.save(tmp_path / "moving.webp", save_all=True, append_images=[Image.new("RGB", (256, 256))], duration=100)
+    send(page, tmp_path / "moving.webp")
+    expect(page.locator("#viewer .message")).to_contain_text("its first picture is shown")
+
+
+def test_the_viewer_says_that_it_is_at_work_until_the_result_is_there(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          const viewer = document.querySelector("#viewer .viewer");
+          window.states = [];
+          new MutationObserver(() => window.states.push(viewer.dataset.state))
+            .observe(viewer, { attributes: true, attributeFilter: ["data-state"] });
+        }"""
+    )
+    segment(page, PHOTO)
+    states = page.evaluate("window.states")  # a layout that settles draws the example once more
+    assert set(states[: states.index("working")]) <= {"example"}
+    assert set(states[states.index("working") :]) == {"working", "ready"}
+    assert states[-1] == "ready"
+
+
+def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page) -> None:
+    listen_to_the_message(page)
+    told = iter([{"busy": True}, {"ahead": 2, "waiting": 5}])
+
+    def serve(route: Route) -> None:
+        route.fulfill(body=payload.message(next(told)) + route.fetch().body())
+
+    page.route(re.compile("/photo$"), serve)
+    segment(page, PHOTO)
+    said = page.evaluate("window.said")
+    assert "Too many photos are waiting. Yours is sent again in a moment …" in said
+    assert "Others came first: yours is number 2 of 5 in the queue …" in said
+
+
+def test_a_ground_truth_of_another_photo_gets_a_sentence_beside_the_result(page: Page, tmp_path: Path) -> None:
+    np.save(tmp_path / "truth.npy", np.zeros((100, 300), np.uint8))
+    segment(page, PHOTO)
+    page.locator("#ground-truth summary").click()
+    page.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
+    expect(page.locator("#viewer .message")).to_contain_text("Is it of another photo?")
+    assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
+
+
+def test_a_ground_truth_is_another_request_but_no_other_inference_and_goes_with_its_photo(
+    page: Page, address: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "truth.npy", np.zeros((512, 512), np.uint8))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+    segment(page, PHOTO)
+    page.locator("#ground-truth summary").click()
+    page.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
+    page.locator("#viewer .truth tbody tr").first.wait_for()
+    assert asked == [f"{address}/photo", f"{address}/truth/512/512"]
+    page.locator("#examples button").first.click()
+    expect(page.locator("#viewer .truth tbody tr")).to_have_count(0)
+    expect(page.locator("#ground-truth [name=truth]")).to_have_value("")
