@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -47,19 +48,15 @@ def read(name: str) -> NotebookNode:
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
-def run(name: str, folder: Path, data: Path, parameters: str = "") -> Shown:
-    """Run a notebook in its folder and a new kernel, with other parameters; a failing cell raises."""
+def run(client: NotebookClient, name: str, parameters: str = "") -> Shown:
+    """Run a notebook with other parameters, in a kernel that has forgotten what ran before; a failing cell raises."""
     notebook = read(name)
     (place,) = (number for number, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(parameters))
-    environment = {
-        **os.environ,
-        "HIERSEG_DATA": str(data),
-        "IPYTHONDIR": str(folder / "ipython"),
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    }
-    client = NotebookClient(notebook, startup_timeout=HANGS, iopub_timeout=HANGS)
-    client.execute(cwd=str(FOLDER), env=environment)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    client.nb = notebook
+    for number, cell in enumerate(notebook.cells):
+        client.execute_cell(cell, number)
     shown = Shown({}, {})
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -95,16 +92,29 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory: pytest.TempPathFactory, data: Path, runs: Path) -> Shown:
-    """The training notebook, run."""
-    parameters = f"RUNS = ROOT / {str(runs)!r}\nEPOCHS, CROP, BATCH, PHOTOS = 2, 32, 2, 2"
-    return run("training", tmp_path_factory.mktemp("training"), data, parameters)
+def kernel(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[NotebookClient]:
+    """A kernel in the notebooks' folder: one for all, as each takes seconds to import what it needs."""
+    environment = {
+        **os.environ,
+        "HIERSEG_DATA": str(data),
+        "IPYTHONDIR": str(tmp_path_factory.mktemp("ipython")),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+    client = NotebookClient(nbformat.v4.new_notebook(), startup_timeout=HANGS, iopub_timeout=HANGS)
+    with client.setup_kernel(cwd=str(FOLDER), env=environment):
+        yield client
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Shown:
+def training(kernel: NotebookClient, runs: Path) -> Shown:
+    """The training notebook, run."""
+    return run(kernel, "training", f"RUNS = ROOT / {str(runs)!r}\nEPOCHS, CROP, BATCH, PHOTOS = 2, 32, 2, 2")
+
+
+@pytest.fixture(scope="module")
+def comparison(kernel: NotebookClient) -> Shown:
     """The comparison notebook, run with data."""
-    return run("comparison", tmp_path_factory.mktemp("comparison"), data)
+    return run(kernel, "comparison")
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -192,8 +202,10 @@ def test_the_comparison_notebook_reads_a_pixel_out_from_root_to_leaf(
 
 
 @pytest.mark.slow
-def test_the_comparison_notebook_says_that_there_are_no_data_and_goes_on(tmp_path: Path) -> None:
-    shown = run("comparison", tmp_path, tmp_path / "nothing")
+def test_the_comparison_notebook_says_that_there_are_no_data_and_goes_on(
+    kernel: NotebookClient, tmp_path: Path
+) -> None:
+    shown = run(kernel, "comparison", f"DATA = ROOT / {str(tmp_path / 'nothing')!r}")
     assert f"There are no annotated photos in {tmp_path / 'nothing'}" in shown.text["measure"]
     assert_drawn(shown, {"levels", "differences", "threshold"})
     assert not shown.text["tables"]
