@@ -31,6 +31,16 @@ settings.register_profile(
 settings.load_profile("hierseg")
 
 REAL_DATA = REPOSITORY.parent / "shared" / "pascal-part"
+LONGEST = ("test_notebooks.py", "test_fit.py", "page", "studies")  # files and folders
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, or one process would be left alone with it at the end."""
+
+    def place(item: pytest.Item) -> int:
+        return next((place for place, name in enumerate(LONGEST) if name in item.path.parts), len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
