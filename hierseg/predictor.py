@@ -18,9 +18,9 @@ from PIL import Image
 
 from hierseg.calibration import Calibration, calibrated
 from hierseg.decoding import (
-    Decoded,
     Scores,
     decode,
+    decode_firmly,
     decode_means,
     decode_rounding,
     path_means,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and an exported network ne
 
 _LEAST_CONTRAST = 8  # of 255, in any channel: a photo with less shows nothing, and networks may see things in it
 _STRIP_PIXELS = 65_536  # photo pixels worked on at a time: their scores fit into a processor's cache
+_MOST_SINGLE = 0.2  # share of pixels beyond which all of them together are faster than these one by one
 _Canvas = Callable[[Window, Letterbox, tuple[int, int, int]], Photo]  # part, place and fill to the network's input
 
 
@@ -102,6 +103,26 @@ class WindowScores:
         change *= np.float32(self.weight) * down[:, None] * across
         there += change
 
+    def blend_into_pixels(
+        self, scores: Scores, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], photo: tuple[int, int]
+    ) -> None:
+        """Mix these scores into those of single pixels of a photo, as `blend_into` does.
+
+        Args:
+            scores: Of P pixels, float32 (N, P); changed in place.
+            rows: Of the pixels in the photo.
+            columns: Of the same.
+            photo: Height and width of the photo.
+        """
+        window = self.window
+        inside = (rows >= window.top) & (rows < window.bottom) & (columns >= window.left) & (columns < window.right)
+        down = self._fading(window.top, window.bottom, photo[0])
+        across = self._fading(window.left, window.right, photo[1])
+        rows, columns = rows[inside] - window.top, columns[inside] - window.left
+        there = scores[:, inside]
+        change = self.letterbox.restore_at(self.scores, rows, columns) - there
+        scores[:, inside] = there + change * (np.float32(self.weight) * down[rows] * across[columns])
+
     def _fading(self, first: int, last: int, length: int) -> npt.NDArray[np.float32]:
         """Return a factor for each pixel along one axis: 1, falling to 0 at edges that are not the photo's."""
         at = np.arange(last - first, dtype=np.float32) + np.float32(0.5)
@@ -112,6 +133,26 @@ class WindowScores:
         if last < length:
             factor = np.minimum(factor, (last - first - at) / fade)
         return factor
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedPhoto:
+    """What decoding makes of a photo.
+
+    Attributes:
+        labels: Label of each pixel's deepest node, or background, uint8 (H, W).
+    """
+
+    labels: UInt8Map
+    _hierarchy: Hierarchy = dataclasses.field(repr=False)
+    _parts: tuple[WindowScores, ...] = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def confidence(self) -> npt.NDArray[np.float32]:
+        """Mean score of each pixel's best path, float32 (H, W), 0 to 1; worked out when it is first asked for."""
+        means = (part.path_means(self._hierarchy) for part in self._parts)
+        strips = [decode_means(rows, self._hierarchy).confidence for _, rows in _strips(*means)]
+        return np.concatenate(strips)
 
 
 @dataclasses.dataclass
@@ -133,7 +174,7 @@ class Prediction:
     zoomed: tuple[WindowScores, ...] = ()
     calibration: Calibration | None = None
     risk: RiskControl | None = None
-    _decoded: dict[tuple[float, float], Decoded] = dataclasses.field(default_factory=dict, repr=False)
+    _decoded: dict[tuple[float, float], DecodedPhoto] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -155,7 +196,7 @@ class Prediction:
         """Mean score of each pixel's best path, float32 (H, W): what the threshold cuts, not calibrated."""
         return self.decoded().confidence
 
-    def decoded(self, threshold: float | None = None, certainty: float = 0.0) -> Decoded:
+    def decoded(self, threshold: float | None = None, certainty: float = 0.0) -> DecodedPhoto:
         """Decode at the photo's resolution; see `decoding.decode`.
 
         Args:
@@ -168,15 +209,13 @@ class Prediction:
         key = (self.threshold if threshold is None else threshold, certainty)
         decoded = self._decoded.get(key)
         if decoded is None:
+            parts = (self.whole, *self.zoomed)
             if certainty > 0:
                 strips = [decode(scores, self.hierarchy, *key, self.calibration) for _, scores in self.strips()]
+                decoded = DecodedPhoto(np.concatenate([strip.labels for strip in strips]), self.hierarchy, parts)
             else:  # the same from fewer maps
-                means = [part.path_means(self.hierarchy) for part in (self.whole, *self.zoomed)]
-                strips = [decode_means(rows, self.hierarchy, key[0]) for _, rows in _strips(*means)]
-            decoded = Decoded(
-                np.concatenate([strip.labels for strip in strips]),
-                np.concatenate([strip.confidence for strip in strips]),
-            )
+                means = tuple(part.path_means(self.hierarchy) for part in parts)
+                decoded = DecodedPhoto(_labels(self.hierarchy, key[0], *means), self.hierarchy, parts)
             self._decoded = {key: decoded}  # replaced, not changed: another thread may be asking too
         return decoded
 
@@ -268,6 +307,30 @@ def _strips(whole: WindowScores, *zoomed: WindowScores) -> Iterator[tuple[slice,
     for top in range(0, height, step):
         bottom = min(top + step, height)
         yield slice(top, bottom), _rows(top, bottom, whole, *zoomed)
+
+
+def _labels(hierarchy: Hierarchy, threshold: float, whole: WindowScores, *zoomed: WindowScores) -> UInt8Map:
+    """Decode the mean scores of paths: where the network's own pixels agree, all at once; elsewhere, pixel by pixel."""
+
+    def agreed(part: WindowScores) -> UInt8Map:
+        return part.letterbox.spread(decode_firmly(part.scores, hierarchy, threshold), hierarchy.void)
+
+    labels = agreed(whole)
+    for part in zoomed:  # a mixture of two that agree is between them
+        there = labels[part.window.top : part.window.bottom, part.window.left : part.window.right]
+        there[there != agreed(part)] = hierarchy.void
+    left = np.flatnonzero(labels == hierarchy.void)
+    if left.size > labels.size * _MOST_SINGLE:
+        strips = [decode_means(means, hierarchy, threshold).labels for _, means in _strips(whole, *zoomed)]
+        return np.concatenate(strips)
+    for first in range(0, left.size, _STRIP_PIXELS):
+        pixels = left[first : first + _STRIP_PIXELS]
+        rows, columns = np.divmod(pixels, labels.shape[1])
+        means = whole.letterbox.restore_at(whole.scores, rows, columns)
+        for part in zoomed:
+            part.blend_into_pixels(means, rows, columns, labels.shape)
+        labels.reshape(-1)[pixels] = decode_means(means[:, None], hierarchy, threshold).labels[0]
+    return labels
 
 
 def _rows(top: int, bottom: int, whole: WindowScores, *zoomed: WindowScores) -> Scores:

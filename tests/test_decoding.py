@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierseg.calibration import calibrated
-from hierseg.decoding import best_paths, decode, decode_means, decode_rounding, path_means, person_pixels, violations
+from hierseg.decoding import (
+    best_paths,
+    decode,
+    decode_firmly,
+    decode_means,
+    decode_rounding,
+    path_means,
+    person_pixels,
+    violations,
+)
 from hierseg.tree import Hierarchy
 from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, nodes_of_label, score_maps
 
@@ -105,6 +114,23 @@ def test_decoding_the_means_of_paths_is_decoding_the_scores(data: st.DataObject,
     np.testing.assert_array_equal(from_means.confidence, from_scores.confidence)
     with pytest.raises(ValueError, match=rf"Expected \({len(tree.paths)}, H, W\)"):
         decode_means(scores[: len(tree.paths) - 1], tree)
+
+
+@given(data=st.data(), threshold=cuts)
+def test_between_pixels_of_one_firm_label_there_is_no_other(data: st.DataObject, threshold: float) -> None:
+    tree = data.draw(hierarchies())
+    means = path_means(data.draw(score_maps(tree)), tree)
+    firm, plain = decode_firmly(means, tree, threshold), decode_means(means, tree, threshold).labels
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    for label in set(firm.ravel().tolist()) - {tree.void}:
+        assert (plain[firm == label] == label).all()
+        shares = random.dirichlet(np.full((firm == label).sum(), 0.2), 20)
+        between = means[:, firm == label].astype(np.float64) @ shares.T
+        leaves = np.array(tree.labels)[list(tree.leaves)][between.argmax(axis=0)]
+        assert (np.where(between.max(axis=0) > threshold, leaves, tree.background) == label).all()
+    for pixel in np.argwhere(firm == tree.void):  # no more is left open than has to be
+        *others, best = np.sort(means[(slice(None), *pixel)])
+        assert min(best - max(others, default=-1), abs(best - threshold)) < 2e-4
 
 
 @given(data=st.data(), threshold=st.floats(-1, 2), certainty=st.floats(-1, 2))

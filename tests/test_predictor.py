@@ -31,6 +31,7 @@ from hierseg.predictor import Prediction, Predictor, WindowScores, predict_all
 from hierseg.tree import Hierarchy, HierarchyError
 from tests.networks import head_of, warmed_up
 from tests.rounding import HAIR, firm
+from tests.trees import hierarchies
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,13 @@ def photo_of(height: int, width: int) -> npt.NDArray[np.uint8]:
 def strips_of(pixels: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predictor, "_STRIP_PIXELS", pixels)
+        yield
+
+
+@contextmanager
+def single_up_to(share: float) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor, "_MOST_SINGLE", share)
         yield
 
 
@@ -329,6 +337,34 @@ def test_labels_and_confidence_are_those_of_the_whole_although_decoded_in_strips
     sure = firm(prediction.scores, tree, cut, certainty)
     assert np.array_equal(decoded.labels[sure], whole.labels[sure])
     np.testing.assert_allclose(decoded.confidence, whole.confidence, rtol=0, atol=HAIR)
+
+
+@given(data=st.data(), strip=st.integers(1, 400))
+def test_labels_are_those_of_every_pixel_although_few_are_decoded_singly(data: st.DataObject, strip: int) -> None:
+    tree = data.draw(hierarchies())
+    prediction = data.draw(predictions(tree))
+    # Regions, and few values, so that paths and the threshold tie.
+    side, steps = data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 2, 4, 10_000]))
+    for part in (prediction.whole, *prediction.zoomed):
+        down, across = (np.arange(length) // side * side for length in part.letterbox.content)
+        part.scores[:] = np.round(part.scores[:, down][:, :, across] * steps) / steps
+    prediction.threshold = data.draw(st.sampled_from([0, 0.25, 0.5, 1]) | st.floats(0, 1))
+    every = decode(prediction.scores, tree, prediction.threshold).labels
+    sure = firm(prediction.scores, tree, prediction.threshold, hair=1e-5)  # as far as restoring depends on rounding
+    for most in (0.0, 1.0):  # all pixels together, and singly whatever is not clear
+        with strips_of(strip), single_up_to(most):
+            labels = dataclasses.replace(prediction, _decoded={}).labels
+        assert labels.dtype == np.uint8
+        assert np.array_equal(labels[sure], every[sure])
+        assert set(labels.ravel().tolist()) <= {tree.background, *tree.labels}
+
+
+@pytest.mark.parametrize("most", [0.0, 1.0])
+def test_of_equal_paths_the_first_is_taken_everywhere(most: float, tree: Hierarchy) -> None:
+    prediction = alone(tree, 50, 70)
+    prediction.whole.scores[:] = prediction.whole.scores[0]
+    with single_up_to(most):
+        assert set(prediction.labels.ravel().tolist()) == {tree.background, tree.labels[tree.leaves[0]]}
 
 
 @pytest.mark.parametrize(("height", "width", "pixels"), [(10, 7, 20), (10, 7, 70), (10, 7, 1), (1, 50, 8), (50, 1, 8)])

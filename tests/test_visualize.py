@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from hierseg import visualize
 from hierseg.tree import Hierarchy
 from hierseg.visualize import indexed_png, outlines, overlay, palette
 
@@ -40,6 +41,18 @@ def test_outlines_are_the_pixels_next_to_another_label(labels: np.ndarray) -> No
                 if 0 <= r < height and 0 <= c < width and labels[r, c] != labels[row, column]:
                     expected[row, column] = True
     np.testing.assert_array_equal(outlines(labels), expected)
+
+
+@given(MAPS, st.floats(0.01, 1), st.integers(1, 40))
+def test_an_overlay_drawn_in_strips_is_that_of_the_whole(labels: np.ndarray, opacity: float, pixels: int) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (*labels.shape, 3), dtype=np.uint8)
+    whole = overlay(photo, labels, TREE, opacity)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(visualize, "_STRIP_PIXELS", pixels)
+        np.testing.assert_array_equal(overlay(photo, labels, TREE, opacity), whole)
+    line = outlines(labels) & (labels != TREE.background)
+    pale = visualize._pale(palette(TREE))
+    np.testing.assert_array_equal(whole[line], pale[labels[line]])
 
 
 def test_opacity_goes_from_the_photo_to_the_plain_colour() -> None:

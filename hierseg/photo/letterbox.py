@@ -77,21 +77,78 @@ class Letterbox:
         count = max(0, last - first)
         if not count:
             return np.empty((len(content), 0, width), np.float32)
-        # Pixel centres: row y of the photo lies at (y + 0.5) * scale - 0.5 of the content.
-        at = (np.arange(first, first + count) + 0.5) * (content.shape[1] / height) - 0.5
-        at = at.clip(0, content.shape[1] - 1)
-        above = at.astype(np.intp)
-        below = np.minimum(above + 1, content.shape[1] - 1)
+        above, below, nearness = _between(np.arange(first, first + count), height, content.shape[1])
         # Each row is a weighted mean of two; a product with a mostly zero matrix is faster than gathering them.
         top, row = above[0], np.arange(count)
         share = np.zeros((count, below[-1] + 1 - top), np.float32)
-        share[row, above - top] = 1 - (at - above)
-        share[row, below - top] += at - above
+        share[row, above - top] = 1 - nearness
+        share[row, below - top] += nearness
         tall = share @ content[:, top : below[-1] + 1]
         # All channels stacked as one picture; only its width changes.
         wide = cv2.resize(tall.reshape(-1, content.shape[2]), (width, len(content) * count))
         return np.asarray(wide, np.float32).reshape(len(content), count, width)
 
+    def restore_at(
+        self, content: npt.NDArray[np.float32], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.float32]:
+        """Return what `restore` gives for single pixels of the photo, but for rounding.
+
+        Args:
+            content: Scores, float32, shape (N, *self.content), from `crop`.
+            rows: Of P pixels.
+            columns: Of the same pixels.
+
+        Returns:
+            Scores, float32, shape (N, P).
+        """
+        (height, width), flat = self.content, content.reshape(len(content), -1)
+        above, below, down = (each[rows] for each in _between(np.arange(self.photo[0]), self.photo[0], height))
+        left, right, across = (each[columns] for each in _between(np.arange(self.photo[1]), self.photo[1], width))
+        upper, lower = (
+            _mixed(flat.take(row * width + left, axis=1), flat.take(row * width + right, axis=1), across)
+            for row in (above, below)
+        )
+        return _mixed(upper, lower, down)
+
+    def spread(self, values: npt.NDArray[np.uint8], mixed: int) -> npt.NDArray[np.uint8]:
+        """Give each pixel of the photo the value of the four pixels of the content around it, those `restore` mixes.
+
+        Args:
+            values: For each pixel of the content, uint8, shape self.content.
+            mixed: What a pixel gets where those four are not the same.
+
+        Returns:
+            Values, uint8, shape self.photo.
+        """
+        cells = values.copy()  # each with the pixel in its upper left corner
+        cells[:, :-1][values[:, :-1] != values[:, 1:]] = mixed
+        cells[:-1][cells[:-1] != cells[1:]] = mixed
+        above, left = (
+            _between(np.arange(photo), photo, content)[0]
+            for photo, content in zip(self.photo, self.content, strict=True)
+        )
+        return cells.take(left, axis=1).take(above, axis=0)
+
     def _inner(self) -> tuple[slice, slice]:
         (top, left), (height, width) = self.offset, self.content
         return slice(top, top + height), slice(left, left + width)
+
+
+def _between(
+    pixels: npt.NDArray[np.intp], photo: int, content: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Tell for pixels along a side of the photo between which two of the content they lie, and how near the second."""
+    # Pixel centres: row y of the photo lies at (y + 0.5) * scale - 0.5 of the content.
+    at = ((pixels + 0.5) * (content / photo) - 0.5).clip(0, content - 1)
+    before = at.astype(np.intp)
+    return before, np.minimum(before + 1, content - 1), at - before
+
+
+def _mixed(
+    first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], nearness: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """Return the values (N, P) between some and others, which are changed, as near the others as it is said."""
+    second -= first
+    second *= nearness.astype(np.float32)
+    second += first
+    return second
