@@ -102,8 +102,8 @@ class Letterbox:
             Scores, float32, shape (N, P).
         """
         (height, width), flat = self.content, content.reshape(len(content), -1)
-        above, below, down = (each[rows] for each in _between(np.arange(self.photo[0]), self.photo[0], height))
-        left, right, across = (each[columns] for each in _between(np.arange(self.photo[1]), self.photo[1], width))
+        above, below, down = _between(rows, self.photo[0], height)
+        left, right, across = _between(columns, self.photo[1], width)
         upper, lower = (
             _mixed(flat.take(row * width + left, axis=1), flat.take(row * width + right, axis=1), across)
             for row in (above, below)
