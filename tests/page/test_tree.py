@@ -144,7 +144,7 @@ def test_pointing_at_a_pixel_marks_its_path_draws_its_scores_and_says_where_the_
     paths = best_paths(prediction.scores, tree, prediction.calibration)
     steps = steps_of(paths)
     on = prediction.scores > 0.5
-    orphans = np.stack([on[node] & (parent is not None) & ~on[parent or 0] for node, parent in enumerate(tree.parents)])
+    orphans = np.stack([on[node] & (parent >= 0) & ~on[parent] for node, parent in enumerate(tree.parents)])
     sure = (np.abs(prediction.scores - 0.5) > APART).all(0)
     for wanted in (orphans.any(0), ~orphans.any(0) & (prediction.labels != tree.background)):
         places = np.argwhere(wanted & sure)
