@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from scipy.special import expit
 from tqdm import tqdm
 
 from hierseg.calibration import Calibration, logits
@@ -100,7 +101,7 @@ def fit_line(wrong: Sequence[float], right: Sequence[float]) -> tuple[float, flo
 
     def cost(line: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         values = line[0] * middles + line[1]
-        slopes = (off + on) / (1 + np.exp(-values)) - on
+        slopes = (off + on) * expit(values) - on
         value = off @ np.logaddexp(0, values) + on @ np.logaddexp(0, -values)
         return value / total, np.array([slopes @ middles, slopes.sum()]) / total
 

@@ -100,7 +100,7 @@ def test_two_are_compared_at_the_risks_that_both_can_promise(
     expect(caption).to_have_text("")
     control(viewer).select_option("wrong at most 1 in 5")
     expect(viewer.locator("#viewer .promise")).to_contain_text(
-        "It was 20 % with BCE and 18 % with Focal-Tree-Min on 307"
+        "On 307 held-out photos, it was 20 % with BCE and 18 % with Focal-Tree-Min."
     )
     shares = re.fullmatch(
         r"At this risk BCE names parts for (\d+) % of the person's pixels, Focal-Tree-Min for (\d+) %\.",

@@ -70,6 +70,12 @@ def test_scores_that_rise_where_the_node_is_rarer_are_not_turned_round() -> None
     assert slope == 0
 
 
+def test_scores_that_are_never_wrong_are_made_surer() -> None:
+    counts = np.arange(480) >= 240
+    slope, _ = fit_line(~counts * 1e4, counts * 1e4)  # the surer, the likelier, without an end
+    assert 10 < slope < np.inf
+
+
 def test_a_node_is_tallied_where_it_is_shown_and_known_and_a_root_everywhere(tree: Hierarchy) -> None:
     upper = tree.labels[tree.index("upper")]
     truth = np.array([[HEAD, TORSO, upper, BACKGROUND, tree.void]], np.uint8)
