@@ -72,7 +72,7 @@ def _listed_photos(photos: Path, sources: Path) -> list[tuple[str, Path | None]]
     try:
         rows = [line.split("\t")[:3] for line in sources.read_text(encoding="utf-8-sig").splitlines()[1:]]
         return [(name, min((photos / repo).glob(path), default=None)) for name, repo, path in rows]
-    except (OSError, ValueError, NotImplementedError) as error:  # the last from glob, for an absolute path
+    except (OSError, ValueError, NotImplementedError) as error:  # glob raises the third if a path is absolute
         raise PrepareError(
             f"{sources} cannot be read ({error}). It must be a table of id, repo and path, separated by tabs."
         ) from error
