@@ -33,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--run", type=Path, dest="folder", help="the run's folder (default: runs/RECIPE)")
     fit.add_argument("--fresh", action="store_true", help="delete the run in the folder and start again")
     fit.add_argument("--stop-after", type=at_least_1, metavar="STEP", help="save the state and stop after this step")
+    fit.add_argument(
+        "--workers", type=at_least_1, default=1, help="processes that prepare crops; a GPU may want more (default: 1)"
+    )
     fit.set_defaults(run=_fit)
 
     evaluate = commands.add_parser("evaluate", help="measure checkpoints on annotated photos")
@@ -84,7 +87,8 @@ def _fit(options: argparse.Namespace) -> None:
 
     recipes = Recipe.stages_from_yaml(options.recipe)
     folder = options.folder or Path("runs") / options.recipe.stem
-    print(fit_stages(recipes, options.data, folder, fresh=options.fresh, stop_after=options.stop_after))
+    stop_after, workers = options.stop_after, options.workers
+    print(fit_stages(recipes, options.data, folder, options.fresh, stop_after, workers))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

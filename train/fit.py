@@ -41,7 +41,12 @@ _LOGGED = 20  # steps between points of the loss curve; the host waits for the d
 
 
 def fit(
-    recipe: Recipe, data: Path | TrainingData, run: Path, fresh: bool = False, stop_after: int | None = None
+    recipe: Recipe,
+    data: Path | TrainingData,
+    run: Path,
+    fresh: bool = False,
+    stop_after: int | None = None,
+    workers: int = 1,
 ) -> Path:
     """Train one checkpoint, or resume a stopped run.
 
@@ -51,6 +56,7 @@ def fit(
         run: The run's folder; created if needed.
         fresh: Delete the run in the folder and start again.
         stop_after: Save the state and stop after this step; None to train to the end.
+        workers: Processes that prepare crops; more change nothing but the time.
 
     Returns:
         Path of the checkpoint.
@@ -74,7 +80,7 @@ def fit(
     total_steps = recipe.epochs * Plan(photos, recipe).steps_per_epoch
     if state is not None and state["step"] >= total_steps and _is_calibrated(run, recipe):
         return run / WEIGHTS
-    session = Session(recipe, photos, run, accelerator, state)
+    session = Session(recipe, photos, run, accelerator, state, workers)
     train_steps(session, stop_after)
     if session.step >= total_steps and accelerator.is_main_process and recipe.threshold_photos:
         stored = Predictor(run / WEIGHTS, "cpu")  # in half precision
@@ -92,7 +98,12 @@ def load(recipe: Recipe, data: Path) -> TrainingData:
 
 
 def fit_stages(
-    recipes: Sequence[Recipe], data: Path, run: Path, fresh: bool = False, stop_after: int | None = None
+    recipes: Sequence[Recipe],
+    data: Path,
+    run: Path,
+    fresh: bool = False,
+    stop_after: int | None = None,
+    workers: int = 1,
 ) -> Path:
     """Train the stages of a recipe one after the other, each from the weights of the one before.
 
@@ -105,6 +116,7 @@ def fit_stages(
         run: The run's folder.
         fresh: As for `fit`, for every stage.
         stop_after: As for `fit`, a step of the current stage.
+        workers: As for `fit`.
 
     Returns:
         Path of the checkpoint of the last stage that was trained.
@@ -126,7 +138,7 @@ def fit_stages(
         if photos is None or sources != (recipe.data, recipe.hierarchy, recipe.validation_photos):
             sources = (recipe.data, recipe.hierarchy, recipe.validation_photos)
             photos = load(recipe, data)
-        fit(recipe, photos, folder, fresh, stop_after)
+        fit(recipe, photos, folder, fresh, stop_after, workers)
         if stop_after is not None and (read_state(folder) or {}).get("step") == stop_after:
             break
     assert weights is not None
@@ -134,12 +146,13 @@ def fit_stages(
 
 
 def train_steps(session: Session, stop_after: int | None = None) -> None:
-    """Train to the end, or to a step; each epoch ends with a validation, a checkpoint and a saved state.
+    """Train to the end, or to a step; every so many epochs with a validation, a checkpoint and a saved state.
 
     Raises:
         TrainingError: The loss is not a number. Saved files are kept.
     """
     accelerator, epoch_steps = session.accelerator, session.plan.steps_per_epoch
+    every = epoch_steps * session.recipe.validate_every
     losses: list[float] = []
     waiting: list[Tensor] = []  # losses and norms of steps that the host has not seen yet
     started = time.monotonic()
@@ -154,13 +167,14 @@ def train_steps(session: Session, stop_after: int | None = None) -> None:
         for pictures, label_maps in session.loader:
             waiting.append(session.take_step(pictures, label_maps))
             progress.update()
-            ends_epoch, stops = session.step % epoch_steps == 0, session.step == stop_after
-            if session.step % _LOGGED == 0 or ends_epoch or stops:
+            validates = session.step in (session.total_steps, session.step // every * every)
+            stops = session.step == stop_after
+            if session.step % _LOGGED == 0 or validates or stops:
                 losses += _seen(session, waiting)
                 waiting.clear()
                 progress.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
                 accelerator.log({"loss": losses[-1], "lr": session.scheduler.get_last_lr()[-1]}, step=session.step)
-            if ends_epoch:
+            if validates:
                 if accelerator.is_main_process:
                     _end_epoch(session, losses[-epoch_steps:], time.monotonic() - started)
                 session.save_state()

@@ -116,6 +116,7 @@ class Recipe:
     optimizer: Optimizer = Optimizer()
     epochs: PositiveInt = 8  # in each, as many crops are seen as there are training photos
     batch_size: PositiveInt = 16  # photos a step, over all processes
+    validate_every: PositiveInt = 1  # epochs between two validations, where a run also saves what it goes on from
     ema_decay: Share = 0.995  # a step, of the moving average of weights that is validated and saved
     validation_photos: NonNegativeInt = 100  # of the validation list, to draw the curves; 0 for all
     threshold_photos: NonNegativeInt = 200  # of people, and as many of nobody, to choose threshold and calibration
@@ -226,6 +227,7 @@ class Recipe:
             "inference": Inference(),
             "loss_weights": {},
             "rmi": 0.0,
+            "validate_every": 1,
         }
         for key, default in defaults.items():
             if getattr(self, key) == default:

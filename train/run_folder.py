@@ -120,7 +120,7 @@ def log_epoch(run: Path, epoch: int, losses: list[float], summary: dict[str, Any
     path = run / "log.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     # A run killed between this line and its state validates the same epoch again.
-    lines = [*lines[: epoch - 1], json.dumps(line)]
+    lines = [*(old for old in lines if json.loads(old)["epoch"] < epoch), json.dumps(line)]
     checkpoint.write_atomically(path, ("\n".join(lines) + "\n").encode())
     found = summary["dataset_iou"]["levels"]
     levels = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found.items())

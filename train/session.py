@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -68,7 +69,13 @@ class Session:
     """
 
     def __init__(
-        self, recipe: Recipe, photos: TrainingData, run: Path, accelerator: Accelerator, state: dict[str, Any] | None
+        self,
+        recipe: Recipe,
+        photos: TrainingData,
+        run: Path,
+        accelerator: Accelerator,
+        state: dict[str, Any] | None,
+        workers: int = 1,
     ) -> None:
         """Set a run up at its first step, or where a state left it."""
         self.recipe, self.photos, self.run, self.accelerator = recipe, photos, run, accelerator
@@ -102,7 +109,7 @@ class Session:
         if state is not None:
             self._restore(state)
         self.objective = Objective(recipe, tree, accelerator)
-        self._prepare()
+        self._prepare(workers)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
@@ -113,10 +120,18 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
 
-    def _prepare(self) -> None:
+    def _prepare(self, workers: int) -> None:
         """Bring everything to the device, and over several processes."""
         batches = self.plan.batches(self.step, self.total_steps)
-        loader = DataLoader(self.crops, batch_sampler=batches, num_workers=1, prefetch_factor=8)
+        if workers > 1:
+            cv2.setNumThreads(1)  # or each worker would start a thread for every core
+        loader = DataLoader(
+            self.crops,
+            batch_sampler=batches,
+            num_workers=workers,
+            prefetch_factor=8,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
         if self.accelerator.num_processes > 1:
             share_batch_norm(self.model)
         # The scheduler is left out: prepared, it would step once per process.

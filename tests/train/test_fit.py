@@ -282,6 +282,15 @@ def test_an_epoch_validated_again_is_logged_once(recipe: Recipe, data: Path, run
     assert figures(tmp_path) == figures(run)
 
 
+def test_a_run_validates_as_seldom_as_its_recipe_says_and_learns_the_same(
+    recipe: Recipe, data: Path, run: Path, tmp_path: Path
+) -> None:
+    fit(dataclasses.replace(recipe, validate_every=2), data, tmp_path, workers=2)
+    assert [line["epoch"] for line in read_log(tmp_path)] == [*range(2, EPOCHS, 2), EPOCHS]
+    assert figures(tmp_path) == [line for line in figures(run) if line["epoch"] in (*range(2, EPOCHS, 2), EPOCHS)]
+    assert same(*(safetensors.torch.load_file(folder / "last.safetensors") for folder in (run, tmp_path)))
+
+
 def test_another_recipe_is_refused_unless_the_run_starts_afresh(
     recipe: Recipe, data: Path, run: Path, tmp_path: Path
 ) -> None:
