@@ -27,7 +27,7 @@ from hierseg.visualize import overlay
 from studies.predecessor.pipeline import Pipeline
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "astronaut.jpg"
-NAMES = ("bce", "ftm")
+NAMES = ("bce", "ftm", "leaf")
 
 
 def photo_of(megapixels: float) -> bytes:
@@ -59,12 +59,12 @@ def masks(predictors: dict[str, Predictor], data: bytes) -> list[Photo]:
 def _pipelines(rounds: int, predictors: dict[str, Predictor], predecessor: Pipeline) -> list[Row]:
     data = photo_of(0.5)
     one = {"bce": predictors["bce"]}
-    quick = predictors["bce"].using(mirror=False, zoom=None)
+    quick = predictors["bce"].using(zoom=None)
     calls: dict[str, Callable[[], object]] = {
         "predecessor": partial(predecessor, data),
         "224": partial(masks, {"bce": quick.using(input_size=224)}, data),
         "one": partial(masks, one, data),
-        "both": partial(masks, predictors, data),
+        "three": partial(masks, predictors, data),
         "plain": partial(masks, {"bce": quick}, data),
     }
     found = interleaved(calls, rounds)
@@ -72,9 +72,9 @@ def _pipelines(rounds: int, predictors: dict[str, Predictor], predecessor: Pipel
     return [
         Row("predecessor's pipeline, 0.5 MP (the unit of the next four)", f"1x = {unit * 1000:.0f} ms"),
         Row.at_least("one checkpoint, 224 px, one pass", unit / found["224"], 10),
-        Row("one checkpoint, 320 px, one pass (as for the live camera)", f"{unit / found['plain']:.1f}x"),
-        Row.at_least("one checkpoint, as the page runs it: 320 px and the mirror image", unit / found["one"], 6),
-        Row.at_least("both checkpoints, as the page runs them", unit / found["both"], 3.5),
+        Row("one checkpoint, 384 px, without zoom (as for the live camera)", f"{unit / found['plain']:.1f}x"),
+        Row.at_least("one checkpoint, as the page runs it: 384 px and zoom", unit / found["one"], 6),
+        Row.at_least("three checkpoints, as the page runs them", unit / found["three"], 1),
     ]
 
 
@@ -92,13 +92,13 @@ def _sizes(rounds: int, predictors: dict[str, Predictor]) -> list[Row]:
         found = interleaved(answers, rounds)
     overlays = interleaved({size: partial(masks, predictors, photo) for size, photo in photos.items()}, rounds)
     return [
-        Row("both checkpoints on the page, 1 MP, to the answer's last byte", f"1x = {pages[1] * 1000:.0f} ms"),
+        Row("three checkpoints on the page, 1 MP, to the answer's last byte", f"1x = {pages[1] * 1000:.0f} ms"),
         *(Row(f"the same, {size} MP", f"{pages[size] / pages[1]:.2f}x") for size in (0.2, 4)),
         Row.at_most("the same, 12 MP", pages[12] / pages[1], 3),
         Row.at_most(
             "the page, 1 MP, relative to predict_all and payload in the library", found["page"] / found["library"], 1.5
         ),
-        Row("both checkpoints in the library, 1 MP, overlays at full size", f"1x = {overlays[1] * 1000:.0f} ms"),
+        Row("three checkpoints in the library, 1 MP, overlays at full size", f"1x = {overlays[1] * 1000:.0f} ms"),
         *(Row(f"the same, {size} MP", f"{overlays[size] / overlays[1]:.2f}x") for size in (0.2, 4, 12)),
     ]
 
@@ -114,7 +114,7 @@ def _stages(rounds: int, predictor: Predictor) -> list[Row]:
     labels, tree = prediction.labels, prediction.hierarchy
     canvas = prediction.whole.letterbox.apply(pixels, (128, 128, 128))
     reference = Predictor(predictor.name, "cpu").network
-    both_ways = np.stack([canvas, canvas[:, ::-1]])
+    pictures = canvas[None]
     scores = prediction.scores
 
     def decoded() -> object:
@@ -123,8 +123,8 @@ def _stages(rounds: int, predictor: Predictor) -> list[Row]:
 
     found = interleaved(
         {
-            "network": partial(predictor.network, both_ways),
-            "reference": partial(reference, both_ways),
+            "network": partial(predictor.network, pictures),
+            "reference": partial(reference, pictures),
             "decode": decoded,
             "overlay": partial(overlay, pixels, labels, tree),
             "arrays": partial(decode, scores[:, :200, :200], tree),

@@ -12,7 +12,7 @@ class About:
     Attributes:
         title: Its name.
         line: One sentence on what it teaches about the tree.
-        tree: Whether it trains a node together with its ancestors, so that raw scores follow the tree.
+        tree: Whether it teaches the tree, by training a node together with its ancestors.
         paper: Authors, venue and year of its source, and the address; None if there is no single source.
     """
 
@@ -44,7 +44,6 @@ ABOUT = {
     "leaf_cross_entropy": About(
         "Softmax over leaves",
         "Only the smallest parts are learnt; all else scores their sum, so nothing can break the tree.",
-        tree=True,
         paper=_LEAVES,
     ),
 }

@@ -21,11 +21,10 @@ from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from hierseg.visualize import indexed_image
 from studies.losses import rows  # noqa: F401  # enters the predecessor's loss in LOSSES
-from tests import REPOSITORY
+from tests import CHECKPOINTS, REPOSITORY
 from tests.page.viewer.golden import viewer
 
 FOLDER = Path(__file__).parent / "golden"
-CHECKPOINTS = ("bce", "ftm")
 PHOTOS = ("astronaut", "camera", "grace_hopper")
 
 

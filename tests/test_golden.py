@@ -10,11 +10,11 @@ from safetensors.numpy import load_file
 
 from hierseg.network import checkpoint
 from hierseg.predictor import Predictor
-from tests import REPOSITORY, golden
+from tests import CHECKPOINTS, REPOSITORY, golden
 from tests.rounding import assert_labels
 
 
-@pytest.mark.parametrize("name", golden.CHECKPOINTS)
+@pytest.mark.parametrize("name", CHECKPOINTS)
 def test_masks_of_the_examples_are_those_that_are_stored(name: str) -> None:
     predictor = Predictor(name)
     for photo in golden.PHOTOS:
@@ -28,7 +28,7 @@ def test_losses_and_figures_are_those_that_are_stored() -> None:
         assert _flat(found) == pytest.approx(_flat(stored), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", golden.CHECKPOINTS)
+@pytest.mark.parametrize("name", CHECKPOINTS)
 def test_a_checkpoint_that_is_read_and_written_again_keeps_every_tensor(name: str, tmp_path: Path) -> None:
     path = checkpoint.find(name)
     model, card = checkpoint.load(path)

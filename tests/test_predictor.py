@@ -29,6 +29,7 @@ from hierseg.photo import Letterbox, PhotoError
 from hierseg.photo.zoom import Window
 from hierseg.predictor import Prediction, Predictor, WindowScores, predict_all
 from hierseg.tree import Hierarchy, HierarchyError
+from tests import CHECKPOINTS
 from tests.networks import head_of, warmed_up
 from tests.rounding import HAIR, firm
 from tests.trees import hierarchies
@@ -500,7 +501,7 @@ def test_several_checkpoints_give_what_each_gives_alone_and_letterbox_once(
         assert together[name].threshold == one.inference.threshold
 
 
-@pytest.mark.parametrize("checkpoint_name", ["bce", "ftm"])
+@pytest.mark.parametrize("checkpoint_name", CHECKPOINTS)
 @pytest.mark.parametrize("shade", [0, 60, 100, 128, 255])
 def test_nobody_is_found_where_there_is_nothing_to_see(checkpoint_name: str, shade: int) -> None:
     noise = np.random.default_rng(shade).integers(-3, 4, (120, 160, 3))

@@ -87,8 +87,7 @@ def _fit(options: argparse.Namespace) -> None:
 
     recipes = Recipe.stages_from_yaml(options.recipe)
     folder = options.folder or Path("runs") / options.recipe.stem
-    stop_after, workers = options.stop_after, options.workers
-    print(fit_stages(recipes, options.data, folder, options.fresh, stop_after, workers))
+    print(fit_stages(recipes, options.data, folder, options.fresh, options.stop_after, options.workers))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

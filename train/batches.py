@@ -25,6 +25,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         augmenter: Augmenter,
         paste: float = 0.0,
         guests: Sequence[int] | None = None,
+        numbers: Sequence[UInt8Map] | None = None,
     ) -> None:
         """Serve crops.
 
@@ -33,14 +34,16 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
             augmenter: Makes a crop.
             paste: Share of the crops into which people of another photo are pasted.
             guests: Photos that these people are taken from; None for all.
+            numbers: For each photo, the number in crops of each of its labels, uint8 (256,); None to keep the labels.
         """
         self._examples = examples
         self._augmenter = augmenter
         self._paste = paste
         self._guests = range(len(examples)) if guests is None else guests
+        self._numbers = numbers
 
     def __getitem__(self, address: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return a photo, uint8 (3, size, size), and its label map, uint8 (size, size)."""
+        """Return a photo, uint8 (3, size, size), and its label map, uint8 (size, size), in the numbers given."""
         index, seed = address
         photo, label_map = self._crop(index, seed)
         random = np.random.default_rng((seed, 1))  # not the crop's own stream
@@ -51,7 +54,8 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(photo).permute(2, 0, 1), torch.from_numpy(label_map)
 
     def _crop(self, index: int, seed: int) -> tuple[Photo, UInt8Map]:
-        return self._augmenter(self._examples[index].photo, self._examples[index].label_map, seed)
+        photo, label_map = self._augmenter(self._examples[index].photo, self._examples[index].label_map, seed)
+        return photo, label_map if self._numbers is None else self._numbers[index][label_map]
 
     def __len__(self) -> int:
         """Return the number of photos."""

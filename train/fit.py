@@ -146,7 +146,7 @@ def fit_stages(
 
 
 def train_steps(session: Session, stop_after: int | None = None) -> None:
-    """Train to the end, or to a step; every so many epochs with a validation, a checkpoint and a saved state.
+    """Train to the end, or to a step. Every `validate_every` epochs, and at the end, validate and save.
 
     Raises:
         TrainingError: The loss is not a number. Saved files are kept.
@@ -167,7 +167,7 @@ def train_steps(session: Session, stop_after: int | None = None) -> None:
         for pictures, label_maps in session.loader:
             waiting.append(session.take_step(pictures, label_maps))
             progress.update()
-            validates = session.step in (session.total_steps, session.step // every * every)
+            validates = session.step % every == 0 or session.step == session.total_steps
             stops = session.step == stop_after
             if session.step % _LOGGED == 0 or validates or stops:
                 losses += _seen(session, waiting)

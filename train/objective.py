@@ -10,6 +10,7 @@ from hierseg.losses import ACTIVATION_OF, LOSSES, reduce, region_mutual_informat
 from hierseg.network.activations import ACTIVATIONS
 from hierseg.tree import Hierarchy
 from train.distributed import mean_over_processes
+from train.knowledge import Knowledge
 from train.recipe import Recipe
 
 
@@ -23,13 +24,14 @@ class Objective:
         self._recipe = recipe
         self._tree = tree
         self._processes = accelerator.num_processes
-        self._membership = torch.from_numpy(tree.membership).to(accelerator.device)
-        self._knowledge = torch.from_numpy(tree.knowledge).to(accelerator.device)
+        labels = Knowledge.of(tree, recipe.data)
+        self._membership = torch.from_numpy(labels.membership).to(accelerator.device)
+        self._knowledge = torch.from_numpy(labels.knowledge).to(accelerator.device)
         weights = recipe.node_weights()
         self._weights = None if weights is None else weights.to(accelerator.device)
 
     def __call__(self, logits: Tensor, label_maps: Tensor) -> Tensor:
-        """Return the loss of logits (B, N, H, W) against label maps, uint8 (B, H, W).
+        """Return the loss of logits (B, N, H, W) against label maps of crops, uint8 (B, H, W).
 
         The mean over processes is the loss of the whole batch, even if they differ in their number of known pixels.
         """

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -36,6 +37,8 @@ class Source:
     folder: str = "."  # below the data folder that the command names; "." is that folder itself
     share: PositiveFloat = 1.0  # of all crops; the shares of all sources are divided by their sum
     nobody: bool = False  # its photos show nobody and have no masks: all of each is background
+    # By inner node, what its label in these masks never shows, see `train.knowledge`: {upper: [head]} around shirts.
+    never: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -142,6 +145,15 @@ class Recipe:
         tree = self.tree()
         if self.model.classes != len(tree):
             raise ValueError(f"model.classes is {self.model.classes}, the tree has {len(tree)} nodes.")
+        below = {
+            node: {tree.nodes[each] for each in np.flatnonzero(tree.descendants[index]) if each != index}
+            for index, node in enumerate(tree.nodes)
+        }
+        for name, absent in ((name, absent) for source in self.data for name, absent in source.never.items()):
+            if not set(absent) <= below.get(name, set()):
+                raise ValueError(f"never: the tree has no {name} with {', '.join(absent)} below it.")
+            if self.triplet:
+                raise ValueError("never cannot be used with the triplet loss, which knows no such labels.")
         if unknown := self.positive_weights.keys() - {*tree.nodes, *sum(tree.aliases, ())}:
             raise ValueError(f"positive_weights: the tree has no {min(unknown)}; it has {', '.join(tree.nodes)}.")
 
@@ -236,6 +248,9 @@ class Recipe:
             own = getattr(self, key)
             if own is not None and getattr(own, younger) == getattr(type(own)(), younger):
                 del values[key][younger]
+        for source in values.get("data", []):
+            if not source["never"]:
+                del source["never"]
         return values
 
 

@@ -4,7 +4,7 @@ recipe.json         the recipe with every default filled in
 state.pt            weights, average, optimiser and step, with a checksum; read without unpickling objects. With a
 tree-triplet loss also its projection head, which no checkpoint holds
 state.previous.pt   the state before: a run resumes from it if the newest is damaged
-last.safetensors    averaged weights after the newest epoch; no epoch is chosen on validation photos
+last.safetensors    averaged weights at the newest validation; no epoch is chosen on validation photos
 log.jsonl           one line per validation
 batch-STEP.npz      the photos, label maps and ids of a batch whose loss was not a number
 tensorboard/        curves
@@ -101,7 +101,10 @@ def write_state(run: Path, state: dict[str, Any]) -> None:
 
 
 def keep_batch(path: Path, crops: Crops, batch: list[tuple[int, int]], ids: Sequence[str]) -> None:
-    """Save a batch for inspection: photos (B, 3, H, W), label maps (B, H, W), the ids and the crops' seeds."""
+    """Save a batch for inspection: photos (B, 3, H, W), label maps (B, H, W), the ids and the crops' seeds.
+
+    The label maps have the numbers of `train.knowledge`.
+    """
     photos, label_maps = zip(*(crops[address] for address in batch), strict=True)
     buffer = io.BytesIO()
     np.savez_compressed(

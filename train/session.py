@@ -28,6 +28,7 @@ from train.augment import Augmenter
 from train.batches import Batches, Crops
 from train.dataset import TrainingData
 from train.distributed import share_batch_norm
+from train.knowledge import Knowledge
 from train.objective import Objective
 from train.processor import DenseGradients, keep_depthwise_in_float32
 from train.recipe import Optimizer, Recipe
@@ -124,7 +125,9 @@ class Session:
         """Bring everything to the device, and over several processes."""
         batches = self.plan.batches(self.step, self.total_steps)
         if workers > 1:
-            cv2.setNumThreads(1)  # or each worker would start a thread for every core
+            cv2.setNumThreads(
+                1
+            )  # for the workers, each of which would use all cores; said in them, it may wait for ever
         loader = DataLoader(
             self.crops,
             batch_sampler=batches,
@@ -192,9 +195,11 @@ class Session:
 def make_crops(photos: TrainingData, recipe: Recipe, tree: Hierarchy) -> Crops:
     """Return the crops of a recipe's photos."""
     examples = [example for own in photos.examples for example in own]
+    of_sources = Knowledge.of(tree, recipe.data).numbers
+    numbers = [labels for labels, own in zip(of_sources, photos.examples, strict=True) for _ in own]
     shows_people = [not source.nobody for source, own in zip(photos.sources, photos.examples, strict=True) for _ in own]
     augmenter = Augmenter(recipe.crop, recipe.augment, tree.background, tree.void)
-    return Crops(examples, augmenter, recipe.augment.paste, np.flatnonzero(shows_people).tolist())
+    return Crops(examples, augmenter, recipe.augment.paste, np.flatnonzero(shows_people).tolist(), numbers)
 
 
 def make_model(recipe: Recipe, crops: Crops, plan: Plan) -> nn.Module:

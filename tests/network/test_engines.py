@@ -21,7 +21,7 @@ from hierseg.network.engines import EXPORTED, OnnxNetwork, TorchNetwork, open_ne
 from hierseg.network.model import ModelSpec, normalize
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
-from tests import REPOSITORY
+from tests import CHECKPOINTS, REPOSITORY
 from tests.networks import head_of, warmed_up
 from tests.rounding import APART
 from train.__main__ import main
@@ -202,7 +202,7 @@ def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path, capsys: pytes
     assert "There is no checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["bce", "ftm"])
+@pytest.mark.parametrize("name", CHECKPOINTS)
 def test_the_published_masks_are_the_references(name: str) -> None:
     fast, reference = Predictor(name), Predictor(name, "cpu")
     assert (fast.network.engine, reference.network.engine) == ("ONNX Runtime", "PyTorch")

@@ -128,9 +128,15 @@ def test_triplets_are_off_unless_named_and_then_have_the_papers_values(tmp_path:
 def test_sources_are_read_and_the_only_one_is_the_data_folder_itself(tmp_path: Path) -> None:
     assert "data" not in Recipe(loss="bce").to_dict()  # so that older runs go on
 
-    named = [{"folder": "people", "share": 3}, {"folder": "extra/nobody", "nobody": True}]
+    clothes = {"folder": "clothes", "never": {"upper": ["head"]}}
+    named = [{"folder": "people", "share": 3}, {"folder": "extra/nobody", "nobody": True}, clothes]
     recipe = Recipe.from_yaml(write(tmp_path, {"loss": "bce", "data": named}))
-    assert recipe.data == (Source("people", 3.0), Source("extra/nobody", 1.0, nobody=True))
+    assert recipe.data == (
+        Source("people", 3.0),
+        Source("extra/nobody", 1.0, nobody=True),
+        Source("clothes", never={"upper": ("head",)}),
+    )
+    assert "never" not in recipe.to_dict()["data"][0]  # so that older runs go on
     assert Recipe.from_yaml(write(tmp_path, recipe.to_dict())) == recipe
 
 
@@ -199,6 +205,11 @@ FAULTS = [
     ("data", [], "data must have at least one entry"),
     ("data", [{"folder": "a"}, {"folder": "a"}], "data names a folder twice"),
     ("data", [{"folder": "a", "nobody": True}], "data must name a folder with masks"),
+    ("data", [{"never": {"upper": ["head", "foot"]}}], "never: the tree has no upper with head, foot below it"),
+    ("data", [{"never": {"head": ["torso"]}}], "never: the tree has no head with torso below it"),
+    ("data", [{"never": {"tail": ["head"]}}], "never: the tree has no tail with head below it"),
+    ("data", [{"never": {"upper": ["head"]}}], "never cannot be used with the triplet loss"),
+    ("data", [{"never": {"upper": "head"}}], "data[0].never.upper must be a list, not 'head'"),
     ("crop.size", 100, "crop.size must be a multiple of 32, not 100"),
     ("crop.scale", [0.5], "crop.scale[1] is missing"),
     ("crop.scale", [0.5, 1, 2], "crop.scale must have 2 entries"),

@@ -142,4 +142,5 @@ def test_the_shipped_lists_are_those_of_the_real_folders(source: str, real_data:
     if not folder.is_dir():
         pytest.skip("the extra photos are not on this machine (they may not be redistributed)")
     for side in ("train", "val") if source == "nobody" else ("train",):
-        assert read_list(SPLITS / f"extra_{source}_{side}_id.txt") == read_ids(folder, side)
+        listed = [name for name in read_ids(folder, side) if name != "ccp_0536"]  # a woman, labelled as background
+        assert read_list(SPLITS / f"extra_{source}_{side}_id.txt") == listed

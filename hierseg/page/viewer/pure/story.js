@@ -11,7 +11,7 @@ import { inPixels, inThousandths } from "./words.js";
 // node that is on there without its parent and the path that decoding gives the pixel, null for background.
 export function storyOf(levels, models) {
   const tree = models.find(({ loss }) => loss?.tree);
-  const free = models.filter(({ loss }) => loss && !loss.tree).toSorted((one, other) => other.share - one.share)[0];
+  const free = models.filter(({ loss, share }) => loss && !loss.tree && share).toSorted((one, other) => other.share - one.share)[0];
   return [
     ...levels.map((level, depth) => levelStep(level, depth, levels.length - 1, models[0])),
     ...(free?.region ? brokenSteps(levels, free) : []),
