@@ -210,7 +210,7 @@ def short(value: float | None) -> str:
 
 def percent(value: float | None) -> str:
     """Write a share in percent; nothing for None."""
-    return "" if value is None else f"{value:.3%}"
+    return "" if value is None else f"{max(0.0, value):.3%}"  # a mean of zeros can come out below 0, by rounding
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
