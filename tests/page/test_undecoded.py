@@ -65,7 +65,8 @@ def test_every_node_that_is_on_is_shown_and_what_is_impossible_is_striped(
 
 
 def shares_in_words(words: str) -> list[float]:
-    return [int(part) / int(whole.replace(",", "")) for part, whole in re.findall(r"(\d) pixels? in ([\d,]+)", words)]
+    told = re.findall(r"no pixel|(\d) pixels? in ([\d,]+)", words)
+    return [int(part) / int(whole.replace(",", "")) if part else 0.0 for part, whole in told]
 
 
 def test_the_shares_are_the_librarys_in_every_view_that_shows_raw_scores(

@@ -201,7 +201,7 @@ def test_pointing_reads_out_the_path_of_each_checkpoint_on_view(
             for (line, path), name in zip(spoken(viewer), names, strict=True):
                 assert line.startswith(CARDS[name].title)
                 prediction = predictions[name]
-                paths = best_paths(prediction.scores, tree)
+                paths = best_paths(prediction.scores, tree, prediction.calibration)
                 nodes = tree.lineages[int(paths.leaves[row, column])]
                 assert [node for node, _ in path] == [tree.nodes[node].replace("_", " ") for node in nodes]
                 # Rounded up, but for a hair.
