@@ -23,7 +23,7 @@ def logits(scores: Scores) -> Scores:
     """Return the logits of scores, limited to -12 to 12, same shape and type."""
     least = np.float32(1 / (1 + np.exp(_SUREST)))
     clipped = np.clip(scores, least, 1 - least)
-    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+    return np.asarray(np.log(clipped / (1 - clipped)))  # one logarithm; NumPy's log1p takes several times as long
 
 
 def calibrated(scores: Scores, calibration: Sequence[tuple[float, float]] | None) -> Scores:
