@@ -15,6 +15,10 @@ from tests import HANGS, REPOSITORY
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
+    from hierseg.network.model import ModelSpec
+    from hierseg.predictor import Prediction
+    from hierseg.tree import Hierarchy
+
 CHROMIUM_FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -27,8 +31,14 @@ CHROMIUM_FLAGS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def address(request: pytest.FixtureRequest) -> str:
+    """Where the page is that a module's tests visit: the real one, unless `VISITED` names another of the fixtures."""
+    return str(request.getfixturevalue(getattr(request.module, "VISITED", "real_address")))
+
+
 @pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def real_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the real page is served."""
     from tests.server import running_page
 
@@ -42,6 +52,46 @@ def small_address(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Pat
     from tests.server import running_page, small_page
 
     folder = small_page(tmp_path_factory.mktemp("site"), tiny_checkpoint)
+    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> dict[str, Path]:
+    """Three tiny checkpoints by name, which know parts by their brightness and do not agree."""
+    from tests.server import tiny_checkpoints
+
+    return tiny_checkpoints(tmp_path_factory.mktemp("tiny"), tiny_spec, tree)
+
+
+@pytest.fixture(scope="session")
+def found(tiny: dict[str, Path]) -> dict[str, Prediction]:
+    """What the library finds in the photo with each of the three."""
+    from hierseg.predictor import Predictor
+    from tests.page.driver import PHOTO
+
+    return {name: Predictor(path).predict(PHOTO) for name, path in tiny.items()}
+
+
+@pytest.fixture(scope="session")
+def predictions() -> dict[str, Prediction]:
+    """What the library finds in the photo with each of the real checkpoints."""
+    from hierseg.predictor import Predictor
+    from tests.page.driver import CARDS, PHOTO
+
+    return {name: Predictor(name).predict(PHOTO) for name in CARDS}
+
+
+@pytest.fixture(scope="session")
+def tiny_address(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Path]) -> Iterator[str]:
+    """Where a page with the three is served, with a report and a picture for its previews."""
+    from tests.page.report import PREVIEW, written
+    from tests.server import page_of, running_page
+
+    folder = page_of(tmp_path_factory.mktemp("site"), tiny)
+    written(folder / "studies" / "losses" / "report")
+    (folder / PREVIEW).parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / PREVIEW, folder / PREVIEW)
     with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
         yield url
 

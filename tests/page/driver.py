@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from playwright.sync_api import FilePayload, FloatRect, Locator, Page
+from playwright.sync_api import FilePayload, FloatRect, Locator, Page, Route
 
 from hierseg.network.checkpoint import available, default_folder, read_card
 from hierseg.predictor import best_first
@@ -26,6 +26,7 @@ BEST, SECOND, *_ = best_first(CARDS)  # shown first, and compared where nobody c
 every_screen = pytest.mark.parametrize(
     "context", [(1280, 900, 1), (390, 844, 3)], indirect=True, ids=["desktop", "phone"], scope="session"
 )
+phone = pytest.mark.parametrize("context", [(390, 844, 3)], indirect=True, ids=["phone"], scope="session")
 
 
 def ready(page: Page) -> None:
@@ -128,13 +129,31 @@ def open_saving(page: Page) -> None:
         closed.click()
 
 
-def saved(page: Page, kind: str, folder: Path) -> Path:
-    open_saving(page)
+def downloaded(page: Page, button: str, folder: Path) -> Path:
+    """Click a button of the viewer and keep the file that comes of it."""
     with page.expect_download() as download:
-        page.locator(f"#viewer [data-save={kind}]").click()
+        page.locator(f"#viewer {button}").click()
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path
+
+
+def saved(page: Page, kind: str, folder: Path) -> Path:
+    open_saving(page)
+    return downloaded(page, f"[data-save={kind}]", folder)
+
+
+def send_truth(page: Page, path: Path) -> None:
+    """Choose a ground truth."""
+    page.locator("#ground-truth summary").click()
+    page.locator("#ground-truth [name=truth]").set_input_files(path)
+
+
+def held(page: Page, address: str) -> list[Route]:
+    """Hold what is sent there from now on; it goes on when a test says so."""
+    routes: list[Route] = []
+    page.route(re.compile(address), lambda route: routes.append(route))
+    return routes
 
 
 def mask(path: Path) -> npt.NDArray[np.uint8]:

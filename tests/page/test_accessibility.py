@@ -7,19 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from hierseg.page import payload
 from tests import HANGS, REPOSITORY
-from tests.page.driver import PHOTO, as_file, choose, done, segment, send, send_several
+from tests.page.driver import PHOTO, as_file, choose, done, held, segment, send, send_several
+
+VISITED = "small_address"
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-
-
-@pytest.fixture(scope="module")
-def address(small_address: str) -> str:
-    """Where a page whose networks are tiny is served."""
-    return small_address
 
 
 @pytest.fixture(scope="module", params=[(360, "light"), (1280, "dark"), (360, "dark"), (1280, "light")], ids=str)
@@ -38,8 +34,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iter
 
 
 def working(page: Page) -> None:
-    held: list[Route] = []
-    page.route(re.compile("/photo$"), lambda route: held.append(route))
+    held(page, "/photo$")
     send(page, PHOTO)
     page.locator("#viewer .viewer[data-state=working]").wait_for()
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests import HANGS
 from tests.page.driver import PHOTO, choose, segment, slide
+
+VISITED = "small_address"
 
 CHOSEN = "#level=body&view=both&raw=on&pair=ftm,bce&threshold=40&opacity=20&outlines=off&hidden=head,lower"
 FRAME = """
 <script>addEventListener("message", ({{ data }}) => (window.said = data))</script>
 <iframe width="1000" height="800" src="{}">
 """
-
-
-@pytest.fixture(scope="module")
-def address(small_address: str) -> str:
-    """Where a page whose networks are tiny is served."""
-    return small_address
 
 
 def test_what_is_chosen_is_in_the_address_without_a_new_entry_of_the_history(page: Page, address: str) -> None:

@@ -15,15 +15,11 @@ from playwright.sync_api import Locator, Page, expect
 
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
-from tests.page.driver import PHOTO, choose, every_screen, hover, picture, place_of, segment, slide
+from tests.page.driver import PHOTO, choose, every_screen, hover, phone, picture, place_of, segment, slide
+
+VISITED = "small_address"
 
 BESIDE = 6  # pixels of the page between two panels
-
-
-@pytest.fixture(scope="module")
-def address(small_address: str) -> str:
-    """Where a page whose networks are tiny is served."""
-    return small_address
 
 
 @pytest.fixture
@@ -210,7 +206,7 @@ def touch(page: Page, *moments: list[tuple[float, float]], at: float = 0) -> Non
     session.detach()
 
 
-@pytest.mark.parametrize("context", [(390, 844, 3)], indirect=True, ids=["phone"], scope="session")
+@phone
 def test_two_fingers_zoom_the_photo_and_not_the_page_and_then_one_pans(page: Page) -> None:
     x, y = middle(page)
     touch(page, *([(x - reach, y), (x + reach, y)] for reach in (20, 40, 60)))
@@ -228,7 +224,7 @@ def test_two_fingers_zoom_the_photo_and_not_the_page_and_then_one_pans(page: Pag
     expect(canvas_of(page)).to_have_attribute("data-zoom", "3")
 
 
-@pytest.mark.parametrize("context", [(390, 844, 3)], indirect=True, ids=["phone"], scope="session")
+@phone
 def test_one_finger_scrolls_the_page_where_the_whole_photo_is_seen(page: Page) -> None:
     x, y = middle(page)
     before = page.evaluate("window.scrollY")

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from PIL import Image
-from playwright.sync_api import FloatRect, Page, Request, Route, expect
+from playwright.sync_api import FloatRect, Page, Request, expect
 
-from hierseg.network.model import ModelSpec
-from hierseg.tree import Hierarchy
 from tests.heic import QUADRANTS, heic
-from tests.page.driver import PHOTO, as_file, choose, listen_to_the_message, open_saving, picture, ready, segment, send
-from tests.server import marked_photo, page_of, running_page, tiny_checkpoints
+from tests.page.driver import (
+    PHOTO,
+    as_file,
+    choose,
+    held,
+    listen_to_the_message,
+    open_saving,
+    picture,
+    ready,
+    segment,
+    send,
+)
+from tests.server import marked_photo
 
-phone = pytest.mark.parametrize("context", [(360, 780, 3)], indirect=True, ids=["phone"], scope="session")
+VISITED = "tiny_address"
+
+narrow = pytest.mark.parametrize("context", [(360, 780, 3)], indirect=True, ids=["phone"], scope="session")
 OVERFLOWS = "document.documentElement.scrollWidth > window.innerWidth"
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> Iterator[str]:
-    tiny = tiny_checkpoints(tmp_path_factory.mktemp("tiny"), tiny_spec, tree)
-    folder = page_of(tmp_path_factory.mktemp("site"), tiny)
-    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
-        yield url
 
 
 def box(page: Page, part: str) -> FloatRect:
@@ -44,13 +46,6 @@ def bottom(page: Page, part: str) -> float:
 def top_of(page: Page, part: str) -> tuple[float, float]:
     found = box(page, part)
     return found["x"], found["y"]
-
-
-def held(page: Page, address: str) -> list[Route]:
-    """Hold what is sent there from now on; it goes on when a test says so."""
-    routes: list[Route] = []
-    page.route(re.compile(address), lambda route: routes.append(route))
-    return routes
 
 
 def test_the_picture_has_most_of_the_viewer_and_the_viewer_nearly_all_of_the_window(page: Page) -> None:
@@ -95,7 +90,7 @@ def test_a_page_at_twice_its_size_has_everything_and_scrolls_one_way(page: Page)
         assert place["x"] >= 0 and place["x"] + place["width"] <= 640
 
 
-@phone
+@narrow
 def test_a_phone_shows_the_result_first_and_scrolls_there_when_a_photo_comes(page: Page, tmp_path: Path) -> None:
     assert page.evaluate("window.scrollY") == 0
     page.locator("#viewer .story .skip").click()  # it has the bar's place while it is told
@@ -117,7 +112,7 @@ def test_a_phone_shows_the_result_first_and_scrolls_there_when_a_photo_comes(pag
     assert not page.evaluate(OVERFLOWS)
 
 
-@phone
+@narrow
 def test_many_examples_are_a_strip_that_scrolls_by_itself(page: Page) -> None:
     page.evaluate(
         """() => {

@@ -10,12 +10,10 @@ import httpx
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from hierseg.network.model import ModelSpec
 from hierseg.page.blocks import NOT_UPLOADED
 from hierseg.page.mcp import TAKEN
-from hierseg.tree import Hierarchy
 from tests import REPOSITORY
-from tests.server import Visitor, finished, marked_photo, page_of, running_page, tiny_checkpoints, url_of
+from tests.server import Visitor, finished, marked_photo, page_of, running_page, url_of
 
 
 async def _talk(url: str) -> tuple[Any, Any]:
@@ -58,10 +56,9 @@ async def _call(url: str, *photos: Any) -> tuple[Any, list[Any]]:
 
 
 def test_an_mcp_tool_takes_what_its_schema_asks_for_and_opens_nothing_else(
-    tmp_path: Path, tiny_spec: ModelSpec, tree: Hierarchy
+    tmp_path: Path, tiny: dict[str, Path]
 ) -> None:
-    site = tmp_path / "site"
-    page_of(site, {"bce": tiny_checkpoints(tmp_path, tiny_spec, tree)["bce"]})
+    site = page_of(tmp_path / "site", {"bce": tiny["bce"]})
     elsewhere = str(REPOSITORY / "examples" / "camera.jpg")
     with (
         # A proxy that is not there: the tools ask the page itself.

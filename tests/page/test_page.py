@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from hierseg.photo import open_photo
-from hierseg.predictor import Prediction, Predictor
+from hierseg.predictor import Prediction
 from hierseg.visualize import overlay
 from tests import HANGS, REPOSITORY
 from tests.page.driver import (
@@ -32,11 +32,6 @@ PHOTO = REPOSITORY / "examples" / "astronaut.jpg"
 def client(address: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
     downloads = str(tmp_path_factory.mktemp("downloads"))
     return Client(address, verbose=False, download_files=downloads, httpx_kwargs={"timeout": HANGS})
-
-
-@pytest.fixture(scope="module")
-def predictions() -> dict[str, Prediction]:
-    return {name: Predictor(name).predict(PHOTO) for name in CARDS}
 
 
 @pytest.mark.parametrize(("checkpoint", "level"), [("bce", "body"), ("ftm", "upper-lower"), ("bce", "parts")])

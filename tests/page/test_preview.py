@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import html.parser
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests import HANGS, REPOSITORY
-from tests.page.test_report import QUOTE, written
-from tests.server import running_page, small_page
+from tests.page.report import PREVIEW, QUOTE
 
-PICTURE = Path("docs") / "states" / "example-desktop.jpg"
+VISITED = "tiny_address"
 
 
 class Head(html.parser.HTMLParser):
@@ -39,17 +36,6 @@ class Head(html.parser.HTMLParser):
         self._titled = False
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[str]:
-    """Where a page is served that has a report, and a picture for its previews."""
-    folder = small_page(tmp_path_factory.mktemp("site"), tiny_checkpoint)
-    written(folder / "studies" / "losses" / "report")
-    (folder / PICTURE).parent.mkdir(parents=True)
-    (folder / PICTURE).write_bytes((REPOSITORY / PICTURE).read_bytes())
-    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
-        yield url
-
-
 @pytest.mark.parametrize("path", ["", "losses"])
 def test_each_page_says_what_it_is_and_shows_a_picture(address: str, path: str) -> None:
     head = Head(httpx.get(f"{address}/{path}", timeout=HANGS).text)
@@ -64,7 +50,7 @@ def test_each_page_says_what_it_is_and_shows_a_picture(address: str, path: str) 
         assert tags["description"] == QUOTE
     answer = httpx.get(tags["og:image"], timeout=HANGS)
     assert answer.headers["content-type"] == "image/jpeg"
-    assert answer.content == (REPOSITORY / PICTURE).read_bytes()
+    assert answer.content == (REPOSITORY / PREVIEW).read_bytes()
 
 
 def test_behind_a_proxy_addresses_are_those_that_visitors_see(address: str) -> None:

@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from hierseg.page import report
 from tests import HANGS
-from tests.page.driver import every_screen, ready
-from tests.server import running_page, small_page
+from tests.page.driver import choose, compare, every_screen, ready
+from tests.page.report import PLOT, QUOTE, written
 
-QUOTE = "One loss has +1.2 points more than the other, & <that> is shown."
-TEXT = """# Which loss?
-
-As in [the recipe](../grid.yaml). In short: <!-- quote -->One loss has
-<!-- report: one-other higher -->+1.2<!-- end --> points more than the other, & <that> is shown.<!-- unquote -->
-
-![Points](losses-points.svg)
-
-Here follow figures.
-
-## Why
-
-| a | b | c | d |
-| --- | --- | --- | --- |
-| -1.46 [-2.09, -0.84] | -1.46 [-2.09, -0.84] | -1.46 [-2.09, -0.84] | a_very_long_name_of_something |
-"""
-PLOT = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><rect width="40" height="30"/></svg>'
-
-
-def written(folder: Path) -> Path:
-    """Write a report and return its folder."""
-    folder.mkdir(parents=True)
-    (folder / "losses.md").write_text(TEXT)
-    (folder / "losses-points.svg").write_text(PLOT)
-    return folder
+VISITED = "tiny_address"
 
 
 def test_the_text_needs_no_other_file(tmp_path: Path) -> None:
@@ -73,22 +47,15 @@ def test_the_quote_of_our_report_names_the_two_losses_and_has_an_interval() -> N
     assert re.search(r"Focal-Tree-Min has .* than BCE \(\S+ \[\S+, \S+\] points", found.quote)
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[str]:
-    """Where the page is served with that report."""
-    folder = small_page(tmp_path_factory.mktemp("site"), tiny_checkpoint)
-    written(folder / "studies" / "losses" / "report")
-    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
-        yield url
-
-
 @every_screen
 def test_views_that_compare_quote_it_and_lead_to_the_report(page: Page) -> None:
     page.locator("#examples button").first.click()
     ready(page)
+    choose(page, "view", "slider")
+    compare(page, "bce", "ftm")  # it names these
     quoted = page.locator("#viewer .quote")
     for view, shown in (("slider", True), ("both", True), ("single", False), ("differences", True)):
-        page.locator(f"#viewer input[name=hierseg-view][value={view}]").check(force=True)
+        choose(page, "view", view)
         expect(quoted).to_be_visible(visible=shown)
     expect(quoted).to_contain_text(QUOTE)
     with page.expect_popup() as opened:

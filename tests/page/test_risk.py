@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,12 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from hierseg.network import checkpoint
-from hierseg.network.model import ModelSpec
 from hierseg.predictor import Prediction, Predictor
 from hierseg.risk import Promise, RiskControl
 from hierseg.tree import Hierarchy
 from tests.page.driver import PHOTO, choose, compare, mask, picture, saved, slide
 from tests.rounding import assert_labels
-from tests.server import page_of, running_page, tiny_checkpoints
+from tests.server import page_of, running_page
 
 CERTAINTIES = {  # of tiny checkpoints, by "1 in so many"; leaf was not measured
     "bce": {1: 0.0, 3: 0.0, 5: 0.5, 10: 0.7},
@@ -29,8 +29,11 @@ CERTAINTIES = {  # of tiny checkpoints, by "1 in so many"; leaf was not measured
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> dict[str, Path]:
-    paths = tiny_checkpoints(tmp_path_factory.mktemp("tiny"), tiny_spec, tree)
+def tiny(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Path], tree: Hierarchy) -> dict[str, Path]:
+    """The three, of which two can promise risks."""
+    folder = tmp_path_factory.mktemp("risk")
+    shutil.copytree(tiny["bce"].parent, folder, dirs_exist_ok=True)
+    paths = {name: folder / path.name for name, path in tiny.items()}
     for number, (name, certainties) in enumerate(CERTAINTIES.items()):
         card = checkpoint.read_card(paths[name])
         promises = tuple(

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,34 +16,17 @@ from playwright.sync_api import Page, expect
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from hierseg.network.model import ModelSpec
 from hierseg.photo import open_photo
-from hierseg.predictor import Prediction, Predictor
+from hierseg.predictor import Prediction
 from hierseg.tree import Hierarchy
 from hierseg.visualize import readable
 from tests.page.driver import PHOTO, choose, mask, open_saving, picture, saved, segment, slide
 from tests.rounding import APART, firm
-from tests.server import page_of, running_page, tiny_checkpoints
+
+VISITED = "tiny_address"
 
 SIZES = "#viewer .save [data-size]"
 SAID = "#viewer .save > output"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> dict[str, Path]:
-    return tiny_checkpoints(tmp_path_factory.mktemp("tiny"), tiny_spec, tree)
-
-
-@pytest.fixture(scope="module")
-def found(tiny: dict[str, Path]) -> Prediction:
-    return Predictor(tiny["leaf"]).predict(PHOTO)
-
-
-@pytest.fixture(scope="module")
-def address(tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = page_of(tmp_path_factory.mktemp("site"), {name: tiny[name] for name in ("leaf", "bce")})
-    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
-        yield url
 
 
 def rgba(path: Path | io.BytesIO) -> npt.NDArray[np.int_]:
@@ -58,17 +40,18 @@ def put_behind(page: Page, background: str) -> None:
 
 
 def test_a_cut_out_is_opaque_where_the_mask_is_and_has_the_photos_pixels(
-    viewer: Page, found: Prediction, tree: Hierarchy, tmp_path: Path
+    viewer: Page, found: dict[str, Prediction], tree: Hierarchy, tmp_path: Path
 ) -> None:
     photo = open_photo(PHOTO).astype(int)
-    sure = firm(found.scores, tree, found.threshold, hair=APART)
+    leaf = found["leaf"]
+    sure = firm(leaf.scores, tree, leaf.threshold, hair=APART)
     open_saving(viewer)
     for subject, node in (("", None), (readable("torso"), "torso"), (readable("upper"), "upper")):
         viewer.locator("#viewer [name=subject]").select_option(label=subject or "whole person")
         path = saved(viewer, "cutout", tmp_path)
         assert path.name == f"hierseg-leaf-cut-out-{node or 'person'}.png"
         cut = rgba(path)
-        masks = tree.node_masks(found.labels)
+        masks = tree.node_masks(leaf.labels)
         expected = masks.any(0) if node is None else masks[tree.index(node)]
         assert 1000 < expected.sum() < expected.size - 1000
         np.testing.assert_array_equal((cut[..., 3] >= 128)[sure], expected[sure])
@@ -194,7 +177,7 @@ def test_what_is_copied_is_what_would_be_saved_and_the_page_says_so(viewer: Page
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 def test_pycocotools_reads_the_annotations_and_decodes_them_to_the_masks(
-    viewer: Page, found: Prediction, tree: Hierarchy, tmp_path: Path
+    viewer: Page, found: dict[str, Prediction], tree: Hierarchy, tmp_path: Path
 ) -> None:
     choose(viewer, "level", "body")  # annotations are of every node on every level
     labels = saved_leaves(viewer, tmp_path)
@@ -208,7 +191,7 @@ def test_pycocotools_reads_the_annotations_and_decodes_them_to_the_masks(
     masks = tree.node_masks(labels)
     annotations = {each["category_id"] - 1: each for each in coco.loadAnns(coco.getAnnIds())}
     assert annotations.keys() == {node for node in range(len(tree)) if masks[node].any()}
-    areas = list(found.areas().values())
+    areas = list(found["leaf"].areas().values())
     for node, annotation in annotations.items():
         np.testing.assert_array_equal(coco.annToMask(annotation), masks[node])
         assert annotation["area"] == masks[node].sum()

@@ -20,6 +20,7 @@ from tests.page.driver import (
     as_file,
     choose,
     done,
+    downloaded,
     every_screen,
     picture,
     pixels,
@@ -30,11 +31,7 @@ from tests.page.driver import (
     send_several,
 )
 
-
-@pytest.fixture(scope="module")
-def address(small_address: str) -> str:
-    """Where a page whose networks are tiny is served."""
-    return small_address
+VISITED = "small_address"
 
 
 @every_screen
@@ -207,9 +204,7 @@ def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
         "line => new Set(line.getContext('2d').getImageData(0, 0, line.width, line.height).data).size"
     )
     assert drawn > 3  # several parts' colours
-    with page.expect_download() as download:
-        page.locator("#viewer .save-all").click()
-    download.value.save_as(tmp_path / "film.webm")
+    film = downloaded(page, ".save-all", tmp_path)
     expect(page.locator("#viewer .progress")).to_have_text("Saved")
     seen = page.evaluate(
         """async (url) => {
@@ -217,7 +212,7 @@ def test_a_clip_gets_a_time_line_and_a_film(page: Page, tmp_path: Path) -> None:
           await new Promise((resolve, reject) => { video.onloadeddata = resolve; video.onerror = reject; });
           return [video.videoWidth, video.videoHeight];
         }""",
-        "data:video/webm;base64," + base64.b64encode((tmp_path / "film.webm").read_bytes()).decode(),
+        "data:video/webm;base64," + base64.b64encode(film.read_bytes()).decode(),
     )
     assert seen == [320, 320]
     page.evaluate("() => { MediaRecorder.prototype.start = () => { throw new Error('no encoder'); }; }")

@@ -7,24 +7,24 @@ import itertools
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from hierseg.metrics import count, iou, level_means
-from hierseg.network.model import ModelSpec
-from hierseg.predictor import Prediction, Predictor
+from hierseg.predictor import Prediction
 from hierseg.tree import Hierarchy
+from tests.page.conftest import watched
 from tests.page.driver import (
     PHOTO,
     as_file,
     choose,
     compare,
     done,
+    downloaded,
     every_screen,
     hover,
     listen_to_the_message,
@@ -32,69 +32,55 @@ from tests.page.driver import (
     open_saving,
     ready,
     saved,
+    segment,
     send_clip,
     send_several,
+    send_truth,
     spoken,
     too_large,
 )
 from tests.rounding import TURNED, assert_figures, assert_labels
-from tests.server import TITLES, marked_photo, page_of, running_page, tiny_checkpoints
+from tests.server import TITLES, marked_photo, page_of, running_page
 
-RANKED = {1: ["bce"], 3: ["leaf", "bce", "ftm"]}  # the best first, the one without figures last
-three = pytest.mark.parametrize("names", [3], indirect=True, ids="{} checkpoints".format, scope="module")
-any_number = pytest.mark.parametrize("names", RANKED, indirect=True, ids="{} checkpoints".format, scope="module")
+VISITED = "tiny_address"
 
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec, tree: Hierarchy) -> dict[str, Path]:
-    return tiny_checkpoints(tmp_path_factory.mktemp("tiny"), tiny_spec, tree)
+RANKED = ["leaf", "bce", "ftm"]  # the best first, the one without figures last
 
 
-@pytest.fixture(scope="module")
-def found(tiny: dict[str, Path]) -> dict[str, Prediction]:
-    return {name: Predictor(path).predict(PHOTO) for name, path in tiny.items()}
+def offered(page: Page) -> list[str]:
+    return [legend.inner_text() for legend in page.locator("#viewer .bar legend").all() if legend.is_visible()]
 
 
-@pytest.fixture(scope="module")
-def names(request: pytest.FixtureRequest) -> list[str]:
-    return RANKED[request.param]
+def titles(page: Page) -> list[str]:
+    return page.locator("#viewer [data-choice=checkpoint] label").all_text_contents()
 
 
-@pytest.fixture(scope="module")
-def address(names: list[str], tiny: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = page_of(tmp_path_factory.mktemp("site"), {name: tiny[name] for name in names})
-    report = folder / "studies" / "losses" / "report"
-    report.mkdir(parents=True)
-    (report / "losses.md").write_text("In short: <!-- quote -->Focal-Tree-Min has less than BCE.<!-- unquote -->")
-    with running_page(tmp_path_factory.mktemp("uploads"), folder) as url:
-        yield url
-
-
-@any_number
-def test_the_best_is_shown_first_and_only_what_can_be_chosen_is_offered(
-    viewer: Page, names: list[str], found: dict[str, Prediction], tmp_path: Path
+def test_the_best_is_shown_first_and_two_are_compared_where_nobody_chose_others(
+    viewer: Page, found: dict[str, Prediction], tmp_path: Path
 ) -> None:
-    def offered() -> list[str]:
-        return [legend.inner_text() for legend in viewer.locator("#viewer .bar legend").all() if legend.is_visible()]
-
-    assert offered() == ["Level", "View", "Trained with"][: 1 if len(names) == 1 else 3]
-    titles = viewer.locator("#viewer [data-choice=checkpoint] label").all_text_contents()
-    assert titles == [TITLES[name] for name in names]
-    assert_labels(mask(saved(viewer, "mask", tmp_path)), found[names[0]])
-    if len(names) > 1:
-        choose(viewer, "view", "slider")
-        assert offered() == ["Level", "View", "Compare"]
-        figures = json.loads(saved(viewer, "json", tmp_path).read_text())
-        assert [each["name"] for each in figures["checkpoints"]] == names[:2]
-        expect(viewer.locator("#viewer .quote span")).to_be_hidden()  # it names bce and ftm
+    assert offered(viewer) == ["Level", "View", "Trained with"]
+    assert titles(viewer) == [TITLES[name] for name in RANKED]
+    assert_labels(mask(saved(viewer, "mask", tmp_path)), found[RANKED[0]])
+    choose(viewer, "view", "slider")
+    assert offered(viewer) == ["Level", "View", "Compare"]
+    figures = json.loads(saved(viewer, "json", tmp_path).read_text())
+    assert [each["name"] for each in figures["checkpoints"]] == RANKED[:2]
+    expect(viewer.locator("#viewer .quote span")).to_be_hidden()  # it names bce and ftm
 
 
-@three
-def test_any_two_of_three_are_compared(
-    viewer: Page, names: list[str], found: dict[str, Prediction], tmp_path: Path
+def test_of_one_checkpoint_nothing_is_offered_that_needs_others(
+    context: BrowserContext, tiny: dict[str, Path], found: dict[str, Prediction], tmp_path: Path
 ) -> None:
+    folder = page_of(tmp_path / "site", {"bce": tiny["bce"]})
+    with running_page(tmp_path / "uploads", folder) as url, watched(context.new_page(), url) as page:
+        segment(page, PHOTO)
+        assert offered(page) == ["Level"] and titles(page) == [TITLES["bce"]]
+        assert_labels(mask(saved(page, "mask", tmp_path)), found["bce"])
+
+
+def test_any_two_of_three_are_compared(viewer: Page, found: dict[str, Prediction], tmp_path: Path) -> None:
     choose(viewer, "view", "differences")
-    for pair in itertools.permutations(names, 2):
+    for pair in itertools.permutations(RANKED, 2):
         compare(viewer, *pair)
         one, other = (found[name].labels for name in pair)
         said = viewer.locator("#viewer .caption").inner_text()
@@ -123,7 +109,6 @@ def test_any_two_of_three_are_compared(
         expect(quote.locator("span")).to_be_visible(visible=set(pair) == {"bce", "ftm"})  # it names these
 
 
-@three
 def test_nobody_is_compared_with_itself_and_who_was_looked_at_takes_part(viewer: Page) -> None:
     canvas = viewer.locator("#viewer .stage canvas")
     choose(viewer, "view", "slider")
@@ -140,7 +125,6 @@ def test_nobody_is_compared_with_itself_and_who_was_looked_at_takes_part(viewer:
 
 
 @every_screen
-@three
 def test_every_view_fits_the_screen_and_is_accessible(viewer: Page) -> None:
     open_saving(viewer)
     for view in ("single", "slider", "both", "differences"):
@@ -159,13 +143,11 @@ def test_every_view_fits_the_screen_and_is_accessible(viewer: Page) -> None:
     assert serious == []
 
 
-@three
 def test_the_ground_truth_is_held_against_the_two_on_view(
     viewer: Page, found: dict[str, Prediction], tmp_path: Path, tree: Hierarchy
 ) -> None:
     np.save(tmp_path / "truth.npy", found["bce"].labels)
-    viewer.locator("#ground-truth summary").click()
-    viewer.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
+    send_truth(viewer, tmp_path / "truth.npy")
     viewer.locator("#viewer .truth tbody tr").first.wait_for()
     choose(viewer, "view", "both")
     compare(viewer, "ftm", "leaf")
@@ -178,16 +160,12 @@ def test_the_ground_truth_is_held_against_the_two_on_view(
         assert_figures(row[column], f"{expected:.3f}".removeprefix("0"))
 
 
-@three
 def test_several_photos_are_saved_with_the_two_on_view(page: Page, tmp_path: Path) -> None:
     send_several(page, [as_file(marked_photo(mark), f"{mark}.jpg") for mark in range(2)])
     done(page)
     choose(page, "view", "differences")
     compare(page, "ftm", "leaf")
-    with page.expect_download() as download:
-        page.locator("#viewer .save-all").click()
-    download.value.save_as(tmp_path / "photos.zip")
-    with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
+    with zipfile.ZipFile(downloaded(page, ".save-all", tmp_path)) as archive:
         assert {f"0{mark + 1}-{mark}/mask-{name}-parts.png" for mark in range(2) for name in ("ftm", "leaf")} == {
             name for name in archive.namelist() if "mask" in name
         }
@@ -195,7 +173,6 @@ def test_several_photos_are_saved_with_the_two_on_view(page: Page, tmp_path: Pat
     assert [each["name"] for each in figures["checkpoints"]] == ["ftm", "leaf"]
 
 
-@three
 def test_a_clips_time_line_is_that_of_the_checkpoint_on_view(page: Page) -> None:
     send_clip(page)
     done(page)
@@ -206,7 +183,6 @@ def test_a_clips_time_line_is_that_of_the_checkpoint_on_view(page: Page) -> None
     assert len(lines) == 3
 
 
-@three
 def test_the_live_camera_compares_any_two(page: Page) -> None:
     page.locator("#viewer .live").click()
     ready(page)
@@ -220,7 +196,6 @@ def test_the_live_camera_compares_any_two(page: Page) -> None:
     page.locator("#viewer .live").click()
 
 
-@three
 def test_a_photo_that_fails_does_not_end_the_rest(page: Page, tmp_path: Path) -> None:
     # The server is lost twice while the second photo is sent, and for as long as the third is.
     answers = iter([True, False, False, True, False, False, False, False, True])
@@ -245,7 +220,6 @@ def test_a_photo_that_fails_does_not_end_the_rest(page: Page, tmp_path: Path) ->
     expect(page.locator("#viewer .place")).to_have_text("3 of 3: three.jpg")
 
 
-@three
 def test_no_photo_of_many_is_left_out(page: Page, tmp_path: Path) -> None:
     answer: list[bytes] = []
 
@@ -260,14 +234,10 @@ def test_no_photo_of_many_is_left_out(page: Page, tmp_path: Path) -> None:
     assert "Segmenting 60 photos …" in page.evaluate("window.said")
     assert page.locator("#viewer .progress").inner_text() == "60 of 60 photos segmented"
     assert page.locator("#viewer .thumbnails button").count() == 60
-    with page.expect_download() as download:
-        page.locator("#viewer .save-shares").click()
-    download.value.save_as(tmp_path / "shares.csv")
-    with (tmp_path / "shares.csv").open(newline="") as file:
+    with downloaded(page, ".save-shares", tmp_path).open(newline="") as file:
         assert [line["path"] for line in csv.DictReader(file)] == [f"{number}.jpg" for number in range(60)]
 
 
-@three
 def test_a_long_clip_is_said_to_be_cut(page: Page) -> None:
     page.evaluate("Object.defineProperty(HTMLMediaElement.prototype, 'duration', { get: () => 42.25 })")
     listen_to_the_message(page)

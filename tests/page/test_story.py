@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from hierseg.page.app import is_grey
 from hierseg.photo import open_photo
-from hierseg.predictor import Predictor, best_first
+from hierseg.predictor import Prediction, best_first
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
 from tests.page.driver import BEST, CARDS, PHOTO, SECOND, choose, picture, segment, send, slide, undecoded
@@ -187,13 +187,14 @@ def nobody() -> bytes:
 
 
 @still
-def test_it_is_still_where_motion_is_not_wanted_and_says_what_the_library_says(page: Page, tree: Hierarchy) -> None:
+def test_it_is_still_where_motion_is_not_wanted_and_says_what_the_library_says(
+    page: Page, predictions: dict[str, Prediction], tree: Hierarchy
+) -> None:
     step(page, 1)
     assert not plays(page)
     expect(story(page).get_by_role("button", name="Play", exact=True)).to_be_visible()
     segment(page, PHOTO)
     page.get_by_role("button", name="Play the story").click()
-    predictions = {name: Predictor(name).predict(open_photo(PHOTO)) for name in CARDS}
     for place, level in enumerate(tree.level_names, 1):
         words = step(page, place)
         page.locator(f"{CANVAS}[data-level={level}]").wait_for()

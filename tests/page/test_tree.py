@@ -11,16 +11,10 @@ from playwright.sync_api import Locator, Page, expect
 
 from hierseg.decoding import BestPaths, best_paths
 from hierseg.page.payload import STEPS
-from hierseg.photo import open_photo
-from hierseg.predictor import Prediction, Predictor
+from hierseg.predictor import Prediction
 from hierseg.tree import Hierarchy
-from tests.page.driver import BEST, CARDS, PHOTO, SECOND, choose, hover, picture, place_of, slide
+from tests.page.driver import BEST, CARDS, SECOND, choose, hover, phone, picture, place_of, slide
 from tests.rounding import APART
-
-
-@pytest.fixture(scope="module")
-def predictions() -> dict[str, Prediction]:
-    return {name: Predictor(name).predict(open_photo(PHOTO)) for name in (BEST, SECOND)}
 
 
 @pytest.fixture
@@ -214,7 +208,7 @@ def test_in_the_swipe_view_a_click_pins_and_a_drag_moves_the_line(page: Page) ->
     assert readout(page).inner_text() == pinned
 
 
-@pytest.mark.parametrize("context", [(390, 844, 3)], indirect=True, ids=["phone"], scope="session")
+@phone
 def test_a_tap_pins_a_tap_elsewhere_moves_the_pin_and_one_on_it_frees(page: Page) -> None:
     canvas = page.locator("#viewer .stage canvas")
     said = []

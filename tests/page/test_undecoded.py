@@ -14,17 +14,12 @@ from playwright.sync_api import Page, expect
 
 from hierseg.page import payload
 from hierseg.photo import open_photo
-from hierseg.predictor import Prediction, Predictor
+from hierseg.predictor import Prediction
 from hierseg.tree import Hierarchy
 from tests.page.driver import BEST, CARDS, PHOTO, SECOND, choose, picture, saved, slide, undecoded
 from tests.rounding import APART, TURNED
 
 STRIPES = np.array([(255, 225, 0), (0, 0, 0)])
-
-
-@pytest.fixture(scope="module")
-def predictions() -> dict[str, Prediction]:
-    return {name: Predictor(name).predict(open_photo(PHOTO)) for name in CARDS}
 
 
 def expected_picture(prediction: Prediction, level: str) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.bool_]]:

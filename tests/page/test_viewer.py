@@ -27,6 +27,7 @@ from tests.page.driver import (
     SECOND,
     choose,
     done,
+    downloaded,
     every_screen,
     hover,
     mask,
@@ -37,15 +38,11 @@ from tests.page.driver import (
     segment,
     send,
     send_several,
+    send_truth,
     slide,
     spoken,
 )
 from tests.rounding import TURNED, assert_figures, assert_labels
-
-
-@pytest.fixture(scope="module")
-def predictions() -> dict[str, Prediction]:
-    return {name: Predictor(name).predict(open_photo(PHOTO)) for name in CARDS}
 
 
 def test_each_level_and_checkpoint_has_a_picture_of_its_own(viewer: Page) -> None:
@@ -268,8 +265,7 @@ def test_a_ground_truth_gives_the_iou_of_every_node_and_level(
     truth[:40] = tree.void
     Image.fromarray(truth).save(tmp_path / "truth.png")
     choose(viewer, "view", "both")
-    viewer.locator("#ground-truth summary").click()
-    viewer.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.png")
+    send_truth(viewer, tmp_path / "truth.png")
     viewer.locator("#viewer .truth tbody tr").first.wait_for()
     rows = {
         row.locator("th").inner_text(): row.locator("td").all_inner_texts()
@@ -309,10 +305,7 @@ def test_several_photos_are_segmented_in_turn_and_saved_together(page: Page, tmp
     first = picture(page)
     assert first != second
     choose(page, "checkpoint", "bce")
-    with page.expect_download() as download:
-        page.locator("#viewer .save-all").click()
-    download.value.save_as(tmp_path / "photos.zip")
-    with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
+    with zipfile.ZipFile(downloaded(page, ".save-all", tmp_path)) as archive:
         assert archive.testzip() is None
         archive.extractall(tmp_path)
     with (tmp_path / "shares.csv").open(newline="") as file:

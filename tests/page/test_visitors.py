@@ -18,6 +18,7 @@ from tests.page.driver import (
     choose,
     done,
     every_screen,
+    held,
     listen_to_the_message,
     pixels,
     ready,
@@ -25,9 +26,12 @@ from tests.page.driver import (
     segment,
     send,
     send_several,
+    send_truth,
     too_large,
 )
 from tests.server import marked_photo
+
+VISITED = "small_address"
 
 LOST = "The server cannot be reached. Try again in a moment."
 # Drops or pastes files on an element; tells whether the browser would have left the page for them.
@@ -45,12 +49,6 @@ BRING = """
   return kind === "drop" && !events.at(-1).defaultPrevented;
 }
 """
-
-
-@pytest.fixture(scope="module")
-def address(small_address: str) -> str:
-    """Where a page whose networks are tiny is served."""
-    return small_address
 
 
 def inferences(page: Page) -> list[str]:
@@ -207,12 +205,11 @@ def test_the_page_says_what_it_does_in_the_fields_words(page: Page) -> None:
 
 
 def test_a_photo_that_is_chosen_before_the_modules_have_come_is_segmented(page: Page) -> None:
-    held: list[Route] = []
-    page.route(re.compile("/viewer.js$"), lambda route: held.append(route))
+    routes = held(page, "/viewer.js$")
     with page.expect_request(re.compile("/viewer.js$")):
         page.reload()
     send(page, PHOTO)
-    held[0].continue_()
+    routes[0].continue_()
     ready(page)
 
 
@@ -266,8 +263,7 @@ def test_a_visitor_who_has_to_wait_is_told_the_place_in_the_queue(page: Page) ->
 def test_a_ground_truth_of_another_photo_gets_a_sentence_beside_the_result(page: Page, tmp_path: Path) -> None:
     np.save(tmp_path / "truth.npy", np.zeros((100, 300), np.uint8))
     segment(page, PHOTO)
-    page.locator("#ground-truth summary").click()
-    page.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
+    send_truth(page, tmp_path / "truth.npy")
     expect(page.locator("#viewer .message")).to_contain_text("Is it of another photo?")
     assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
 
@@ -279,8 +275,7 @@ def test_a_ground_truth_is_another_request_but_no_other_inference_and_goes_with_
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
     segment(page, PHOTO)
-    page.locator("#ground-truth summary").click()
-    page.locator("#ground-truth [name=truth]").set_input_files(tmp_path / "truth.npy")
+    send_truth(page, tmp_path / "truth.npy")
     page.locator("#viewer .truth tbody tr").first.wait_for()
     assert asked == [f"{address}/photo", f"{address}/truth/512/512"]
     page.locator("#examples button").first.click()
