@@ -21,7 +21,7 @@ from PIL import Image
 from hierseg.photo import MAX_PIXELS, Photo, PhotoError, is_animated, open_photo
 from hierseg.photo import reading as image_module
 from tests.heic import QUADRANTS, heic
-from tests.hostile import BLUE, IMAGE, PICTURE, RED, WHITE, complaint, encode, exif_of, idat, png
+from tests.hostile import BLUE, IMAGE, PICTURE, RED, WHITE, complaint, encode, exif_of, idat, png, sound_files
 
 Array = npt.NDArray[Any]
 
@@ -485,32 +485,11 @@ def test_floats_outside_zero_to_one_are_refused(value: float) -> None:
 # Damage -------------------------------------------------------------------------------------------------------------
 
 
-def damageable() -> dict[str, bytes]:
-    picture = Image.fromarray(noise(24, 32, 3))
-    return {
-        "jpeg": encode(picture, "JPEG"),
-        "jpeg with exif": encode(picture, "JPEG", exif=exif_of(6)),
-        "progressive jpeg": encode(picture, "JPEG", progressive=True),
-        "png": encode(picture, "PNG"),
-        "palette png": encode(picture.quantize(16), "PNG", transparency=3),
-        "deep png": encode(Image.fromarray(noise(24, 32, dtype=np.uint16)), "PNG"),
-        "webp": encode(picture, "WEBP"),
-        "lossless webp": encode(picture, "WEBP", lossless=True),
-        "gif": encode(picture.quantize(256), "GIF"),
-        "animated gif": encode(picture.quantize(16), "GIF", save_all=True, append_images=[picture.rotate(90)]),
-        "bmp": encode(picture, "BMP"),
-        "tiff": encode(picture, "TIFF"),
-        "packed tiff": encode(picture, "TIFF", compression="tiff_deflate"),
-        "ppm": encode(picture, "PPM"),
-        "avif": encode(picture, "AVIF"),
-    }
-
-
-DAMAGEABLE = damageable()
+SOUND = sound_files(Image.fromarray(noise(24, 32, 3)))
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of broken metadata on its way
-@pytest.mark.parametrize("data", DAMAGEABLE.values(), ids=DAMAGEABLE)
+@pytest.mark.parametrize("data", SOUND.values(), ids=SOUND)
 def test_a_truncated_file_is_refused_unless_all_pixels_were_there(data: bytes) -> None:
     whole = open_photo(data)
     refused = 0
@@ -521,5 +500,5 @@ def test_a_truncated_file_is_refused_unless_all_pixels_were_there(data: bytes) -
             assert complaint(str(refusal)) == ""
             refused += 1
     assert refused > 15
-    with pytest.raises(PhotoError, match=r"damaged or incomplete|not a photo"):
+    with pytest.raises(PhotoError, match=r"damaged or incomplete|not a photo|HEIC photo cannot be opened"):
         open_photo(data[: len(data) // 6])
