@@ -15,7 +15,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from torch import Tensor, nn
 
 from hierseg import predictor
@@ -28,7 +27,7 @@ from hierseg.network.model import ModelSpec
 from hierseg.photo import Letterbox, PhotoError
 from hierseg.photo.zoom import Window
 from hierseg.predictor import Prediction, Predictor, WindowScores, predict_all
-from hierseg.tree import Hierarchy, HierarchyError
+from hierseg.tree import Hierarchy
 from tests import CHECKPOINTS
 from tests.networks import head_of, warmed_up
 from tests.rounding import HAIR, firm
@@ -120,18 +119,6 @@ def test_every_answer_has_the_photos_own_size(height: int, width: int, lively: P
     assert (prediction.violations().shape, prediction.violations().dtype) == ((height, width), np.bool_)
     for level in prediction.hierarchy.level_names:
         assert prediction.at_level(level).shape == (height, width)
-
-
-def test_path_bytes_image_and_array_give_the_same_prediction(lively: Predictor, tmp_path: Path) -> None:
-    photo = photo_of(50, 37)
-    file = tmp_path / "photo.png"
-    Image.fromarray(photo).save(file)
-    first = lively.predict(photo)
-    with Image.open(file) as image:
-        for source in (str(file), file, file.read_bytes(), image, photo):
-            prediction = lively.predict(source)
-            assert np.array_equal(prediction.whole.scores, first.whole.scores)
-            assert np.array_equal(prediction.labels, first.labels)
 
 
 @contextmanager
@@ -405,11 +392,6 @@ def test_an_answer_does_not_depend_on_what_was_asked_before(lively: Predictor) -
     assert np.array_equal(asked.labels, fresh.labels)
     assert not np.array_equal(asked.decoded(0.2, certainty=0.5).labels, asked.labels)
     assert asked.decoded() is asked.decoded()  # kept, so that hovering or another level is quick
-
-
-def test_an_unknown_level_is_refused_naming_those_there_are(lively: Predictor) -> None:
-    with pytest.raises(HierarchyError, match="no level 'limbs'; the levels are body, upper-lower, parts"):
-        lively.predict(photo_of(8, 8)).at_level("limbs")
 
 
 # Areas and violations ------------------------------------------------------------------------------------------------
