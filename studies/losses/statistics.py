@@ -24,6 +24,7 @@ from hierseg.network import checkpoint
 from hierseg.tree import Hierarchy
 
 Table = Mapping[str, npt.NDArray[Any]]
+_CONFIDENCE = 0.95  # probability that all intervals of a family hold
 _APART = re.compile(r"hedged/|\w+:")  # shares, and counts of other photos
 Contrast = Mapping[str, float]  # weights of rows, which sum to 0
 
@@ -138,13 +139,13 @@ def figures(table: Table, hierarchy: Hierarchy, weights: Values | None = None) -
     return found
 
 
-def drawings(photos: int, resamples: int = 2000, seed: int = 0) -> Values:
+def drawings(photos: int, resamples: int) -> Values:
     """Return how often each photo counts, shape (1 + resamples, photos): once each, then drawn with replacement.
 
     Differences of two runs under the same drawings are a paired bootstrap (Efron and Tibshirani, 1993): their
     percentiles are an interval over other photos, not over other seeds.
     """
-    drawn = np.random.default_rng(seed).multinomial(photos, np.full(photos, 1 / photos), resamples)
+    drawn = np.random.default_rng(0).multinomial(photos, np.full(photos, 1 / photos), resamples)
     return np.concatenate([np.ones((1, photos)), drawn])
 
 
@@ -180,30 +181,28 @@ class TwoWay:
         """Return a row's least-squares mean over all seeds, also those that it lacks."""
         return self._estimate(self._weights({row: 1.0}, 1 / len(self._seeds)))
 
-    def planned(self, contrast: Contrast, family: int, confidence: float = 0.95) -> Interval:
+    def planned(self, contrast: Contrast, family: int) -> Interval:
         """Return a contrast with Student's interval by the pooled variance, with Bonferroni's correction.
 
         Args:
             contrast: The contrast.
             family: Number of intervals that hold simultaneously.
-            confidence: Probability that they do.
         """
-        reach = scipy.stats.t.ppf(1 - (1 - confidence) / (2 * family), self.degrees)
+        reach = scipy.stats.t.ppf(1 - (1 - _CONFIDENCE) / (2 * family), self.degrees)
         return self._interval(contrast, float(reach))
 
-    def pairwise(self, contrast: Contrast, family: int, confidence: float = 0.95) -> Interval:
+    def pairwise(self, contrast: Contrast, family: int) -> Interval:
         """Return the difference of two rows with the interval of Tukey (1953) and Kramer (1956) over all pairs of rows.
 
         Args:
             contrast: 1 for a row, -1 for another.
             family: Number of figures whose pairs hold simultaneously, by Bonferroni's correction.
-            confidence: Probability that they do.
         """
-        level = 1 - (1 - confidence) / family
+        level = 1 - (1 - _CONFIDENCE) / family
         reach = _studentized_range(level, len(self.rows), self.degrees) if self.degrees else np.nan
         return self._interval(contrast, reach / 2**0.5)
 
-    def unpooled(self, contrast: Contrast, confidence: float = 0.95) -> Interval:
+    def unpooled(self, contrast: Contrast) -> Interval:
         """Return a contrast with Student's interval over its values in each seed, from its own rows alone."""
         complete = [seed for seed in self._seeds if all((row, seed) in self._at for row in contrast)]
         values = [
@@ -211,16 +210,16 @@ class TwoWay:
         ]
         mean = float(np.mean(values or np.nan))
         error = float(scipy.stats.sem(values)) if len(values) > 1 else np.nan
-        reach = error * float(scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1))
+        reach = error * float(scipy.stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1))
         return Interval(mean, mean - reach, mean + reach)
 
-    def photos(self, contrast: Contrast, confidence: float = 0.95) -> Interval:
+    def photos(self, contrast: Contrast) -> Interval:
         """Return a contrast with its percentiles over the drawings of photos, for the same runs."""
         weights = self._weights(contrast)
         if np.isnan(self._estimate(weights)):
             return Interval(np.nan, np.nan, np.nan)
         values = weights @ self._coefficients
-        low, high = np.quantile(values[1:], (0.5 - confidence / 2, 0.5 + confidence / 2))
+        low, high = np.quantile(values[1:], (0.5 - _CONFIDENCE / 2, 0.5 + _CONFIDENCE / 2))
         return Interval(float(values[0]), float(low), float(high))
 
     def _weights(self, contrast: Contrast, of_seeds: float = 0.0) -> Values:
