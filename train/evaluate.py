@@ -58,22 +58,15 @@ def false_people(predictor: Predictor, photos: Iterable[Photo]) -> dict[str, flo
 
 
 def squares_beside_people(examples: Iterable[Example], background: int) -> Iterator[Photo]:
-    """Yield for each example the largest square that shows nobody, where it has one of at least 96 pixels a side."""
-    squares = (largest_square_beside_people(example, background) for example in examples)
-    yield from (square for square in squares if square is not None)
-
-
-def largest_square_beside_people(example: Example, background: int) -> Photo | None:
-    """Return the largest square of a photo that shows neither people nor void; None if it is under 96 pixels a side."""
-    nobody = np.pad((example.label_map == background).astype(np.uint8), 1)
-    reach = cv2.distanceTransform(nobody, cv2.DIST_C, 3)[
-        1:-1, 1:-1
-    ]  # to the nearest pixel that does, by rows or columns
-    row, column = np.unravel_index(reach.argmax(), reach.shape)
-    arm = int(reach[row, column]) - 1
-    if 2 * arm + 1 < _LEAST_SIDE:
-        return None
-    return example.photo[row - arm : row + arm + 1, column - arm : column + arm + 1]
+    """Yield each photo's largest square that shows neither people nor void, unless it is under 96 pixels a side."""
+    for example in examples:
+        nobody = np.pad((example.label_map == background).astype(np.uint8), 1)
+        # To the nearest pixel that does, by rows or columns.
+        reach = cv2.distanceTransform(nobody, cv2.DIST_C, 3)[1:-1, 1:-1]
+        row, column = np.unravel_index(reach.argmax(), reach.shape)
+        arm = int(reach[row, column]) - 1
+        if 2 * arm + 1 >= _LEAST_SIDE:
+            yield example.photo[row - arm : row + arm + 1, column - arm : column + arm + 1]
 
 
 def table(title: str, summary: dict[str, Any]) -> str:

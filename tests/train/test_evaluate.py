@@ -25,7 +25,6 @@ from train.dataset import Example, load_examples, read_ids
 from train.evaluate import (
     evaluate,
     false_people,
-    largest_square_beside_people,
     squares_beside_people,
     table,
 )
@@ -192,17 +191,15 @@ def test_the_square_beside_people_is_the_largest_there_is(height: int, width: in
         top, left = random.integers(height), random.integers(width)
         label_map[top : top + 20, left : left + 20] = random.choice([HEAD, VOID])
     photo = np.where(label_map == BACKGROUND, 10, 200).astype(np.uint8)[..., None].repeat(3, axis=2)
-    found = largest_square_beside_people(Example("drawn", photo, label_map), BACKGROUND)
+    found = list(squares_beside_people([Example("drawn", photo, label_map)], BACKGROUND))
     sums = np.pad((label_map != BACKGROUND).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     largest = max(
         side
         for side in range(1, min(height, width) + 1, 2)
         if (sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side] == 0).any()
     )
-    if largest < 96:
-        assert found is None
-    else:
-        assert found is not None and found.shape == (largest, largest, 3) and (found == 10).all()
+    assert [square.shape for square in found] == ([(largest, largest, 3)] if largest >= 96 else [])
+    assert all((square == 10).all() for square in found)
 
 
 def test_false_people_are_counted_beside_people_only(tree: Hierarchy) -> None:
