@@ -96,20 +96,9 @@ def _loop(photos: list[Path], processes: int) -> _Speed:
 
 def _archive(photos: list[Path], workers: int, out: Path) -> _Speed:
     """Measure a run from the time when each worker has written its first shard."""
-    command = [
-        sys.executable,
-        "-m",
-        "hierseg",
-        "archive",
-        str(photos[0].parent),
-        "--out",
-        str(out),
-        "--checkpoint",
-        "bce",
-    ]
-    driver = subprocess.Popen(
-        [*command, "--workers", str(workers)], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    given = (photos[0].parent, "--out", out, "--checkpoint", "bce", "--workers", workers)
+    command = [sys.executable, "-m", "hierseg", "archive", *map(str, given)]
+    driver = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     samples = []  # time, shards, processor time, memory
     worked: dict[int, float] = {}
     while driver.poll() is None:

@@ -305,16 +305,7 @@ def test_shares_outside_0_to_1_are_refused(value: str, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_runs_as_a_module_in_a_process_of_its_own(tmp_path: Path) -> None:
-    arguments = [
-        sys.executable,
-        "-m",
-        "hierseg",
-        "examples/astronaut.jpg",
-        "--checkpoint",
-        "bce",
-        "--out",
-        str(tmp_path),
-    ]
+    arguments = [sys.executable, "-m", "hierseg", "examples/astronaut.jpg", "--checkpoint", "bce", "--out", tmp_path]
     done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "1 of 1 photos" in done.stdout
