@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import statistics
 import subprocess
@@ -74,9 +73,8 @@ def _write_photos(folder: Path, count: int) -> list[Path]:
     examples = [Image.open(path).convert("RGB") for path in sorted((REPOSITORY / "examples").glob("*.jpg"))]
     for number in range(count):
         width = 600 + number * 37 % 400
-        buffer = io.BytesIO()
-        examples[number % len(examples)].resize((width, 500_000 // width)).save(buffer, "JPEG", quality=90)
-        (folder / f"{number:05d}.jpg").write_bytes(buffer.getvalue())
+        photo = examples[number % len(examples)].resize((width, 500_000 // width))
+        photo.save(folder / f"{number:05d}.jpg", quality=90)
     return sorted(folder.iterdir())
 
 

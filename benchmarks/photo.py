@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable
 from functools import partial
 from http.client import HTTPConnection
@@ -23,7 +22,7 @@ from hierseg.page import payload
 from hierseg.photo import Photo, open_photo
 from hierseg.predictor import Predictor, predict_all
 from hierseg.tree import Hierarchy
-from hierseg.visualize import overlay
+from hierseg.visualize import encoded, overlay
 from studies.predecessor.pipeline import Pipeline
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "astronaut.jpg"
@@ -33,9 +32,7 @@ NAMES = ("bce", "ftm", "leaf")
 def photo_of(megapixels: float) -> bytes:
     """Return an example photo as a 4:3 JPEG of this many megapixels."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
-    buffer = io.BytesIO()
-    Image.open(EXAMPLE).convert("RGB").resize((height * 4 // 3, height)).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    return encoded(Image.open(EXAMPLE).convert("RGB").resize((height * 4 // 3, height)), "JPEG", quality=90)
 
 
 def rows(rounds: int) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import io
+import functools
 import json
 import os
 import sys
@@ -15,14 +15,14 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from hierseg import __version__
-from hierseg.files import PHOTO_ENDINGS, files_below, portable_name
+from hierseg.files import PHOTO_ENDINGS, files_below, own_path
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import CheckpointError, write_atomically
 from hierseg.photo import PhotoError, open_photo
 from hierseg.predictor import Predictor, best_first
 from hierseg.risk import RiskError, certainty_for
 from hierseg.tree import HierarchyError
-from hierseg.visualize import indexed_image, overlay
+from hierseg.visualize import encoded, indexed_image, overlay
 
 SOFTWARE = "hierseg"  # the mark in every result
 _NAMED = 10  # skipped files listed in a message
@@ -108,18 +108,12 @@ def _segment(predictor: Predictor, source: Path, target: Path, options: argparse
         **prediction.summary(certainty=certainty),
     }
     contents = (
-        _encoded(picture, "JPEG", quality=92, comment=SOFTWARE),
-        _encoded(indexed_image(labels, tree), "PNG", pnginfo=mark),
+        encoded(picture, "JPEG", quality=92, comment=SOFTWARE),
+        encoded(indexed_image(labels, tree), "PNG", pnginfo=mark),
         (json.dumps(summary, indent=1) + "\n").encode(),
     )
     for file, content in zip(_results(target), contents, strict=True):
         write_atomically(file, content)
-
-
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _results(target: Path) -> list[Path]:
@@ -179,17 +173,10 @@ def _photos(named: list[Path], out: Path) -> tuple[list[tuple[Path, Path]], list
 def _targets(photos: list[tuple[Path, Path]], out: Path) -> list[tuple[Path, Path]]:
     """Return (photo, path of its results without endings); no two photos share a path, not even with earlier runs."""
     taken: set[str] = set()
-    targets = []
-    for source, below in photos:
-        parts = [portable_name(part) for part in below.with_suffix("").parts]
-        target, number = out.joinpath(*parts), 2
-        # Some file systems ignore case.
-        while str(target).casefold() in taken or _is_anothers(target, source):
-            target = out.joinpath(*parts[:-1], f"{parts[-1]}-{number}")
-            number += 1
-        taken.add(str(target).casefold())
-        targets.append((source, target))
-    return targets
+    return [
+        (source, own_path(out, below, taken, functools.partial(_is_anothers, source=source)))
+        for source, below in photos
+    ]
 
 
 def _is_anothers(target: Path, source: Path) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
 
 PHOTO_ENDINGS = {
     *(".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".pjpeg", ".pjp", ".mpo"),
@@ -54,6 +54,24 @@ def files_below(folder: Path, out: Path | None) -> Iterator[Path]:
                 inside.append(name)
         folders[:] = inside
     yield from unreadable
+
+
+def own_path(out: Path, photo: PurePath, taken: set[str], is_used: Callable[[Path], bool] = lambda _: False) -> Path:
+    """Return where the results of a photo go below a folder: a path without an ending, which no other photo has.
+
+    Args:
+        out: The folder.
+        photo: The photo's path below a folder of its own.
+        taken: Paths of other photos, in lower case, as some file systems ignore case; the new one is added.
+        is_used: Tells whether a path is another's for some other reason.
+    """
+    parts = [portable_name(part) for part in photo.with_suffix("").parts]
+    target, number = out.joinpath(*parts), 2
+    while str(target).casefold() in taken or is_used(target):
+        target = out.joinpath(*parts[:-1], f"{parts[-1]}-{number}")
+        number += 1
+    taken.add(str(target).casefold())
+    return target
 
 
 def portable_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -124,6 +125,11 @@ def indexed_image(labels: UInt8Map, hierarchy: Hierarchy) -> Image.Image:
 
 def indexed_png(labels: UInt8Map, hierarchy: Hierarchy) -> bytes:
     """Return `indexed_image` as the bytes of a PNG file."""
+    return encoded(indexed_image(labels, hierarchy), "PNG")
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """Return an image as the bytes of a file of a kind, such as "JPEG", with Pillow's options."""
     buffer = io.BytesIO()
-    indexed_image(labels, hierarchy).save(buffer, format="PNG")
+    image.save(buffer, kind, **options)
     return buffer.getvalue()

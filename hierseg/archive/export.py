@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from hierseg.archive.plan import Plan
-from hierseg.files import portable_name
+from hierseg.files import own_path
 from hierseg.predictor import Area
 from hierseg.tree import Hierarchy
 from hierseg.visualize import readable
@@ -65,12 +65,7 @@ def to_png(plan: Plan, out: Path) -> None:
     """Write each photo's mask into a folder, and its overlay if the archive has one."""
     taken: set[str] = set()
     for row in _segmented(plan, ["path", "mask", "overlay"]):
-        parts = [portable_name(part) for part in PurePosixPath(row["path"].replace("://", "/")).with_suffix("").parts]
-        target, number = out.joinpath(*parts), 2
-        while str(target).casefold() in taken:  # some file systems ignore case
-            target = out.joinpath(*parts[:-1], f"{parts[-1]}-{number}")
-            number += 1
-        taken.add(str(target).casefold())
+        target = own_path(out, PurePosixPath(row["path"].replace("://", "/")), taken)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.with_name(f"{target.name}-mask.png").write_bytes(row["mask"])
         if row["overlay"]:

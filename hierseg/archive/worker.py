@@ -22,7 +22,7 @@ from hierseg.archive.sources import Source
 from hierseg.photo import PhotoError, open_photo
 from hierseg.predictor import Area, Predictor
 from hierseg.tree import Hierarchy
-from hierseg.visualize import indexed_png, overlay
+from hierseg.visualize import encoded, indexed_png, overlay
 
 _Item = TypeVar("_Item")
 
@@ -114,24 +114,19 @@ class Worker:
         decoding = (self._settings.threshold, self._settings.certainty)
         labels = prediction.decoded(*decoding).labels
         tree = prediction.hierarchy
+        picture = Image.fromarray(overlay(photo, labels, tree)) if self._settings.overlays else None
         return {
             "height": photo.shape[0],
             "width": photo.shape[1],
             "areas": {node: dataclasses.asdict(area) for node, area in prediction.areas(*decoding).items()},
             "mask": indexed_png(labels, tree),
-            "overlay": _jpeg(Image.fromarray(overlay(photo, labels, tree))) if self._settings.overlays else None,
+            "overlay": encoded(picture, "JPEG", quality=92) if picture else None,
         }
 
 
 def unsegmented(name: str, settings: Settings) -> dict[str, Any]:
     """Return the row of a photo that is not segmented yet."""
     return {"path": name, "checkpoint": settings.checkpoint, "version": settings.version, "error": None}
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=92)
-    return buffer.getvalue()
 
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:

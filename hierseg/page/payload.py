@@ -7,7 +7,6 @@ by itself, with the very pixels that the library gives.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import zlib
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from hierseg.photo.label_map import LabelMapError
 from hierseg.predictor import Prediction, Predictor
 from hierseg.risk import RiskControl
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
-from hierseg.visualize import readable
+from hierseg.visualize import encoded, readable
 
 VIEW_SIZE = 1280  # longest side shown; larger photos are shrunk before anything else is done with them
 LEVEL_TITLES = {"upper-lower": "halves"}  # where the page has a word of its own
@@ -235,6 +234,4 @@ def pack(layers: npt.NDArray[np.uint8]) -> bytes:
 
 def jpeg(photo: Photo, quality: int) -> bytes:
     """Return a photo as the file of a JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(photo).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(photo), "JPEG", quality=quality)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from PIL import Image
 from hierseg.errors import UserError
 from hierseg.photo import Photo, PhotoError
 from hierseg.tree import Hierarchy, UInt8Map
-from hierseg.visualize import indexed_png
+from hierseg.visualize import encoded, indexed_png
 
 LONGEST_SIDE = 432  # of a shrunk photo, in pixels; training crops are smaller
 _NAMED = 20  # names of each kind that a report lists
@@ -183,10 +182,8 @@ def require_empty(path: Path) -> None:
 
 def small_jpeg(photo: Photo) -> bytes:
     """Return a photo as a JPEG file whose longest side is at most `LONGEST_SIDE`, resized by area."""
-    buffer = io.BytesIO()
     small = cv2.resize(photo, _small_size(photo.shape[0], photo.shape[1]), interpolation=cv2.INTER_AREA)
-    Image.fromarray(small).save(buffer, format="JPEG", quality=_QUALITY)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(small), "JPEG", quality=_QUALITY)
 
 
 def small_label_map(label_map: UInt8Map) -> UInt8Map:
