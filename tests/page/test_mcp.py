@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
@@ -16,23 +16,29 @@ from tests import REPOSITORY
 from tests.server import Visitor, finished, marked_photo, page_of, running_page, url_of
 
 
-async def _talk(url: str) -> tuple[Any, Any]:
-    photo = base64.b64encode((REPOSITORY / "examples" / "camera.jpg").read_bytes()).decode()
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, tiny: dict[str, Path]) -> Iterator[str]:
+    """Where the page is an MCP server, with a proxy that is not there: the tools ask the page itself."""
+    site = page_of(tmp_path_factory.mktemp("site"), tiny)
+    variables = {"GRADIO_MCP_SERVER": "true", "http_proxy": "http://127.0.0.1:9"}
+    with running_page(tmp_path_factory.mktemp("uploads"), site, **variables) as url:
+        yield url
+
+
+async def _call(url: str, name: str, *calls: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """Return the tools, and what one of them says to some arguments each."""
     async with (
         streamable_http_client(f"{url}/gradio_api/mcp/") as (reading, writing, _),
         ClientSession(reading, writing) as session,
     ):
         await session.initialize()
         tools = await session.list_tools()
-        answer = await session.call_tool(
-            "compare", {"photo": f"data:image/jpeg;base64,{photo}", "level": "upper-lower"}
-        )
-    return tools.tools, answer
+        return tools.tools, [await session.call_tool(name, arguments) for arguments in calls]
 
 
-def test_segment_and_compare_are_tools_where_the_environment_asks_for_them(tmp_path: Path) -> None:
-    with running_page(tmp_path, GRADIO_MCP_SERVER="true") as url:
-        tools, answer = finished(_talk(url))
+def test_segment_and_compare_are_tools_where_the_environment_asks_for_them(address: str) -> None:
+    camera = url_of((REPOSITORY / "examples" / "camera.jpg").read_bytes())
+    tools, (answer,) = finished(_call(address, "compare", {"photo": camera, "level": "upper-lower"}))
     described = {tool.name: tool for tool in tools}
     assert set(described) == {"segment", "compare"}
     assert described["segment"].description.startswith("Segment the people in a photo along the tree")
@@ -43,40 +49,23 @@ def test_segment_and_compare_are_tools_where_the_environment_asks_for_them(tmp_p
     assert "share_of_people" in "".join(getattr(part, "text", "") for part in answer.content)
 
 
-async def _call(url: str, *photos: Any) -> tuple[Any, list[Any]]:
-    """Return the tools, and what segment says of each photo."""
-    async with (
-        streamable_http_client(f"{url}/gradio_api/mcp/") as (reading, writing, _),
-        ClientSession(reading, writing) as session,
-    ):
-        await session.initialize()
-        tools = await session.list_tools()
-        choices = {"checkpoint": "bce", "level": "body", "opacity": 0.5}
-        return tools.tools, [await session.call_tool("segment", {"photo": photo, **choices}) for photo in photos]
-
-
-def test_an_mcp_tool_takes_what_its_schema_asks_for_and_opens_nothing_else(
-    tmp_path: Path, tiny: dict[str, Path]
-) -> None:
-    site = page_of(tmp_path / "site", {"bce": tiny["bce"]})
+def test_an_mcp_tool_takes_what_its_schema_asks_for_and_opens_nothing_else(address: str) -> None:
     elsewhere = str(REPOSITORY / "examples" / "camera.jpg")
-    with (
-        # A proxy that is not there: the tools ask the page itself.
-        running_page(tmp_path / "uploads", site, GRADIO_MCP_SERVER="true", http_proxy="http://127.0.0.1:9") as url,
-        Visitor(url) as visitor,
-    ):
+    with Visitor(address) as visitor:
         path = visitor.upload(marked_photo(3))
-        taken = (path, f"{url}/gradio_api/file={path}", url_of(marked_photo(3)))
+        taken = (path, f"{address}/gradio_api/file={path}", url_of(marked_photo(3)))
         refused = (
             elsewhere,
-            f"{url}/gradio_api/file={elsewhere}",
+            f"{address}/gradio_api/file={elsewhere}",
             "https://example.com/a.jpg",
             {"path": elsewhere, "meta": {"_type": "gradio.FileData"}},
             "data:image/jpeg;base64,A",
             "",
         )
-        tools, answers = finished(_call(url, *taken, *refused))
-        schema = httpx.get(f"{url}/gradio_api/mcp/schema").text
+        choices = {"checkpoint": "bce", "level": "body", "opacity": 0.5}
+        calls = [{"photo": photo, **choices} for photo in (*taken, *refused)]
+        tools, answers = finished(_call(address, "segment", *calls))
+        schema = visitor.http.get("/gradio_api/mcp/schema").text
     for tool in tools:
         for name in {"photo", "truth"} & set(tool.inputSchema["properties"]):
             assert TAKEN in tool.inputSchema["properties"][name]["format"]
