@@ -22,6 +22,7 @@ from tests.page.driver import (
     ready,
     segment,
     send,
+    undecoded,
 )
 from tests.server import marked_photo
 
@@ -240,16 +241,18 @@ def test_frames_are_asked_only_of_the_checkpoints_on_view_and_the_last_of_all(pa
 
 
 def test_what_does_not_act_in_a_view_is_not_offered_there(page: Page) -> None:
+    laid_over = {"opacity", "outlines", "names", "tick"}
     acting = {
-        "single": {"opacity", "outlines", "tick", "mask", "subject"},
-        "slider": {"opacity", "outlines", "tick", "split"},
-        "both": {"opacity", "outlines", "tick"},
+        "single": {*laid_over, "backgrounds", "subject", "cutout", "mask", "svg", "coco"},
+        "slider": {*laid_over, "backgrounds", "split"},
+        "both": {*laid_over, "backgrounds"},
         "differences": set(),
     }
     controls = {
-        **{name: f"#viewer [name={name}]" for name in ("opacity", "outlines", "split", "subject")},
+        **{name: f"#viewer [name={name}]" for name in ("opacity", "outlines", "names", "split", "subject")},
+        **{kind: f"#viewer [data-save={kind}]" for kind in ("cutout", "mask", "svg", "coco")},
         "tick": "#viewer .tree [data-node=head] input",
-        "mask": "#viewer [data-save=mask]",
+        "backgrounds": "#viewer .backgrounds",
     }
     open_saving(page)
     for view, expected in acting.items():
@@ -264,8 +267,14 @@ def test_what_does_not_act_in_a_view_is_not_offered_there(page: Page) -> None:
         can_reset.click()
         page.locator("#viewer label:has([name=hierseg-background][value=blur])").click()
         expect(page.locator(controls["subject"])).to_be_visible()
-        expect(page.locator(controls["tick"])).to_be_hidden()
+        for name in ("tick", "names", "opacity"):
+            expect(page.locator(controls[name])).to_be_hidden()
         can_reset.click()
+    choose(page, "view", "single")
+    choose(page, "background", "grey")
+    undecoded(page)  # raw scores are laid over it
+    expect(page.locator(controls["backgrounds"])).to_be_hidden()
+    expect(page.locator(controls["opacity"])).to_be_visible()
 
 
 def test_no_figures_stand_beside_an_error(page: Page) -> None:

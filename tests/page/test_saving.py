@@ -126,25 +126,6 @@ def test_another_background_is_shown_and_saved_and_what_is_in_front_stays(viewer
     assert picture(viewer) in seen
 
 
-def test_what_does_not_act_in_a_view_is_not_offered_there(viewer: Page) -> None:
-    open_saving(viewer)
-    single = ["cutout", "mask", "svg", "coco"]
-    for view, backgrounds in (("single", True), ("slider", True), ("differences", False)):
-        choose(viewer, "view", view)
-        expect(viewer.locator("#viewer .backgrounds")).to_be_visible(visible=backgrounds)
-        for kind in single:
-            expect(viewer.locator(f"#viewer [data-save={kind}]")).to_be_visible(visible=view == "single")
-    choose(viewer, "view", "single")
-    opacity = viewer.locator("#viewer [name=opacity]")
-    expect(opacity).to_be_visible()
-    choose(viewer, "background", "grey")
-    for laid_over in (opacity, viewer.locator("#viewer [name=names]"), viewer.locator("#viewer .tree input").first):
-        expect(laid_over).to_be_hidden()  # nothing is laid over the photo
-    viewer.locator("#viewer [name=raw]").check()
-    expect(viewer.locator("#viewer .backgrounds")).to_be_hidden()  # raw scores are laid over it
-    expect(opacity).to_be_visible()
-
-
 def test_what_is_copied_is_what_would_be_saved_and_the_page_says_so(viewer: Page, tmp_path: Path) -> None:
     viewer.context.grant_permissions(["clipboard-read", "clipboard-write"])
     open_saving(viewer)
