@@ -169,27 +169,6 @@ def test_sure_and_right_scores_decode_to_the_truth(data: st.DataObject) -> None:
     assert np.array_equal(decode_rounding(masks.astype(np.float32), tree), masks)
 
 
-def scores_of(tree: Hierarchy, **scores: float) -> np.ndarray:
-    """Return the scores (N, 1, 1) of one pixel; nodes that are not named have 0."""
-    return np.array([scores.get(node, 0.0) for node in tree.nodes], np.float32).reshape(-1, 1, 1)
-
-
-def name_of(tree: Hierarchy, labels: np.ndarray) -> str:
-    return "background" if labels.item() == tree.background else tree.nodes[tree.labels.index(labels.item())]
-
-
-@pytest.mark.parametrize(
-    ("certainty", "stops_at"),
-    [(0.0, "head"), (0.3, "head"), (0.5, "upper"), (0.7, "body"), (0.95, "body"), (1.0, "body")],
-)
-def test_a_pixel_stops_at_its_last_certain_node(tree: Hierarchy, certainty: float, stops_at: str) -> None:
-    scores = scores_of(tree, body=0.9, upper=0.6, head=0.4, torso=0.35, lower=0.8)
-    decoded = decode(scores, tree, certainty=certainty)
-    assert name_of(tree, decoded.labels) == stops_at
-    assert decoded.confidence.item() == pytest.approx((0.9 + 0.6 + 0.4) / 3)
-    assert name_of(tree, decode(scores, tree, threshold=0.9).labels) == "background"
-
-
 # The predecessor's rule and what it breaks
 
 
@@ -214,12 +193,6 @@ def test_violations_are_those_of_a_loop_over_pixels_and_nodes(data: st.DataObjec
         on = masks[:, row, column]
         expected = any(on[node] and not all(on[node_and_above(tree, node)]) for node in range(len(tree)))
         assert broken[row, column] == expected
-
-
-def test_rounding_breaks_the_tree_where_decoding_does_not(tree: Hierarchy) -> None:
-    scores = scores_of(tree, body=0.9, upper=0.45, head=0.8)
-    assert violations(decode_rounding(scores, tree), tree).all()
-    assert name_of(tree, decode(scores, tree).labels) == "head"
 
 
 @given(st.data())

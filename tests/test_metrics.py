@@ -157,12 +157,6 @@ def labels(tree: Hierarchy, rows: str) -> np.ndarray:
     return np.array([[numbers[word] for word in row.split()] for row in rows.split(",")], np.uint8)
 
 
-def test_pixels_are_summed_over_photos_and_not_photos_averaged(tree: Hierarchy) -> None:
-    small = (labels(tree, "head"), labels(tree, "head"))
-    large = (labels(tree, "- - -"), labels(tree, "head head head"))
-    assert node_ious(tree, [small, large])["head"] == 1 / 4
-
-
 def test_what_is_nowhere_has_no_iou(tree: Hierarchy) -> None:
     void, background = ([(labels(tree, "- -"), labels(tree, rows))] for rows in ("? ?", "- -"))
     for with_background in (True, False):

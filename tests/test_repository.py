@@ -89,14 +89,6 @@ def test_commands_that_documents_name_are_there(document: str, capsys: pytest.Ca
         assert ended.value.code == 0, (module, command)
 
 
-def test_every_example_photo_has_a_stated_source() -> None:
-    stated = (REPOSITORY / "examples" / "README.md").read_text(encoding="utf-8")
-    photos = list((REPOSITORY / "examples").glob("*.jpg"))
-    assert len(photos) >= 3
-    for photo in photos:
-        assert f"| {photo.name} |" in stated
-
-
 def _imports(folder: str) -> dict[Path, set[str]]:
     found: dict[Path, set[str]] = {}
     for path in (REPOSITORY / folder).rglob("*.py"):

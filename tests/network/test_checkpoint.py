@@ -329,8 +329,6 @@ def test_nonsense_with_a_fitting_checksum_is_refused(change: Forge, saved: Path,
 
 UNFIT: dict[str, tuple[Forge, str]] = {
     "unknown architecture": (lambda content: content["spec"].update(architecture="Onet"), "cannot build Onet"),
-    "unknown encoder": (lambda content: content["spec"].update(encoder="tu-nothing"), "nothing"),
-    "deprecated encoder": (lambda content: content["spec"].update(encoder="timm-efficientnet-b0"), "deprecated"),
     "other architecture": (
         lambda content: content["spec"].update(architecture="FPN", options={}),
         "does not hold the weights of the FPN",

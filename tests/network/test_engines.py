@@ -197,11 +197,6 @@ def test_the_command_exports_by_path(own: Path, capsys: pytest.CaptureFixture[st
     assert isinstance(open_network(own), OnnxNetwork)
 
 
-def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(tmp_path / "none.safetensors")]) == 1
-    assert "There is no checkpoint" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_the_published_masks_are_the_references(name: str) -> None:
     fast, reference = Predictor(name), Predictor(name, "cpu")

@@ -312,11 +312,6 @@ def test_large_photos_are_shrunk_and_small_ones_left() -> None:
     assert payload.shrink(np.zeros((30, 20, 3), np.uint8)).shape == (30, 20, 3)
 
 
-def test_page_refuses_a_folder_without_checkpoints(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        load_predictors(tmp_path)
-
-
 def test_page_refuses_checkpoints_of_different_trees(tmp_path: Path, tiny_spec: ModelSpec, tree: Hierarchy) -> None:
     other = Hierarchy.from_dict({**tree.to_dict(), "name": "other", "void": 254})
     for name, kind in (("one", tree), ("two", other)):

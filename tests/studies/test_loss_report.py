@@ -15,7 +15,7 @@ import scipy.stats
 
 from studies.losses.__main__ import main
 from studies.losses.report import PAIRS, Comparison, figures_of, tables, write
-from studies.losses.rows import FIRST, TITLES, plan
+from studies.losses.rows import FIRST, ROWS, TITLES, plan
 from studies.losses.statistics import read_table, write_table
 from studies.losses.steps import STEPS
 from tests import REPOSITORY
@@ -194,6 +194,7 @@ def test_every_mean_stands_in_its_row_and_column() -> None:
         "boundary IoU, parts": "path/boundary_iou/parts",
     }
     assert list(table)[2:] == [TITLES[row] for row in FIRST]
+    assert {path.stem.rpartition("-")[0] for path in RESULTS.glob("*.json")} <= set(ROWS)  # others would not be read
     for row in FIRST:
         runs = [result_of(row, seed) for seed in range(3)]
         of_row = dict(zip(table["loss"], table[TITLES[row]], strict=True))

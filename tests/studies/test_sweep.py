@@ -272,16 +272,6 @@ def test_a_run_that_fails_is_named_after_the_others_are_done(
     assert contents(tmp_path) == {name: expected[name] for name in expected if name.startswith(LOSSES[1])}
 
 
-def test_every_committed_result_has_a_recipe_that_can_be_read_and_is_that_of_its_row() -> None:
-    shared = Recipe.from_yaml(REPOSITORY / "studies" / "losses" / "grid.yaml")
-    stored = sorted((REPOSITORY / "studies" / "losses" / "results").glob("*.json"))
-    assert set(FIRST) <= {path.stem.rpartition("-")[0] for path in stored} <= set(ROWS)
-    for path in stored:
-        row, _, seed = path.stem.rpartition("-")
-        result = json.loads(path.read_text(encoding="utf-8"))
-        assert Recipe.from_dict(result["recipe"], path.name) == plan(shared, row, int(seed))
-
-
 def test_the_command_says_what_is_wrong(
     grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

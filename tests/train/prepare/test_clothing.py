@@ -151,30 +151,15 @@ def test_heights_tell_nothing_about_who_does_not_stand_whole(lack: str) -> None:
 # Photos -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("height", "width"), [(830, 550), (300, 200)])
-def test_photos_and_masks_shrink_alike_and_never_grow(height: int, width: int, source: Source, tree: Hierarchy) -> None:
-    things = somebody(height=height, width=width)
-    name = source.add("0001", things)
-    assert source.prepare().complete
-    (example,) = load_examples(source.out, [name], tree)
-    scale = min(1, LONGEST_SIDE / height)
-    assert example.label_map.shape == (round(height * scale), round(width * scale))
-    for place in ((0.12, 0.5), (0.3, 0.5), (0.7, 0.5), (0.88, 0.5), (0.5, 0.37), (0.5, 0.1)):
-        here, there = (
-            tuple(int(share * side) for share, side in zip(place, shape, strict=True))
-            for shape in (example.label_map.shape, things.shape)
-        )
-        assert example.label_map[here] == drawn(things)[there]
-
-
 def test_the_folder_loads_and_holds_nothing_else(source: Source, tree: Hierarchy) -> None:
-    names = [source.add("0002"), source.add("0001")]
+    names = [source.add("0002"), source.add("0001", somebody(height=2 * LONGEST_SIDE, width=LONGEST_SIDE))]
     write_photo(source.photos / "1005.jpg", 9, 9)  # most photos have no mask, only tags
     assert source.prepare().complete
     assert read_ids(source.out, "train") == sorted(names)
     photos = {f"JPEGImages/{name}.jpg" for name in names} | {f"gt_masks/{name}.png" for name in names}
     assert files(source.out) == photos | {"labels.json", "train_id.txt"}
-    assert len(load_examples(source.out, names, tree)) == 2
+    shapes = [example.label_map.shape for example in load_examples(source.out, names, tree)]
+    assert shapes == [(HEIGHT, WIDTH), (LONGEST_SIDE, LONGEST_SIDE // 2)]
     np.testing.assert_array_equal(read_mask(source.out, names[0]), drawn(somebody()))
 
 
