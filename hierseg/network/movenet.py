@@ -1,7 +1,7 @@
-"""The encoder of MoveNet, Google's network for human key points: architecture and weights.
+"""The encoder of MoveNet Thunder, Google's network for human key points: architecture and weights.
 
-It is MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381), 1.75 times (Thunder) or 1.5 times (MultiPose) as wide.
-Importing this module registers the encoders `tu-movenet_thunder` and `tu-movenet_multipose`.
+It is MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381), 1.75 times as wide. Importing this module registers the
+encoder `tu-movenet_thunder`.
 
 In the published weights, each batch norm is folded into the convolution before it, which has a bias.
 `restore_batch_norms` restores the norms for training.
@@ -21,8 +21,8 @@ from hierseg.network.model import ModelError
 import timm  # isort: skip
 from timm.models.efficientnet import _gen_mobilenet_v2  # isort: skip
 
-# timm warns about a model without a configuration. These have no URL, as timm cannot fetch the weights.
-default_cfgs = timm.models.generate_default_cfgs({name: {} for name in ("movenet_thunder", "movenet_multipose")})
+# timm warns about a model without a configuration. This has no URL, as timm cannot fetch the weights.
+default_cfgs = timm.models.generate_default_cfgs({"movenet_thunder": {}})
 _LAYER = re.compile(r"/model_1/model/(?!Conv_1/).+/(Conv2D|depthwise)_(weights|bn_offset)$")  # Conv_1 is a head
 
 
@@ -34,23 +34,8 @@ def movenet_thunder(pretrained: bool = False, **options: Any) -> nn.Module:
         pretrained: Passed by timm to every model; timm has no weights for this one.
         options: Options of timm's EfficientNet.
     """
-    return _mobilenet_v2("movenet_thunder", 1.75, pretrained, options)
-
-
-@timm.models.register_model
-def movenet_multipose(pretrained: bool = False, **options: Any) -> nn.Module:
-    """Build the encoder of MoveNet MultiPose: 24, 40, 48, 144 and 480 channels at strides 2 to 32.
-
-    Args:
-        pretrained: Passed by timm to every model; timm has no weights for this one.
-        options: Options of timm's EfficientNet.
-    """
-    return _mobilenet_v2("movenet_multipose", 1.5, pretrained, options)
-
-
-def _mobilenet_v2(name: str, width: float, pretrained: bool, options: dict[str, Any]) -> nn.Module:
     options = {"pad_type": "same", "bn_eps": 1e-3, **options}  # as in TensorFlow
-    network: nn.Module = _gen_mobilenet_v2(name, width, pretrained=pretrained, **options)  # type: ignore[no-untyped-call]
+    network: nn.Module = _gen_mobilenet_v2("movenet_thunder", 1.75, pretrained=pretrained, **options)  # type: ignore[no-untyped-call]
     return network
 
 

