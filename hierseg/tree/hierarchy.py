@@ -53,7 +53,8 @@ class Hierarchy:
     @staticmethod
     def default() -> Hierarchy:
         """Return the tree of PASCAL-Person-Part: nine nodes on three levels."""
-        return Hierarchy.from_yaml(_default_path())
+        folder = Path(str(resources.files("hierseg.tree") / "hierarchies"))
+        return Hierarchy.from_yaml(folder / "pascal-person-part.yaml")
 
     @staticmethod
     def from_yaml(path: str | Path) -> Hierarchy:
@@ -193,7 +194,7 @@ class Hierarchy:
         """Turn a label map into one mask per node.
 
         A pixel belongs to the node of its label and to all nodes above it. Background and void pixels belong to none;
-        use `valid_mask` to tell them apart.
+        use `known_masks` to tell them apart.
 
         Args:
             label_map: Integer labels, shape (..., H, W).
@@ -206,17 +207,6 @@ class Hierarchy:
         """
         self.check_labels(label_map)
         return np.moveaxis(self.membership[label_map], -1, -3)
-
-    def valid_mask(self, label_map: UInt8Map) -> BoolMask:
-        """Return which pixels of a label map are annotated.
-
-        Args:
-            label_map: Integer labels, shape (..., H, W).
-
-        Returns:
-            Mask, bool, shape (..., H, W): False on void pixels.
-        """
-        return np.asarray(label_map != self.void)
 
     def known_masks(self, label_map: UInt8Map) -> BoolMask:
         """Return for each node which pixels are known to belong to it or known not to.
@@ -306,7 +296,3 @@ class Hierarchy:
 def _present(label_map: UInt8Map) -> list[int]:
     """Return the values in a uint8 map; counting is far faster than np.unique, which sorts."""
     return np.flatnonzero(np.bincount(label_map.ravel(), minlength=256)).tolist()
-
-
-def _default_path() -> Path:
-    return Path(str(resources.files("hierseg.tree") / "hierarchies" / "pascal-person-part.yaml"))

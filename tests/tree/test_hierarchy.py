@@ -156,15 +156,6 @@ def test_labels_may_come_in_any_whole_number_type(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_only_void_pixels_are_not_valid(data: st.DataObject) -> None:
-    tree = data.draw(hierarchies())
-    label_map = data.draw(label_maps(tree))
-    valid = tree.valid_mask(label_map)
-    for pixel in np.ndindex(label_map.shape):
-        assert valid[pixel] == (label_map[pixel] != tree.void)
-
-
-@given(st.data())
 def test_what_is_known_of_a_pixel_is_that_of_a_loop_over_pixels(data: st.DataObject) -> None:
     tree = data.draw(hierarchies())
     label_map = data.draw(label_maps(tree))
@@ -232,7 +223,6 @@ tree:
       - {name: left, label: 1, color: "#c03028"}
       - {name: right, label: 2}
 """
-LEFT = '{name: left, label: 1, color: "#c03028"}'
 RIGHT = "{name: right, label: 2}"
 
 
