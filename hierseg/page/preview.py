@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-PICTURE = Path(__file__).resolve().parent.parent.parent / "docs" / "states" / "example-desktop.jpg"
+# Shown with each preview, where it is: not in an installation without the repository.
+_PICTURE = Path(__file__).resolve().parent.parent.parent / "docs" / "states" / "example-desktop.jpg"
 
 _TEMPLATE = "frontend/index.html"
 _TEMPLATES = routes.templates.env
@@ -57,17 +58,16 @@ class Preview:
     description: str
 
 
-def put_on(pages: Mapping[str, Preview], picture: Path = PICTURE) -> list[Route]:
+def put_on(pages: Mapping[str, Preview]) -> list[Route]:
     """Put previews into the HTML that Gradio serves from now on.
 
     Args:
         pages: By path: "" for the main page.
-        picture: A JPEG shown with each of them; where it is not, as in an installation without the repository, none is.
 
     Returns:
         What serves the picture.
     """
-    content = picture.read_bytes() if picture.is_file() else b""
+    content = _PICTURE.read_bytes() if _PICTURE.is_file() else b""
     source = _LOADER.get_source(_TEMPLATES, _TEMPLATE)[0]
     changed = _OF_GRADIO.sub("", source).replace(_START, _START + _TAGS)
     _TEMPLATES.loader = ChoiceLoader([DictLoader({_TEMPLATE: changed}), _LOADER])

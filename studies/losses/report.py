@@ -338,13 +338,9 @@ def _bold(interval: Interval) -> str:
     return _bracketed(interval) if interval.verdict == "open" else f"**{_bracketed(interval)}**"
 
 
-def _fine(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0")
-
-
 def _written(measure: str, value: float) -> str:
     if np.isnan(value):
         return "not measured"
     if measure.startswith(("violations", "broken")) or measure.endswith("_false"):
         return percent(value)
-    return _fine(value) if measure in ("ece", "brier") else short(value)
+    return f"{value:.4f}".removeprefix("0") if measure in ("ece", "brier") else short(value)
