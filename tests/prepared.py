@@ -9,6 +9,8 @@ from PIL import Image
 
 from hierseg.tree import UInt8Map
 from train.__main__ import main
+from train.dataset import read_ids
+from train.prepare.common import Report
 
 
 def command(*words: object) -> int:
@@ -19,6 +21,18 @@ def command(*words: object) -> int:
 def files(folder: Path) -> set[str]:
     """List all files of a folder, by their paths inside it."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_one_left_out(report: Report, kind: str, reason: str, damaged: str, sound: list[str]) -> None:
+    """Check that a report tells of one fault, and that its photo alone is not in the data folder."""
+    ((found, (told,)),) = report.faults.items()
+    assert (found, told.split(":")[0]) == (kind, damaged)
+    assert reason in told
+    assert not report.complete
+    assert f"\n{kind}: 1\n  {told}\n" in str(report)
+    assert f"photos on the train list: {len(sound)} (expected: {len(sound) + 1})" in str(report)
+    assert read_ids(report.folder, "train") == sound
+    assert not any(damaged in file for file in files(report.folder))
 
 
 def read_mask(folder: Path, name: str) -> UInt8Map:
