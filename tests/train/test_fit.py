@@ -62,6 +62,7 @@ FILES = {
     "log.jsonl",
     "tensorboard",
 }
+STILL = Optimizer(lr=1e-12, encoder_lr=1e-12, weight_decay=0.0)  # leaves the weights where they were
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,11 @@ def same(first: Any, second: Any) -> bool:
 def assert_same_run(first: Path, second: Path) -> None:
     assert same(read_state(first), read_state(second))
     assert (first / "last.safetensors").read_bytes() == (second / "last.safetensors").read_bytes()
+
+
+def assert_taken_over(start: nn.Module, after: nn.Module, atol: float = 1e-6, rtol: float = 0) -> None:
+    for (name, first), second in zip(start.named_parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(second, first, atol=atol, rtol=rtol, msg=name)
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
@@ -503,25 +509,17 @@ def test_a_frozen_encoder_does_not_move_and_the_rest_does(
 
 
 def test_a_run_starts_from_the_weights_it_is_given(run: Path, recipe: Recipe, data: Path, tmp_path: Path) -> None:
-    # So small a learning rate leaves the weights where they were.
-    still = Optimizer(lr=1e-12, encoder_lr=1e-12, weight_decay=0.0)
     start = run / "last.safetensors"
-    fit(dataclasses.replace(recipe, optimizer=still, start_from=str(start), epochs=1), data, tmp_path)
-    before, after = checkpoint.load(start)[0], checkpoint.load(tmp_path / "last.safetensors")[0]
-    for (name, first), second in zip(before.named_parameters(), after.parameters(), strict=True):
-        torch.testing.assert_close(second, first, atol=1e-6, rtol=0, msg=name)
+    weights = fit(dataclasses.replace(recipe, optimizer=STILL, start_from=str(start), epochs=1), data, tmp_path)
+    assert_taken_over(checkpoint.load(start)[0], checkpoint.load(weights)[0])
     assert read_log(tmp_path)[0]["loss"] < read_log(run)[0]["loss"]
 
 
 def test_under_another_decoder_the_encoder_is_taken_over(recipe: Recipe, data: Path, run: Path, tmp_path: Path) -> None:
-    still = Optimizer(lr=1e-12, encoder_lr=1e-12, weight_decay=0.0)
     spec = dataclasses.replace(recipe.model, architecture="FPN", options={"decoder_segmentation_channels": 32})
     start = run / "last.safetensors"
-    other = dataclasses.replace(recipe, model=spec, optimizer=still, start_from=str(start), epochs=1)
-    fit(other, data, tmp_path)
-    before, after = checkpoint.load(start)[0], checkpoint.load(tmp_path / "last.safetensors")[0]
-    for (name, first), second in zip(before.encoder.named_parameters(), after.encoder.parameters(), strict=True):
-        torch.testing.assert_close(second, first, atol=1e-6, rtol=0, msg=name)
+    other = dataclasses.replace(recipe, model=spec, optimizer=STILL, start_from=str(start), epochs=1)
+    assert_taken_over(checkpoint.load(start)[0].encoder, checkpoint.load(fit(other, data, tmp_path))[0].encoder)
 
 
 def test_all_weights_are_taken_over_where_they_fit_another_decoder(
@@ -534,15 +532,9 @@ def test_all_weights_are_taken_over_where_they_fit_another_decoder(
     start = tmp_path / "start.safetensors"
     network = build(plain)
     checkpoint.save(start, network, checkpoint.Card(plain, tree, "Start"))
-    still = Optimizer(lr=1e-12, encoder_lr=1e-12, weight_decay=0.0)
-    fit(
-        dataclasses.replace(recipe, model=guided, optimizer=still, start_from=str(start), epochs=1),
-        data,
-        tmp_path / "r",
-    )
-    after = checkpoint.load(tmp_path / "r" / "last.safetensors")[0]
-    for (name, first), second in zip(network.named_parameters(), after.parameters(), strict=True):
-        torch.testing.assert_close(second, first, atol=1e-3, rtol=1e-3, msg=name)  # stored in half precision
+    other = dataclasses.replace(recipe, model=guided, optimizer=STILL, start_from=str(start), epochs=1)
+    weights = fit(other, data, tmp_path / "run")
+    assert_taken_over(network, checkpoint.load(weights)[0], atol=1e-3, rtol=1e-3)  # stored in half precision
 
 
 def test_a_recipe_that_does_not_fit_its_start_or_its_photos_is_refused(
