@@ -9,7 +9,20 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from hierseg.calibration import Calibration
+from hierseg.photo import Letterbox
+from hierseg.photo.zoom import Window
+from hierseg.predictor import Prediction, WindowScores
 from hierseg.tree import Hierarchy
+
+
+def prediction_of(
+    scores: npt.NDArray[np.float32], tree: Hierarchy, threshold: float = 0.5, lines: Calibration | None = None
+) -> Prediction:
+    """Return a prediction of scores (N, H, W) that the network gave at the photo's own size."""
+    height, width = size = scores.shape[1:]
+    letterbox = Letterbox(size, (32, 32), size, (0, 0))
+    return Prediction(tree, threshold, WindowScores(Window(0, 0, height, width), letterbox, scores), calibration=lines)
 
 
 @st.composite

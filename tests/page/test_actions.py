@@ -31,13 +31,13 @@ from hierseg.page.actions import Actions
 from hierseg.page.app import load_predictors
 from hierseg.page.blocks import FAILED, GuardedBlocks
 from hierseg.page.environment import StartError
-from hierseg.photo import Letterbox, PhotoError, open_photo
+from hierseg.photo import PhotoError, open_photo
 from hierseg.photo.label_map import LabelMapError
-from hierseg.photo.zoom import Window
-from hierseg.predictor import Prediction, Predictor, WindowScores
+from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy, HierarchyError
 from tests import REPOSITORY
 from tests.server import finished, messages
+from tests.trees import prediction_of
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -130,7 +130,7 @@ def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random
     # Scores on steps and ends too, where rounding the wrong way would show.
     scores = np.where(scores < 0.5, np.round(scores * 20) / 20, scores).astype(np.float32)
     lines = random.choice([None, tuple((random.uniform(0, 3), random.uniform(-2, 2)) for _ in tree.nodes)])
-    prediction = Prediction(tree, 0.5, whole=_whole(scores), calibration=lines)
+    prediction = prediction_of(scores, tree, lines=lines)
     leaf, confidence, *along = payload.maps(prediction)
     labels = np.zeros(leaf.shape, np.uint8)
     for row, column in np.ndindex(leaf.shape):  # the rule in pure/decoding.js
@@ -147,12 +147,6 @@ def test_maps_say_all_that_decoding_needs(threshold: int, certainty: int, random
     close = np.isclose(compared * 100, np.round(compared * 100), atol=1e-4).any(axis=0)
     np.testing.assert_array_equal(labels[~close], expected[~close])
     assert (labels == expected).mean() > 0.8
-
-
-def _whole(scores: npt.NDArray[np.float32]) -> WindowScores:
-    height, width = scores.shape[1:]
-    letterbox = Letterbox((height, width), (32, 32), (height, width), (0, 0))
-    return WindowScores(Window(0, 0, height, width), letterbox, scores)
 
 
 def test_a_ground_truth_is_brought_to_the_size_at_which_it_is_compared(tree: Hierarchy) -> None:

@@ -16,14 +16,12 @@ from hierseg.inference import Inference
 from hierseg.network import checkpoint
 from hierseg.network.checkpoint import Card, CheckpointError
 from hierseg.network.model import ModelSpec, build
-from hierseg.photo import Letterbox
-from hierseg.photo.zoom import Window
-from hierseg.predictor import Prediction, Predictor, WindowScores
+from hierseg.predictor import Prediction, Predictor
 from hierseg.risk import Promise, RiskControl, RiskError, certainty_for
 from hierseg.tree import Hierarchy
 from tests.data import write_dataset
 from tests.networks import banded
-from tests.trees import hierarchies, label_maps, node_and_above, node_and_below, score_maps
+from tests.trees import hierarchies, label_maps, node_and_above, node_and_below, prediction_of, score_maps
 from train.__main__ import main
 from train.calibrate import calibrate
 from train.dataset import load_examples, read_ids, split_hash
@@ -47,12 +45,6 @@ CONTROL = RiskControl(
     307,
     "b" * 64,
 )
-
-
-def prediction_of(scores: np.ndarray, tree: Hierarchy, threshold: float, lines: Any = None) -> Prediction:
-    height, width = size = scores.shape[1:]
-    letterbox = Letterbox(size, (32, 32), size, (0, 0))
-    return Prediction(tree, threshold, WindowScores(Window(0, 0, height, width), letterbox, scores), calibration=lines)
 
 
 @st.composite

@@ -19,11 +19,10 @@ from hierseg.files import portable_name
 from hierseg.inference import Inference
 from hierseg.metrics import count, iou, level_means
 from hierseg.page import payload
-from hierseg.photo import Letterbox
-from hierseg.photo.zoom import Window
-from hierseg.predictor import Prediction, WindowScores
+from hierseg.predictor import Prediction
 from hierseg.tree import Hierarchy
 from tests.test_files import NAMES
+from tests.trees import prediction_of
 
 # Two roots, leaves at every depth, and labels in no order, none of which is 0 or 255.
 UNEVEN = Hierarchy.from_dict(
@@ -71,8 +70,7 @@ def _on_tree(tree: Hierarchy, calibration: Calibration | None = None) -> dict[st
     random = np.random.RandomState(2)
     # whole 32nds, which are exact, with thresholds among them
     scores = random.randint(0, 33, (len(tree), *shape)).astype(np.float32) / 32
-    letterbox = Letterbox(shape, (32, 32), shape, (0, 0))
-    prediction = Prediction(tree, 0.5, WindowScores(Window(0, 0, *shape), letterbox, scores), (), calibration)
+    prediction = prediction_of(scores, tree, lines=calibration)
     photo = np.zeros((height, width, 3), np.uint8)
     card = SimpleNamespace(hierarchy=tree, title="Uneven", record={})
     message = payload.scene(
