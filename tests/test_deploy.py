@@ -96,7 +96,7 @@ def test_hidden_and_damaged_files_do_not_stop_the_page_and_nothing_is_said_in_a_
     (space / "checkpoints" / "bad.safetensors").write_bytes(b"no checkpoint")
 
     def start() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "import app; print(*app.predictors, *(path.name for path in app.EXAMPLES))"]
+        command = [sys.executable, "-c", "import app; print(*app.predictors, *(one.path.name for one in app.EXAMPLES))"]
         return subprocess.run(
             command, cwd=space, env={**os.environ, "PYTHONPATH": str(space)}, capture_output=True, text=True
         )

@@ -10,14 +10,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NoReturn
 
 import anyio.to_thread
 import gradio as gr
-import numpy as np
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from gradio.data_classes import ImageData
@@ -32,6 +31,7 @@ from hierseg.page.actions import Actions
 from hierseg.page.blocks import GuardedBlocks
 from hierseg.page.cleaning import cleaning
 from hierseg.page.environment import Environment, StartError
+from hierseg.page.examples import Example
 from hierseg.page.guard import LARGEST_PHOTO, Guard
 from hierseg.page.mcp import take_uploads
 from hierseg.page.queue import PhotoQueue
@@ -39,7 +39,6 @@ from hierseg.page.report import Report
 from hierseg.page.routes import routes
 from hierseg.photo import Photo, PhotoError, open_photo
 from hierseg.predictor import Predictor
-from hierseg.visualize import readable
 
 TITLE = "hierseg"
 PREVIEW = preview.Preview(
@@ -108,7 +107,7 @@ def load_predictors(folder: Path | None = None) -> dict[str, Predictor]:
 
 
 def build_page(
-    predictors: Mapping[str, Predictor], examples: list[Path], report: Report | None = None
+    predictors: Mapping[str, Predictor], examples: Sequence[Example], report: Report | None = None
 ) -> GuardedBlocks:
     """Build the page.
 
@@ -121,7 +120,6 @@ def build_page(
         The page, for `serve`.
     """
     opened = {example: photo for example in examples if (photo := _opened(example)) is not None}
-    opened = dict(sorted(opened.items(), key=lambda entry: is_grey(entry[1])))  # the page opens with a photo in colour
     thumbnails = {example: _thumbnail(example, photo) for example, photo in opened.items()}
     actions = Actions(predictors)
     queue = PhotoQueue()
@@ -130,7 +128,11 @@ def build_page(
     previews = {"": PREVIEW}
     if report:
         previews["losses"] = preview.Preview(f"How the losses compare · {TITLE}", report.quote)
-    page.routes = [modules.ROUTE, *preview.put_on(previews), *routes(actions, queue, list(thumbnails))]
+    page.routes = [
+        modules.ROUTE,
+        *preview.put_on(previews),
+        *routes(actions, queue, [example.path for example in thumbnails]),
+    ]
     page.queue(max_size=MOST_WAITING, api_open=False)
     with page:
         gr.HTML(
@@ -192,25 +194,20 @@ def _quoted(report: Report | None) -> str:
     return f'<p class="quote"><span>{html.escape(report.quote)}</span> {link}</p>'
 
 
-def _opened(example: Path) -> Photo | None:
+def _opened(example: Example) -> Photo | None:
     """Return an example, small; None of a damaged one, which is named on stderr."""
     try:
-        return payload.shrink(open_photo(example), 160)
+        return payload.shrink(open_photo(example.path), 160)
     except PhotoError as error:
-        print(f"left out: {example.name}: {error}", file=sys.stderr)
+        print(f"left out: {example.path.name}: {error}", file=sys.stderr)
         return None
 
 
-def is_grey(photo: Photo) -> bool:
-    """Tell whether a photo, RGB, uint8 (H, W, 3), has no colours but greys, give or take what JPEG changes."""
-    return bool(np.ptp(photo, axis=2).mean() < 4)
-
-
-def _thumbnail(example: Path, photo: Photo) -> dict[str, str]:
+def _thumbnail(example: Example, photo: Photo) -> dict[str, str]:
     """Return what the page shows of an example to click."""
     picture = payload.jpeg(photo, 85)
     url = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
-    return {"title": readable(example.stem).title(), "picture": url}
+    return {"caption": example.caption, "picture": url}
 
 
 def _photo_input() -> gr.Image:

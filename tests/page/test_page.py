@@ -12,6 +12,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from hierseg.page.examples import read
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction
 from hierseg.visualize import overlay
@@ -149,8 +150,14 @@ def test_api_refuses_what_is_not_a_photo_with_a_sentence(client: Client, tmp_pat
         client.predict(handle_file(str(impostor)), "ftm", "parts", 0.5, api_name="/segment")
 
 
-def test_the_page_opens_with_an_example_says_so_and_shows_it_in_one_click(page: Page) -> None:
-    expect(page.locator("#viewer .message")).to_have_text("An example. Try a photo of your own.")
+def test_the_page_opens_with_the_first_example_marks_it_and_shows_each_in_one_click(page: Page) -> None:
+    buttons = page.locator("#examples").get_by_role("button")
+    for button, example in zip(buttons.all(), read(REPOSITORY / "examples"), strict=True):
+        expect(button).to_have_accessible_name(example.caption)
+        assert button.get_by_text(example.caption).is_visible()
+    expect(page.locator("#examples [aria-current=true]")).to_have_count(1)
+    expect(buttons.first).to_have_attribute("aria-current", "true")
+    expect(page.locator("#viewer .message")).to_be_hidden()  # nothing covers the picture
     assert page.locator("#viewer .tree").is_visible() and page.locator("#viewer .live").is_visible()
     page.locator("#examples button").first.click()
     ready(page)

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hierseg.page import app, cleaning, environment, guard, modules
+from hierseg.page.examples import Example
 from hierseg.page.guard import HEADERS, Guard
 from hierseg.predictor import Predictor
 from tests import REPOSITORY
@@ -849,11 +850,13 @@ def test_an_example_that_cannot_be_opened_is_left_out_and_named(
     (tmp_path / "cut.jpg").write_bytes(sound.read_bytes()[:2000])
 
     async def offered() -> Any:
-        page = app.build_page({"tiny": Predictor(tiny_checkpoint)}, [tmp_path / "cut.jpg", sound])
+        page = app.build_page(
+            {"tiny": Predictor(tiny_checkpoint)}, [Example(tmp_path / "cut.jpg", "Cut"), Example(sound, "Sound")]
+        )
         (viewer,) = (block for block in page.blocks.values() if getattr(block, "elem_id", "") == "viewer")
         return viewer.value
 
-    assert [each["title"] for each in finished(offered())] == ["Camera"]
+    assert [each["caption"] for each in finished(offered())] == ["Sound"]
     assert capsys.readouterr().err.startswith("left out: cut.jpg: ")
 
 

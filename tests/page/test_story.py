@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from hierseg.page.app import is_grey
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, best_first
 from hierseg.tree import Hierarchy
-from tests import REPOSITORY
 from tests.page.driver import BEST, CARDS, PHOTO, SECOND, choose, picture, segment, send, slide, undecoded
 
 # Steps come when a test says so: the timer of a step is kept instead of set.
@@ -65,11 +63,6 @@ def state(page: Page) -> dict[str, Any]:
             }"""
         )
     )
-
-
-def test_a_photo_without_colours_is_told_from_one_with_some() -> None:
-    grey = {path.stem: is_grey(open_photo(path)) for path in (REPOSITORY / "examples").glob("*.jpg")}
-    assert grey["camera"] and not grey["astronaut"] and not grey["grace_hopper"]
 
 
 def test_it_plays_once_by_itself_and_leaves_what_the_page_opens_with(page: Page) -> None:

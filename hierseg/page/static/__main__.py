@@ -14,14 +14,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m hierseg.page.static", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("static"), help="the folder (default: %(default)s)")
     parser.add_argument("--runtime", type=Path, help="the npm package onnxruntime-web, as `npm pack` brings it")
-    parser.add_argument("--examples", type=Path, default=Path("examples"), help="JPEG files (default: %(default)s)")
+    parser.add_argument(
+        "--examples", type=Path, default=Path("examples"), help="JPEG files and their README.md (default: %(default)s)"
+    )
     options = parser.parse_args()
+    from hierseg.page import examples
     from hierseg.page.app import load_predictors
     from hierseg.page.static.build import RUNTIME, build
 
     try:
-        examples = sorted(options.examples.glob("*.jpg"), key=lambda path: (path.stem != "camera", path))
-        build(load_predictors(), examples, options.runtime or Path(RUNTIME), options.out)
+        build(load_predictors(), examples.read(options.examples), options.runtime or Path(RUNTIME), options.out)
     except UserError as error:
         sys.exit(f"error: {error}")
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())

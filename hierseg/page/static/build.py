@@ -19,8 +19,8 @@ from hierseg.errors import UserError
 from hierseg.network import checkpoint
 from hierseg.page import payload
 from hierseg.page.actions import Actions
+from hierseg.page.examples import Example
 from hierseg.predictor import Predictor
-from hierseg.visualize import readable
 
 RUNTIME = "onnxruntime-web-1.30.0.tgz"  # what `npm pack onnxruntime-web@1.30.0` brings
 # Kinds of ONNX Runtime, by networks.js's names, with what each is made of in the package's folder dist.
@@ -36,7 +36,7 @@ class StaticError(UserError):
     """The folder cannot be built. The message says what to do."""
 
 
-def build(predictors: Mapping[str, Predictor], examples: Sequence[Path], runtime: Path, out: Path) -> None:
+def build(predictors: Mapping[str, Predictor], examples: Sequence[Example], runtime: Path, out: Path) -> None:
     """Write the page's folder.
 
     Args:
@@ -59,9 +59,9 @@ def build(predictors: Mapping[str, Predictor], examples: Sequence[Path], runtime
     shutil.copyfile(_HERE / "local" / "server.js", out / "viewer" / "server.js")
     (out / "examples").mkdir(exist_ok=True)
     for example in examples:
-        shutil.copyfile(example, out / "examples" / example.name)
+        shutil.copyfile(example.path, out / "examples" / example.path.name)
     if examples:
-        (out / "examples" / "first.scene").write_bytes(actions.show(examples[0].read_bytes()))
+        (out / "examples" / "first.scene").write_bytes(actions.show(examples[0].path.read_bytes()))
     (out / "card.json").write_text(json.dumps(_card(actions, examples)), encoding="utf-8")
     styles = "\n".join(
         path.read_text(encoding="utf-8") for path in (_HERE / "theme.css", _VIEWER / "page.css", _VIEWER / "viewer.css")
@@ -72,7 +72,7 @@ def build(predictors: Mapping[str, Predictor], examples: Sequence[Path], runtime
     (out / "index.html").write_text(page, encoding="utf-8")
 
 
-def _card(actions: Actions, examples: Sequence[Path]) -> dict[str, object]:
+def _card(actions: Actions, examples: Sequence[Example]) -> dict[str, object]:
     """Return what local/server.js needs to know: of every photo alike, and of each checkpoint."""
     tree = actions.tree
     return {
@@ -84,7 +84,7 @@ def _card(actions: Actions, examples: Sequence[Path]) -> dict[str, object]:
             "roots": list(tree.roots),
             "levels": list(tree.level_names),
         },
-        "examples": [example.name for example in examples],
+        "examples": [example.path.name for example in examples],
         "networks": {
             name: {
                 "network": f"../networks/{name}.onnx",
@@ -121,14 +121,14 @@ def _write_runtime(runtime: Path, out: Path) -> None:
         ) from error
 
 
-def _with_examples(template: str, examples: Sequence[Path]) -> str:
+def _with_examples(template: str, examples: Sequence[Example]) -> str:
     """Fill the viewer's template in as gr.HTML does on the server."""
     before, rest = template.split("{{#each value}}")
     each, after = rest.split("{{/each}}")
     buttons = [
         each.replace("{{@index}}", str(number))
-        .replace("{{this.picture}}", f"examples/{example.name}")
-        .replace("{{this.title}}", html.escape(readable(example.stem).title()))
+        .replace("{{this.picture}}", f"examples/{example.path.name}")
+        .replace("{{this.caption}}", html.escape(example.caption))
         for number, example in enumerate(examples)
     ]
     return "".join([before, *buttons, after])

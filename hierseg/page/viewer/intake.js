@@ -42,17 +42,22 @@ export function draw() {
   const thumb = find(".thumb");
   thumb.hidden = Boolean(scene.lent);
   find(".choose span").textContent = scene.lent ? "Choose a photo" : "Another photo";
+  if (scene.example) mark(find("#examples button"));
   if (scene.lent || scene === drawn) return;
   drawn = scene;
-  for (const button of findAll("#examples [aria-current]")) button.removeAttribute("aria-current");
+  mark(null);
   const scale = 64 / Math.min(scene.width, scene.height);
   Object.assign(thumb, { width: scene.width * scale, height: scene.height * scale });
   thumb.getContext("2d").drawImage(scene.photo, 0, 0, thumb.width, thumb.height);
 }
 
+// Marks the example that is shown, or none.
+function mark(shown) {
+  for (const button of findAll("#examples button")) button.ariaCurrent = button === shown ? "true" : null;
+}
+
 function openExample(button) {
-  for (const other of findAll("#examples [aria-current]")) other.removeAttribute("aria-current");
-  button.setAttribute("aria-current", "true");
+  mark(button);
   reveal();
   showExample(button.dataset.number, button.firstElementChild.src);
 }

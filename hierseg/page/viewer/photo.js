@@ -8,7 +8,6 @@ import { playFirst } from "./story.js";
 
 const SENDING = "Sending the photo …";
 const WORKING = "Segmenting the photo …";
-const FIRST = "An example. Try a photo of your own.";
 const INVITATION =
   "Drop a photo of people anywhere on the page, paste one, or click an example. The body parts appear here.";
 
@@ -33,7 +32,7 @@ export async function showFirst(picture) {
     preview(picture, signal);
   }
   const value = picture ? await segmentExample(0, signal) : {};
-  if (value?.parts?.length) open({ ...value, lent: true, example: true, note: FIRST }).then(playFirst);
+  if (value?.parts?.length) open({ ...value, lent: true, example: true }).then(playFirst);
   else if (value) invite();
 }
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from hierseg.network import checkpoint
-from hierseg.page import payload
+from hierseg.page import examples, payload
 from hierseg.photo import open_photo
 from hierseg.predictor import Predictor, best_first
 from tests import HANGS, REPOSITORY
@@ -63,7 +64,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     folder = tmp_path_factory.mktemp("static")
     predictors = {name: Predictor(path) for name, path in checkpoint.available(checkpoint.default_folder()).items()}
-    build(predictors, EXAMPLES, RUNTIME, folder)
+    build(predictors, examples.read(REPOSITORY / "examples"), RUNTIME, folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
@@ -106,3 +107,17 @@ def test_a_first_visit_takes_less_than_twenty_megabytes(address: str, browser: B
     page.close()
     assert any(name.endswith(".onnx") for name in Files.sent)
     assert sum(Files.sent.values()) < FIRST_VISIT
+
+
+def test_it_opens_with_the_first_example_and_names_each_as_the_page_on_a_server_does(page: Page) -> None:
+    shown = examples.read(REPOSITORY / "examples")
+    buttons = page.locator("#examples button")
+    assert buttons.all_inner_texts() == [example.caption for example in shown]
+    expect(buttons.first).to_have_attribute("aria-current", "true")
+    height, width = page.evaluate(
+        """async () => {
+          const { state } = await import(new URL("viewer/state.js", location));
+          return [state.scene.height, state.scene.width];
+        }"""
+    )
+    assert (height, width) == payload.shown_size(*open_photo(shown[0].path).shape[:2])
