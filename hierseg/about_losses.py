@@ -13,12 +13,14 @@ class About:
         title: Its name.
         line: One sentence on what it teaches about the tree.
         tree: Whether it teaches the tree, by training a node together with its ancestors.
+        consistent: Whether scores cannot break the tree, as those of an inner node are the sum of its leaves'.
         paper: Authors, venue and year of its source, and the address; None if there is no single source.
     """
 
     title: str
     line: str
     tree: bool = False
+    consistent: bool = False
     paper: tuple[str, str] | None = None
 
 
@@ -44,6 +46,7 @@ ABOUT = {
     "leaf_cross_entropy": About(
         "Softmax over leaves",
         "Only the smallest parts are learnt; all else scores their sum, so nothing can break the tree.",
+        consistent=True,
         paper=_LEAVES,
     ),
 }

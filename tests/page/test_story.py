@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, best_first
 from hierseg.tree import Hierarchy
-from tests.page.driver import BEST, CARDS, PHOTO, SECOND, choose, picture, segment, send, slide, undecoded
+from tests.page.driver import BEST, CARDS, PHOTO, SECOND, choose, compare, picture, segment, send, slide, undecoded
 
 # Steps come when a test says so: the timer of a step is kept instead of set.
 BY_HAND = """
@@ -224,11 +225,37 @@ def test_it_is_still_where_motion_is_not_wanted_and_says_what_the_library_says(
 
     story(page).get_by_role("button", name="Next").click()
     words = step(page, 7)
+    assert words.startswith("Softmax over leaves cannot break the tree")
+    assert not predictions["leaf"].violations().any()
+    page.locator(f"{CANVAS}[data-checkpoint=leaf]").wait_for()
+
+    story(page).get_by_role("button", name="Next").click()
+    words = step(page, 8)
     ious = {name: card.record["figures"]["dataset_iou"]["levels"]["parts"] for name, card in CARDS.items()}
     for iou in (ious["ftm"], max(ious.values())):
         assert f"{iou:.3f}".removeprefix("0") in words
     photos = CARDS[BEST].record["figures"]["photos"]
     assert f"{photos} validation photos" in story(page).locator(".source").inner_text()
+
+
+@still
+def test_what_is_said_of_two_that_are_compared_is_of_these_two(viewer: Page) -> None:
+    shares = {name: Predictor(name).predict(open_photo(PHOTO)).summary()["raw_violations_of_person"] for name in CARDS}
+    contrast = viewer.locator("#viewer .contrast")
+    expect(contrast).to_be_hidden()
+    choose(viewer, "view", "both")
+    for pair in itertools.permutations(CARDS, 2):
+        compare(viewer, *pair)
+        words = contrast.inner_text()
+        for name, card in CARDS.items():
+            assert (card.title in words) == (name in pair)
+        for name in set(pair) - {"leaf"}:
+            found = re.search(rf"{CARDS[name].title} (?:breaks the tree )?at 1 pixel in ([\d,]+)", words)
+            assert found, words
+            assert 1 / int(found[1].replace(",", "")) == pytest.approx(shares[name], rel=0.3)  # one pixel may turn
+        assert ("Softmax over leaves cannot break the tree" in words) == ("leaf" in pair)
+    choose(viewer, "level", "body")
+    expect(contrast).to_contain_text("IoU of body")
 
 
 @still

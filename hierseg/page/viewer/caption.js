@@ -1,7 +1,9 @@
-// The sentences at the picture: the message over it, the figures of a view below it, and the quote of the report.
+// The sentences at the picture: the message over it; below it, the figures of a view, what sets the two that are compared
+// apart, and the quote of the report.
 
-import { brokenShareOf, differences, findsSomebody, modelsShown, showsRaw } from "./models.js";
+import { brokenShareOf, depthShown, differences, findsSomebody, modelsShown, showsRaw } from "./models.js";
 import { find, make, say } from "./page.js";
+import { contrastOf } from "./pure/contrast.js";
 import { inPercent, inPixels } from "./pure/words.js";
 import { depthsInWords } from "./risk.js";
 import { state } from "./state.js";
@@ -16,6 +18,7 @@ export function draw() {
   say(scene.example ? "example" : "ready", [found ? "" : NOBODY_FOUND, scene.note, truth?.note].filter(Boolean).join(" "));
   const sentences = showsRaw() ? undecoded : SENTENCES[state.view];
   find(".caption").replaceChildren(...(sentences?.() ?? []));
+  find(".contrast").replaceChildren(...(state.view === "single" ? [] : contrast()));
   drawQuote();
 }
 
@@ -42,6 +45,13 @@ function undecoded() {
     key(BROKEN[0], "impossible: a node without its parent. ", BROKEN[1]),
     ...(said ? [`Of the person's pixels, ${said}.`] : []),
   ];
+}
+
+// A film's figures would change too fast to be read; without decoding, they are in the caption.
+function contrast() {
+  const { levels, level_titles: titles, moving } = state.scene;
+  const models = modelsShown().map((model) => ({ ...model, share: moving || showsRaw() ? null : brokenShareOf(model) }));
+  return contrastOf(models, { name: levels[depthShown()], title: titles[depthShown()] }).map((words) => make("span", words));
 }
 
 // What a colour stands for, or two of them in stripes.

@@ -2,7 +2,7 @@
 //
 // hierseg/page/payload.py makes the value: {version, note, original: [width, height] of the photo as it was sent, tree,
 // background, void, levels, level_titles, nodes: [{name, title, label, color, path}], checkpoints: [{name, title,
-// threshold, loss: {title, line, tree, paper} or null, figures: {photos, split, iou, violations_of_person} or null,
+// threshold, loss: {title, line, tree, consistent, paper} or null, figures: {photos, split, iou, violations_of_person} or null,
 // risk: {promises: [{one_in, certainty, wrong}], held_out} or null}], offered: [{name, title}] of these and of those that
 // were not asked, the best on validation first, parts: the photo (shrunk where it is large) and the maps of each
 // checkpoint}. photo.js marks what no visitor sent as `lent`, and what the page opens with as `example`, the camera and a

@@ -4,6 +4,7 @@
 // A step is {words, source, show, point}: a sentence in pieces, of which {node} stands for a node's title; where figures
 // that are not of the photo come from; what is shown meanwhile, as changes of the state; the pixel that it points at.
 
+import { cannotBreak, comparable, overlapOf, photosOf, sourceOf } from "./contrast.js";
 import { inPixels, inThousandths } from "./words.js";
 
 // `levels` are {name, title, members}, with their nodes. `models`, the best first, are a scene's with `share`, which share of
@@ -12,10 +13,13 @@ import { inPixels, inThousandths } from "./words.js";
 export function storyOf(levels, models) {
   const tree = models.find(({ loss }) => loss?.tree);
   const free = models.filter(({ loss, share }) => loss && !loss.tree && share).toSorted((one, other) => other.share - one.share)[0];
+  const consistent = models.find(({ loss, share }) => loss?.consistent && !share);
   return [
     ...levels.map((level, depth) => levelStep(level, depth, levels.length - 1, models[0])),
     ...(free?.region ? brokenSteps(levels, free) : []),
-    ...(tree ? [learntStep(levels.at(-1), tree, free), ...iouSteps(levels.at(-1), tree, models)] : []),
+    ...(tree ? [learntStep(levels.at(-1), tree, free)] : []),
+    ...(consistent && (tree || free) ? [consistentStep(levels.at(-1), consistent)] : []),
+    ...(tree ? iouSteps(levels.at(-1), tree, models) : []),
   ];
 }
 
@@ -62,6 +66,9 @@ function learntStep({ name: level }, tree, free) {
   );
 }
 
+const consistentStep = ({ name: level }, model) =>
+  stepOf([cannotBreak(model)], { checkpoint: model.name, level, raw: true });
+
 // Its IoU and the highest that there is, where the model cards give them of the same photos: of one run each, so that they
 // say nothing of what a loss costs. The report does.
 function iouSteps({ name: level, title }, tree, models) {
@@ -71,17 +78,12 @@ function iouSteps({ name: level, title }, tree, models) {
   const best = known.reduce((highest, model) => (iou(model) > iou(highest) ? model : highest), tree);
   const words =
     best === tree
-      ? `Its overlap with the ground truth (IoU of ${title}), ${iou(tree)}, is the highest here.`
-      : `Its overlap with the ground truth (IoU of ${title}) is ${iou(tree)}, that of ${best.title} ${iou(best)}.`;
+      ? `Of all here, ${tree.title} has the highest overlap with the ground truth (IoU of ${title}): ${iou(tree)}.`
+      : overlapOf([tree, best], level, title);
   const both = { view: "slider", first: best.name, second: tree.name, level };
   return [
     stepOf([words], best === tree ? { checkpoint: tree.name, level } : both, {
-      source: `Mean over ${title} on ${photosOf(tree)}, from the model cards: one run each.`,
+      source: sourceOf(tree, title),
     }),
   ];
 }
-
-const comparable = ({ figures: one }, { figures: other }) =>
-  Boolean(one && other) && one.photos === other.photos && one.split === other.split;
-
-const photosOf = ({ figures: { photos, split } }) => `${photos} ${split === "val" ? "validation photos" : "photos"}`;
