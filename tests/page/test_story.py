@@ -96,6 +96,14 @@ def test_it_is_stopped_turned_played_on_and_skipped(page: Page) -> None:
     expect(page.get_by_role("button", name="Play the story")).to_be_focused()
 
 
+def test_the_picture_stays_in_view_when_the_story_ends(page: Page) -> None:
+    page.set_viewport_size({"width": 640, "height": 450})  # 1280 by 900 at 200 %: the button is below
+    step(page, 1)
+    story(page).get_by_role("button", name="Skip").click()
+    expect(page.get_by_role("button", name="Play the story")).to_be_focused()
+    assert page.evaluate("window.scrollY") == 0
+
+
 def test_whoever_chooses_something_goes_on_from_what_is_shown(page: Page) -> None:
     step(page, 1)
     page.locator("#viewer [name=outlines]").uncheck()

@@ -107,7 +107,7 @@ function end() {
   const focused = find(".story").contains(document.activeElement);
   forget();
   endTelling(true);
-  if (focused) find(".tell").focus();
+  if (focused) find(".tell").focus({ preventScroll: true }); // it may be far below
 }
 
 // Whoever does anything goes on from what is shown. It is drawn anew a moment later: a box that is being ticked would lose
