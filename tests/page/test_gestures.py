@@ -225,6 +225,24 @@ def test_two_fingers_zoom_the_photo_and_not_the_page_and_then_one_pans(page: Pag
 
 
 @phone
+def test_on_a_phone_what_would_not_zoom_covers_nothing_and_the_button_to_zoom_in_keeps_its_place(page: Page) -> None:
+    buttons = {kind: page.locator(f"#viewer [data-zoom={kind}]") for kind in ("in", "out", "whole", "screen")}
+
+    def seen() -> set[str]:
+        return {kind for kind, button in buttons.items() if button.is_visible()}
+
+    middle(page)
+    before = buttons["in"].bounding_box()
+    assert seen() == {"in", "screen"}
+    buttons["in"].tap()
+    expect(canvas_of(page)).to_have_attribute("data-zoom", "1.5")
+    assert seen() == set(buttons) and buttons["in"].bounding_box() == before
+    buttons["whole"].tap()
+    expect(canvas_of(page)).to_have_attribute("data-zoom", "1")
+    assert seen() == {"in", "screen"}
+
+
+@phone
 def test_one_finger_scrolls_the_page_where_the_whole_photo_is_seen(page: Page) -> None:
     x, y = middle(page)
     before = page.evaluate("window.scrollY")

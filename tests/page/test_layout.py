@@ -189,6 +189,23 @@ def test_the_photo_box_becomes_a_thumbnail_of_the_visitors_photo(page: Page) -> 
     assert page.locator("#photo .thumb").is_hidden()
 
 
+@phone
+def test_the_ways_to_bring_a_photo_are_in_one_row_on_a_phone_also_after_one(page: Page) -> None:
+    for bring in (lambda: None, lambda: segment(page, PHOTO)):
+        bring()
+        assert len({box(page, way)["y"] for way in (".choose", ".take", ".live")}) == 1
+
+
+def test_what_opens_for_a_ground_truth_moves_no_button_aside(page: Page) -> None:
+    ways = (".choose", ".live", ".compare summary")
+    before = {way: box(page, way)["x"] for way in ways}
+    page.locator("#ground-truth summary").click()
+    expect(page.locator("#ground-truth label")).to_be_visible()
+    assert {way: box(page, way)["x"] for way in ways} == before
+    assert bottom(page, "#ground-truth label") <= box(page, ".bar")["y"]
+    assert bottom(page, ".invitation") <= box(page, "#ground-truth label")["y"]
+
+
 def test_a_dragged_file_is_awaited_on_the_picture(page: Page) -> None:
     page.evaluate(
         """() => {

@@ -14,7 +14,7 @@ import { pointAt, state, tick } from "./state.js";
 const LEAST = { mouse: 30, finger: 46, two: 48 }; // a leaf's pixels of height with its gap: to be hit, for two shares
 const ROOM = 1.5; // times the least of all leaves: what is more is divided by share
 const SCORED = { leaf: 68, inner: 118 }; // pixels of height from which there is room for the mean score too
-const HINT = "Point at a part to see it alone. Untick it to hide it.";
+const HINTS = { mouse: "Point at a part to see it alone. Untick it to hide it.", finger: "Untick a part to hide it." };
 const HALVES = ["upper", "lower"]; // of a block, for the first and the second of two checkpoints
 
 let listed = ""; // the nodes that there are blocks for
@@ -60,7 +60,7 @@ export function draw() {
     block.querySelector(".score").replaceChildren("mean score ", ...beside(figures, (areas) => scoreOf(areas[index])));
     Object.assign(block.querySelector("input"), { disabled, checked: shown, ariaLabel: sentence(index, models, figures) });
   });
-  find(".tree-detail").textContent = pointed === null ? HINT : sentence(pointed, models, figures);
+  find(".tree-detail").textContent = pointed === null ? HINTS[finger ? "finger" : "mouse"] : sentence(pointed, models, figures);
   find(".tree-detail").classList.toggle("hint", pointed === null);
 }
 
