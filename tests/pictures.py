@@ -40,13 +40,13 @@ def point(page: Page, across: float, down: float) -> None:
 
 
 def parts(page: Page) -> None:
-    opened(page, "camera.jpg")
-    point(page, 0.4, 0.25)
+    opened(page, "street.jpg")
+    point(page, 0.35, 0.42)
 
 
 def view(name: str) -> Callable[[Page], None]:
     def show(page: Page) -> None:
-        opened(page, "camera.jpg")
+        opened(page, "street.jpg")
         choose(page, "view", name)
 
     return show
@@ -78,7 +78,7 @@ def empty(page: Page) -> None:
 
 
 def truth(page: Page) -> None:
-    opened(page, "camera.jpg")
+    opened(page, "street.jpg")
     choose(page, "view", "both")
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(saved(page, "masks", Path(folder)), folder)
@@ -145,7 +145,7 @@ def scenes(page: Page) -> Iterator[tuple[Image.Image, int]]:
             return picture.convert("RGB").resize((960, 645), Image.Resampling.LANCZOS), milliseconds
 
     yield now(900)
-    opened(page, "camera.jpg")
+    opened(page, "street.jpg")
     for level in ("body", "upper-lower", "parts"):
         choose(page, "level", level)
         yield now(900)

@@ -18,6 +18,7 @@ from tests.page.driver import (
     held,
     listen_to_the_message,
     open_saving,
+    phone,
     picture,
     ready,
     segment,

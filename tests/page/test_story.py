@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from hierseg.photo import open_photo
-from hierseg.predictor import Prediction, best_first
+from hierseg.predictor import Prediction, Predictor, best_first
 from hierseg.tree import Hierarchy
 from tests.page.driver import BEST, CARDS, PHOTO, SECOND, choose, compare, picture, segment, send, slide, undecoded
 
