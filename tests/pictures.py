@@ -141,15 +141,15 @@ def scenes(page: Page) -> Iterator[tuple[Image.Image, int]]:
     """Yield the film's pictures and how long each stands, in milliseconds."""
 
     def now(milliseconds: int) -> tuple[Image.Image, int]:
+        page.evaluate("scrollTo(0, 0)")  # a slider below the window's edge scrolls the page when it is moved
         with Image.open(io.BytesIO(page.screenshot(type="png"))) as picture:
             return picture.convert("RGB").resize((960, 645), Image.Resampling.LANCZOS), milliseconds
 
-    yield now(900)
     opened(page, "street.jpg")
-    for level in ("body", "upper-lower", "parts"):
+    for level in ("parts", "body", "upper-lower", "parts"):
         choose(page, "level", level)
         yield now(900)
-    for across, down in ((0.40, 0.28), (0.25, 0.38), (0.45, 0.5), (0.2, 0.8)):
+    for across, down in ((0.34, 0.32), (0.34, 0.42), (0.35, 0.6), (0.72, 0.4)):
         point(page, across, down)
         yield now(700)
     page.mouse.move(5, 5)
@@ -159,11 +159,9 @@ def scenes(page: Page) -> Iterator[tuple[Image.Image, int]]:
         yield now(220)
     choose(page, "view", "differences")
     yield now(1500)
-    choose(page, "view", "single")
+    choose(page, "view", "both")
     page.locator("#viewer [name=raw]").check()
-    yield now(1500)
-    page.locator("#viewer [name=raw]").uncheck()
-    yield now(500)
+    yield now(2500)
 
 
 def take_film(browser: Browser, url: str) -> None:
