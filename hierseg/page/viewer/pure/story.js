@@ -5,7 +5,7 @@
 // that are not of the photo come from; what is shown meanwhile, as changes of the state; the pixel that it points at.
 
 import { cannotBreak, comparable, overlapOf, photosOf, sourceOf } from "./contrast.js";
-import { inPixels, inThousandths } from "./words.js";
+import { inPixels } from "./words.js";
 
 // `levels` are {name, title, members}, with their nodes. `models`, the best first, are a scene's with `share`, which share of
 // the person's pixels they break, and `region`, the largest that is broken, or null: {point, node, parent, decoded}, a
@@ -69,21 +69,12 @@ function learntStep({ name: level }, tree, free) {
 const consistentStep = ({ name: level }, model) =>
   stepOf([cannotBreak(model)], { checkpoint: model.name, level, raw: true });
 
-// Its IoU and the highest that there is, where the model cards give them of the same photos: of one run each, so that they
-// say nothing of what a loss costs. The report does.
+// The IoU of every model whose card gives it of the same photos as the tree loss's: of one run each, so that they hardly
+// say what a loss costs. The report does.
 function iouSteps({ name: level, title }, tree, models) {
   const known = models.filter((model) => comparable(tree, model));
   if (!known.length) return [];
-  const iou = ({ figures }) => inThousandths(figures.iou[level]);
-  const best = known.reduce((highest, model) => (iou(model) > iou(highest) ? model : highest), tree);
-  const words =
-    best === tree
-      ? `Of all here, ${tree.title} has the highest overlap with the ground truth (IoU of ${title}): ${iou(tree)}.`
-      : overlapOf([tree, best], level, title);
-  const both = { view: "slider", first: best.name, second: tree.name, level };
-  return [
-    stepOf([words], best === tree ? { checkpoint: tree.name, level } : both, {
-      source: sourceOf(tree, title),
-    }),
-  ];
+  const other = known.find((model) => model !== tree);
+  const show = other ? { view: "slider", first: other.name, second: tree.name } : { checkpoint: tree.name };
+  return [stepOf([overlapOf(known, level, title)], { ...show, level }, { source: sourceOf(tree, title) })];
 }
