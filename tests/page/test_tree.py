@@ -18,10 +18,9 @@ from tests.rounding import APART
 
 
 @pytest.fixture
-def page(page: Page) -> Page:
-    """The page with its example, whose story was skipped."""
-    page.locator("#viewer .story .skip").click()
-    return page
+def page(viewer: Page) -> Page:
+    """The page with a photo segmented."""
+    return viewer
 
 
 def blocks(page: Page, marked: str = "") -> list[str]:

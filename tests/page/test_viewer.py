@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect
 
 from hierseg.decoding import best_paths
 from hierseg.metrics import count, iou, level_means
+from hierseg.page import examples
 from hierseg.page.payload import LEVEL_TITLES, shrink
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction, Predictor
@@ -152,7 +153,7 @@ def test_masks_of_a_large_photo_have_its_size(page: Page, tree: Hierarchy, tmp_p
 
 def test_the_example_that_the_page_opens_with_is_a_photo_like_any_other(page: Page, tmp_path: Path) -> None:
     page.locator("#viewer .viewer[data-state=example]").wait_for()
-    prediction = Predictor(BEST).predict(open_photo(REPOSITORY / "examples" / "astronaut.jpg"))
+    prediction = Predictor(BEST).predict(open_photo(examples.read(REPOSITORY / "examples")[0].path))
     for level in ("parts", "body"):
         choose(page, "level", level)
         assert_labels(mask(saved(page, "mask", tmp_path)), prediction, level)

@@ -22,7 +22,7 @@ export function draw() {
   const words = {
     split: `${split} %`,
     opacity: `${opacity} %`,
-    threshold: threshold === null ? `${own.join(" | ")} (the checkpoint's)` : inHundredths(threshold),
+    threshold: threshold === null ? `${own.join(" | ")} (default)` : inHundredths(threshold),
   };
   for (const name of SLIDERS) {
     find(`[data-slider=${name}] output`).textContent = words[name];

@@ -31,7 +31,7 @@ export function draw() {
   const models = modelsShown();
   const figures = models.map(areasOf);
   const depth = depthShown();
-  find(".tree-of").replaceChildren("% of person, by ", ...models.flatMap(titled));
+  find(".tree-of").replaceChildren(state.raw ? "% of person after decoding, by " : "% of person, by ", ...models.flatMap(titled));
   find(".tree-levels").replaceChildren(
     ...scene.level_titles.map((title, place) => make("span", capital(title), { className: place === depth ? "shown" : "" })),
   );

@@ -21,9 +21,9 @@ export const cannotBreak = ({ title }) =>
 
 // Each model's IoU of a level, from its card.
 export const overlapOf = (models, name, title) =>
-  `Overlap with the ground truth (IoU of ${title}): ${models.map((model) => `${model.title} ${inThousandths(model.figures.iou[name])}`).join(", ")}.`;
+  `After decoding, overlap with masks drawn by hand (IoU of ${title}): ${models.map((model) => `${model.title} ${inThousandths(model.figures.iou[name])}`).join(", ")}.`;
 
-export const sourceOf = (model, title) => `Mean over ${title} on ${photosOf(model)}, from the model cards: one run each.`;
+export const sourceOf = (model, title) => `Mean over ${title} on ${photosOf(model)}, from the model cards. One training run each: a difference of .01 may be chance.`;
 
 // Whether figures are of the same photos.
 export const comparable = ({ figures: one }, { figures: other }) =>

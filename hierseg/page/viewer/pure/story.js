@@ -32,7 +32,7 @@ const stepOf = (words, show, { point = null, source = "" } = {}) => ({
 
 function levelStep({ name, members }, depth, last, { name: checkpoint }) {
   const start =
-    depth === 0 ? "Each pixel of a person is called " : depth < last ? "One level down, it is called " : "On the last level, it is called ";
+    depth === 0 ? "Each pixel of a person is labelled " : depth < last ? "One level down the tree, it is " : "On the tree's last level, it is ";
   return stepOf([start, ...anyOf(members), "."], { checkpoint, level: name });
 }
 
@@ -47,22 +47,28 @@ function brokenSteps(levels, { name, title, region }) {
   const found = decoded ? { node: decoded[Math.min(depth, decoded.length - 1)] } : "background";
   return [
     stepOf(
-      [`Without decoding, ${title} says `, { node }, " here but not ", { node: parent }, ": impossible."],
+      [`Trained without the tree, ${title} says `, { node }, " here, yet not ", { node: parent }, ": impossible."],
       { ...show, raw: true },
       { point },
     ),
-    stepOf(["Decoding mends this: it takes whole paths of the tree only, and here says ", found, "."], show, { point }),
+    stepOf(["Decoding mends this: only whole paths down the tree count, and here it says ", found, "."], show, { point }),
   ];
 }
 
 function learntStep({ name: level }, tree, free) {
-  const others = free ? `, ${free.title} ${inPixels(free.share)}` : "";
-  const quoted = [tree, free].filter(Boolean).map((model) => model.figures?.violations_of_person ?? null);
-  const source = quoted.includes(null) || !comparable(tree, free ?? tree) ? "" : quoted.map(inPixels).join(" and ");
+  const shares = [tree, free].filter(Boolean).map((model) => [model.share, model.figures?.violations_of_person ?? null]);
+  const inWords = ([own, other]) => `${inPixels(own)}${free ? `, ${free.title} at ${inPixels(other)}` : ""}`;
+  const [here, elsewhere] = [0, 1].map((kind) => shares.map((share) => share[kind]));
+  const show = free ? { view: "both", first: free.name, second: tree.name } : { checkpoint: tree.name };
   return stepOf(
-    [`${tree.title} learnt the tree: without decoding, it breaks ${inPixels(tree.share)} of the person here${others}.`],
-    { checkpoint: tree.name, level, raw: true },
-    { source: source && `Median over ${photosOf(tree)}, from the model cards: ${source}.` },
+    [`${tree.title} was trained with the tree: even without decoding, it breaks the tree at ${inWords(here)}.`],
+    { ...show, level, raw: true },
+    {
+      source:
+        elsewhere.includes(null) || !comparable(tree, free ?? tree)
+          ? ""
+          : `Median over ${photosOf(tree)}, from the model cards: at ${inWords(elsewhere)}.`,
+    },
   );
 }
 
