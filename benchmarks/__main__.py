@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import archive, browser, photo, start, training, visitors
+from benchmarks import archive, browser, camera, photo, start, training, visitors
 from benchmarks.timing import Row, machine, table
 
 README = Path(__file__).resolve().parent / "README.md"
@@ -20,7 +20,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--data", type=Path, help="photos for measuring the training loader")
     parser.add_argument("--rounds", type=int, default=15, help="how often to time each call (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=("photo", "start", "browser", "visitors", "training", "archive"))
+    parser.add_argument(
+        "--only", nargs="+", choices=("photo", "start", "browser", "camera", "visitors", "training", "archive")
+    )
     parser.add_argument("--write", action="store_true", help="write the table into benchmarks/README.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -29,6 +31,7 @@ def main() -> int:
             "photo": lambda: photo.rows(options.rounds),
             "start": lambda: start.rows(options.rounds),
             "browser": lambda: browser.rows(options.rounds, folder),
+            "camera": lambda: camera.rows(folder),
             "visitors": lambda: visitors.rows(folder),
             "training": lambda: training.rows(options.rounds, options.data),
             "archive": lambda: archive.rows(options.rounds, folder),

@@ -26,6 +26,8 @@ from hierseg.visualize import difference_picture, indexed_image, overlay
 GONE = "{} are deleted ten minutes after they were sent, and this one is gone. Send it again."
 _log = logging.getLogger(__name__)
 
+_FRAME_INPUT = 320  # longest side of a live frame in the network: a third less time than 384
+
 
 class Actions:
     """Everything that can be asked of some checkpoints of one tree.
@@ -49,7 +51,7 @@ class Actions:
         Args:
             photo: The bytes of its file.
             names: Of the checkpoints to run; none for all.
-            thorough: Whether the mirror image and zoom are used too, as the checkpoints say.
+            thorough: Whether size, mirror image and zoom are as the checkpoints say, and not those of a live frame.
 
         Raises:
             PhotoError: It cannot be opened.
@@ -153,10 +155,13 @@ class Actions:
         return _one_answer(Image.fromarray(difference_picture(pixels, found))), figures
 
     def _predict(self, photo: Photo, names: tuple[str, ...] = (), thorough: bool = True) -> dict[str, Prediction]:
-        """Run some checkpoints, or all, on a photo; not thorough is one pass, without mirror image or zoom."""
+        """Run some checkpoints, or all, on a photo; not thorough is one small pass, without mirror image or zoom."""
         wanted = {name: self.predictors[name] for name in names or self.predictors}
         if not thorough:
-            wanted = {name: each.using(mirror=False, zoom=None) for name, each in wanted.items()}
+            wanted = {
+                name: each.using(mirror=False, zoom=None, input_size=min(_FRAME_INPUT, each.input_size))
+                for name, each in wanted.items()
+            }
         return predict_all(wanted, photo)
 
     def _truth(self, truth: str | None, size: tuple[int, int]) -> tuple[UInt8Map | None, str]:

@@ -55,26 +55,17 @@ def test_photos_keep_their_proportions_and_are_sharp_on_every_screen(page: Page,
 
 
 def test_the_camera_is_segmented_live_and_mirrored_until_it_is_stopped(page: Page) -> None:
-    under_way, most = 0, 0
-
-    def sent(request: Request) -> None:
-        nonlocal under_way, most
-        if "/frame" in request.url:
-            under_way += 1
-            most = max(most, under_way)
-
-    def answered(request: Request) -> None:
-        nonlocal under_way
-        under_way -= "/frame" in request.url
-
-    page.on("request", sent)
-    page.on("requestfinished", answered)
+    frames: list[Request] = []
+    page.on("requestfinished", lambda request: frames.append(request) if "/frame" in request.url else None)
     page.locator("#viewer .live").click()
     ready(page)
     expect(page.locator("#viewer .rate")).to_contain_text("pictures a second")
     choose(page, "view", "differences")
     choose(page, "view", "single")
-    assert most == 1  # a frame is sent only when the one before has come back
+    times = [request.timing for request in frames]
+    assert len(times) > 1
+    for before, after in itertools.pairwise(times):  # a frame is sent only when the one before has come back
+        assert after["startTime"] >= before["startTime"] + before["responseEnd"] - 1
     page.locator("#viewer [name=opacity]").fill("0")
     page.locator("#viewer [name=outlines]").uncheck()
     mirrored = pixels(page).astype(int)

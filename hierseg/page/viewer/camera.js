@@ -70,11 +70,16 @@ async function run(ended) {
   const shoot = async () => showPhoto(await pictureOf(video, Infinity));
   find(".shoot").addEventListener("click", shoot, { signal: ended });
   const times = [];
-  for (;;) {
+  const ask = async () => {
     let frame = null;
     const take = async () => (frame = await pictureOf(video, LIVE_SIZE));
     const value = await segmentFrame(take, ended, namesShown().filter(Boolean));
+    return { value, frame };
+  };
+  for (let asked = ask(); ; ) {
+    const { value, frame } = await asked;
     if (!value || value.message) return value?.message;
+    asked = ask(); // the server works on the next one while this one is drawn
     const rate = rateOf(times);
     shown = frame;
     await open({ ...value, moving: true });

@@ -43,11 +43,12 @@ async function ask(path, body, signal, tell) {
   const response = await fetch(path, { method, body, signal, headers });
   if (response.status === 503) return { busy: true };
   if (!response.ok) return { message: (await response.json()).detail };
+  let answer = null;
   for await (const value of messagesOf(response.body.getReader())) {
-    if (!("ahead" in value)) return value;
-    tell(value);
+    if ("ahead" in value) tell(value);
+    else answer = value; // the last one; read on to the stream's end, so that the connection is free again
   }
-  return null;
+  return answer;
 }
 
 // Yields a stream's messages: the length of the JSON in 4 bytes, the JSON, and as many bytes as its `parts` say.
@@ -65,6 +66,11 @@ async function* messagesOf(reader) {
     return taken;
   }
   for (;;) {
+    if (!held.length) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      held = value;
+    }
     const length = new DataView((await take(4)).buffer).getUint32(0);
     const value = JSON.parse(new TextDecoder().decode(await take(length)));
     const parts = [];
