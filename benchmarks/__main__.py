@@ -18,13 +18,15 @@ README = Path(__file__).resolve().parent / "README.md"
 def main() -> int:
     """Measure and return the exit status: 1 if a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--data", type=Path, help="photos for measuring the training loader")
+    parser.add_argument("--data", type=Path, help="folder of pascal-part and extra, to measure the training loader")
     parser.add_argument("--rounds", type=int, default=15, help="how often to time each call (default: %(default)s)")
     parser.add_argument(
         "--only", nargs="+", choices=("photo", "start", "browser", "camera", "visitors", "training", "archive")
     )
     parser.add_argument("--write", action="store_true", help="write the table into benchmarks/README.md")
     options = parser.parse_args()
+    if options.data and not (options.data / "pascal-part").is_dir():
+        parser.error(f"{options.data} has no folder pascal-part; docs/train.md says how data are laid out.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parts: dict[str, Callable[[], list[Row]]] = {
