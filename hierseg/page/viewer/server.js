@@ -46,7 +46,7 @@ async function ask(path, body, signal, tell) {
   let answer = null;
   for await (const value of messagesOf(response.body.getReader())) {
     if ("ahead" in value) tell(value);
-    else answer = value; // the last one; read on to the stream's end, so that the connection is free again
+    else answer ??= value; // what follows is read too, to the stream's end, so that the connection is free again
   }
   return answer;
 }
