@@ -69,7 +69,7 @@ def _pipelines(rounds: int, predictors: dict[str, Predictor], predecessor: Pipel
     return [
         Row("predecessor's pipeline, 0.5 MP (the unit of the next four)", f"1x = {unit * 1000:.0f} ms"),
         Row.at_least("one checkpoint, 224 px, one pass", unit / found["224"], 10),
-        Row("one checkpoint, 384 px, without zoom (as for the live camera)", f"{unit / found['plain']:.1f}x"),
+        Row("one checkpoint, 384 px, without zoom", f"{unit / found['plain']:.1f}x"),
         Row.at_least("one checkpoint, as the page runs it: 384 px and zoom", unit / found["one"], 6),
         Row.at_least("three checkpoints, as the page runs them", unit / found["three"], 1),
     ]
