@@ -13,6 +13,7 @@ from PIL import Image
 from hierseg.photo.reading import Photo
 
 STRIDE = 32  # smp's encoders halve the input five times
+_BLOCK = 32  # rows resized at a time
 _Value = TypeVar("_Value", bound=np.generic)
 
 
@@ -78,12 +79,17 @@ class Letterbox:
         if not count:
             return np.empty((len(content), 0, width), np.float32)
         above, below, nearness = _between(np.arange(first, first + count), height, content.shape[1])
-        # Each row is a weighted mean of two; a product with a mostly zero matrix is faster than gathering them.
-        top, row = above[0], np.arange(count)
-        share = np.zeros((count, below[-1] + 1 - top), np.float32)
-        share[row, above - top] = 1 - nearness
-        share[row, below - top] += nearness
-        tall = share @ content[:, top : below[-1] + 1]
+        # Each row is a weighted mean of two; products with small, mostly zero matrices are faster than gathering them,
+        # and so small that BLAS does not start threads, which would then spin where the network needs the processor.
+        tall = np.empty((len(content), count, content.shape[2]), np.float32)
+        for start in range(0, count, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            top, upper, lower, near = above[start], above[block], below[block], nearness[block]
+            row = np.arange(len(near))
+            share = np.zeros((len(near), lower[-1] + 1 - top), np.float32)
+            share[row, upper - top] = 1 - near
+            share[row, lower - top] += near
+            np.matmul(share, content[:, top : lower[-1] + 1], out=tall[:, block])
         # All channels stacked as one picture; only its width changes.
         wide = cv2.resize(tall.reshape(-1, content.shape[2]), (width, len(content) * count))
         return np.asarray(wide, np.float32).reshape(len(content), count, width)

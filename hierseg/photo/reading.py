@@ -27,6 +27,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 _FEWER_PIXELS = {"WEBP": 30_000_000, "AVIF": 30_000_000, "HEIF": 50_000_000, "TIFF": 50_000_000}
 _FEWER_IN_JPEG = 50_000_000  # in a progressive or CMYK JPEG, as libjpeg keeps its coefficients
 _SCANNED = 2_500_000_000  # most pixels times scans in a progressive JPEG: about three seconds of work
+_SMALL_PROFILE = 4096  # bytes of a colour profile whose transform is kept
 _READINGS = 8  # how many times a decoder may read the whole file
 _READS_OPENING = 20_000  # reads until a decoder knows the size; a camera's photo takes a few hundred
 _READS_LOADING = 1_000_000  # reads after that; a PNG of `MAX_BYTES` takes a tenth of them
@@ -288,7 +289,10 @@ def _in_rgb(image: Image.Image) -> Iterator[Photo]:
             yield _from_array(_scaled(np.asarray(strip), white))
         return
     mode = "RGBA" if image.has_transparency_data else image.mode if image.mode in ("L", "CMYK") else "RGB"
-    in_srgb = _to_srgb(image.info.get("icc_profile"), mode)
+    profile = image.info.get("icc_profile")
+    in_srgb = None
+    if isinstance(profile, bytes):
+        in_srgb = (_kept_to_srgb if len(profile) < _SMALL_PROFILE else _to_srgb)(profile, mode)
     for strip in strips(image):
         strip = strip.convert(mode)
         if in_srgb is not None:
@@ -298,13 +302,13 @@ def _in_rgb(image: Image.Image) -> Iterator[Photo]:
         yield np.asarray(strip.convert("RGB"))
 
 
-def _to_srgb(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return the transform from an embedded profile (phones write Display P3) to sRGB, or None.
 
     It turns RGBA into RGBA and other modes into RGB.
     """
     # "mpet" marks a chain of any number of steps: a few kilobytes can take minutes to apply, and no camera writes it.
-    if not isinstance(profile, bytes) or b"mpet" in profile:
+    if b"mpet" in profile:
         return None
     try:
         return ImageCms.buildTransform(
@@ -315,6 +319,10 @@ def _to_srgb(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
         )
     except Exception:  # broken or foreign profiles are common and no reason to refuse the pixels
         return None
+
+
+# The frames of a live camera all have one profile, and its transform takes longer to make than to use.
+_kept_to_srgb = functools.lru_cache(maxsize=4)(_to_srgb)
 
 
 def _white(image: Image.Image) -> float:

@@ -70,16 +70,25 @@ async function run(ended) {
   const shoot = async () => showPhoto(await pictureOf(video, Infinity));
   find(".shoot").addEventListener("click", shoot, { signal: ended });
   const times = [];
-  const ask = async () => {
+  // Asks about what the camera sees now. `sent` is kept once it is on its way.
+  const ask = () => {
     let frame = null;
-    const take = async () => (frame = await pictureOf(video, LIVE_SIZE));
-    const value = await segmentFrame(take, ended, namesShown().filter(Boolean));
-    return { value, frame };
+    let send = null;
+    const sent = new Promise((resolve) => (send = resolve));
+    const take = async () => {
+      frame = await pictureOf(video, LIVE_SIZE);
+      setTimeout(send); // after the request has begun
+      return frame;
+    };
+    const answer = segmentFrame(take, ended, namesShown().filter(Boolean)).then((value) => ({ value, frame }));
+    return { sent, answer };
   };
   for (let asked = ask(); ; ) {
-    const { value, frame } = await asked;
+    const { value, frame } = await asked.answer;
     if (!value || value.message) return value?.message;
-    asked = ask(); // the server works on the next one while this one is drawn
+    asked = ask();
+    // The server works on the next one while this one is drawn; a browser that draws would put off to encode it.
+    await Promise.race([asked.sent, asked.answer]);
     const rate = rateOf(times);
     shown = frame;
     await open({ ...value, moving: true });
