@@ -72,6 +72,21 @@ differences, figures = client.predict(
     handle_file("photo.jpg"), level="parts", truth=None, first="{}", second="{}", api_name="/compare"
 )
 """
+# Gradio's sign that the page is loading asks for 60 frames a second for ever, by the function that it finds while it
+# loads. viewer.js ends that one.
+_FIRST_SCRIPT = """
+<script>
+{
+  const request = window.requestAnimationFrame;
+  let loading = true;
+  window.requestAnimationFrame = (draw) => (loading ? request.call(window, draw) : 0);
+  window.endLoading = () => {
+    loading = false;
+    window.requestAnimationFrame = request;
+  };
+}
+</script>
+"""
 MOST_WAITING = 64  # calls of programs
 MOST_THREADS = 8  # each keeps its memory once it has worked
 MOST_SESSIONS = 64  # visitors whose state Gradio keeps; the page works without it too
@@ -130,7 +145,7 @@ def build_page(
         previews["losses"] = preview.Preview(f"How the losses compare · {TITLE}", report.quote)
     page.routes = [
         modules.ROUTE,
-        *preview.put_on(previews),
+        *preview.put_on(previews, _FIRST_SCRIPT),
         *routes(actions, queue, [example.path for example in thumbnails]),
     ]
     page.queue(max_size=MOST_WAITING, api_open=False)

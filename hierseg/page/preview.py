@@ -58,18 +58,19 @@ class Preview:
     description: str
 
 
-def put_on(pages: Mapping[str, Preview]) -> list[Route]:
+def put_on(pages: Mapping[str, Preview], script: str = "") -> list[Route]:
     """Put previews into the HTML that Gradio serves from now on.
 
     Args:
         pages: By path: "" for the main page.
+        script: What runs before Gradio's scripts, as an element of HTML.
 
     Returns:
         What serves the picture.
     """
     content = _PICTURE.read_bytes() if _PICTURE.is_file() else b""
     source = _LOADER.get_source(_TEMPLATES, _TEMPLATE)[0]
-    changed = _OF_GRADIO.sub("", source).replace(_START, _START + _TAGS)
+    changed = _OF_GRADIO.sub("", source).replace(_START, _START + _TAGS + script)
     _TEMPLATES.loader = ChoiceLoader([DictLoader({_TEMPLATE: changed}), _LOADER])
     _TEMPLATES.globals["previews"] = {"pages": dict(pages), "picture": bool(content)}
 

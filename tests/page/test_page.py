@@ -10,13 +10,14 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from hierseg.page.examples import read
 from hierseg.photo import open_photo
 from hierseg.predictor import Prediction
 from hierseg.visualize import overlay
 from tests import HANGS, REPOSITORY
+from tests.page.conftest import watched
 from tests.page.driver import (
     BEST,
     CARDS,
@@ -162,3 +163,22 @@ def test_the_page_opens_with_the_first_example_marks_it_and_shows_each_in_one_cl
     page.locator("#examples button").first.click()
     ready(page)
     assert page.locator("#viewer .stage canvas").is_visible()
+
+
+def test_a_page_at_rest_draws_no_frames(context: BrowserContext, address: str) -> None:
+    page = context.new_page()
+    page.add_init_script("""
+        const request = window.requestAnimationFrame.bind(window);
+        let asked = 0;
+        window.requestAnimationFrame = (draw) => (asked++, request(draw));
+        window.observe = async () => {
+            for (let before = -1; before !== asked; ) {
+                before = asked;
+                for (let frame = 0; frame < 10; frame++) await new Promise(request);
+            }
+            window.rested = true;
+        };
+    """)
+    with watched(page, address):
+        page.evaluate("void window.observe()")
+        page.wait_for_function("window.rested", polling=50)

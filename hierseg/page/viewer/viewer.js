@@ -56,6 +56,7 @@ const DRAWN = [
 const drawParts = (parts) => (modelsShown().every(Boolean) ? parts.forEach((part) => part.draw()) : complete(namesShown()));
 
 export function start(element) {
+  window.endLoading?.(); // what app.py puts before Gradio's scripts
   attach(element);
   drawWith(
     () => drawParts(DRAWN),
