@@ -19,7 +19,7 @@ from hierseg.decoding import (
     violations,
 )
 from hierseg.tree import Hierarchy
-from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, nodes_of_label, score_maps
+from tests.trees import hierarchies, is_leaf, node_and_above, nodes_of_label, score_maps
 
 HAIR = 1e-6  # two float32 means closer than this may come out in either order
 
@@ -82,11 +82,6 @@ def _roots(scores: np.ndarray, tree: Hierarchy) -> np.ndarray:
     """Return which root each pixel's best path has."""
     roots = [tree.roots.index(tree.lineages[leaf][0]) for leaf in range(len(tree))]
     return np.array(roots)[best_paths(scores, tree).leaves]
-
-
-def test_a_calibration_of_other_nodes_is_refused(tree: Hierarchy) -> None:
-    with pytest.raises(ValueError, match="2 pairs for the scores of 9 nodes"):
-        decode(np.zeros((len(tree), 1, 1), np.float32), tree, certainty=0.5, calibration=((1.0, 0.0),) * 2)
 
 
 def twin_confidence(scores: np.ndarray, tree: Hierarchy) -> float:
@@ -153,20 +148,6 @@ def test_confidence_lies_between_0_and_1_and_says_what_is_background(data: st.Da
     assert (decoded.confidence >= 0).all()
     assert (decoded.confidence <= 1).all()
     assert np.array_equal(decoded.labels == tree.background, decoded.confidence <= np.float32(threshold))
-
-
-@given(st.data())
-def test_sure_and_right_scores_decode_to_the_truth(data: st.DataObject) -> None:
-    tree = data.draw(hierarchies())
-    leaf_map = data.draw(label_maps(tree, void=False))
-    for node, label in enumerate(tree.labels):
-        if not is_leaf(tree, node):
-            leaf_map[leaf_map == label] = tree.background
-    masks = tree.node_masks(leaf_map)
-    decoded = decode(masks.astype(np.float32), tree, threshold=0.9)
-    assert decoded.labels.dtype == np.uint8
-    assert np.array_equal(decoded.labels, leaf_map)
-    assert np.array_equal(decode_rounding(masks.astype(np.float32), tree), masks)
 
 
 # The predecessor's rule and what it breaks

@@ -100,6 +100,12 @@ def is_leaf(tree: Hierarchy, node: int) -> bool:
     return node not in tree.parents
 
 
+def nodes_shown(tree: Hierarchy, depth: int) -> list[int]:
+    """Return the nodes of a level: those of its depth and the leaves above."""
+    depths = [len(node_and_above(tree, node)) - 1 for node in range(len(tree))]
+    return [node for node, own in enumerate(depths) if own == depth or (own < depth and is_leaf(tree, node))]
+
+
 def nodes_of_label(tree: Hierarchy, label: int) -> list[int]:
     """Return the nodes, deepest first, that a pixel of this label belongs to: none for background and void."""
     return node_and_above(tree, tree.labels.index(label)) if label in tree.labels else []

@@ -86,20 +86,6 @@ def test_distances_are_edges_to_the_first_node_that_both_ways_up_share(tree: Hie
     np.testing.assert_array_equal(tree_distances(tree), expected)
 
 
-def test_in_the_default_tree_margins_are_those_of_the_papers_code(tree: Hierarchy) -> None:
-    psi = tree_distances(tree)
-    torso, head, lower_leg = map(tree.index, ("torso", "head", "lower_leg"))
-    assert (psi[torso, head], psi[torso, lower_leg], psi[torso, -1], psi.max()) == (2, 4, 4, 4)
-    # Parallel embeddings cost nothing but the margin: 0.1 + 0.5 (4 - 2) / 4 of a sibling against the other half, and
-    # of the same label 0.1 + 0.5 (2 - 0) / 4 against a sibling, 0.1 + 0.5 (4 - 0) / 4 against the other half.
-    labels = torch.tensor([[[tree.labels[node] for node in (torso, head, lower_leg)]]], dtype=torch.uint8)
-    features = torch.ones(1, 2, 1, 3)
-    assert float(tree_triplet(features, labels, tree)) == pytest.approx(0.35)
-    assert float(tree_triplet(features.expand(2, -1, -1, -1), labels.expand(2, -1, -1), tree)) == pytest.approx(
-        np.mean([np.mean([0.35, 0.35, 0.6]), np.mean([0.35, 0.35, 0.6]), 0.6])
-    )
-
-
 @given(st.data(), st.integers(1, 6), st.integers(0, 99))
 def test_pixels_are_drawn_of_every_label_but_void_and_none_twice(data: st.DataObject, pixels: int, seed: int) -> None:
     tree = data.draw(hierarchies())
@@ -116,19 +102,6 @@ def test_pixels_are_drawn_of_every_label_but_void_and_none_twice(data: st.DataOb
         assert len(set(anchors.tolist())) == len(set(others.tolist())) == size
         assert bool(alone) == (size == 1)
         assert alone or not (anchors == others).any()
-
-
-def test_void_takes_no_part(tree: Hierarchy) -> None:
-    labels = torch.randint(7, (2, 6, 6), generator=generator()).to(torch.uint8)
-    labels[:, :3] = tree.void
-    features = torch.randn(2, 4, 6, 6, generator=generator()).requires_grad_()
-    loss = tree_triplet(features, labels, tree, 200, generator())
-    (gradient,) = torch.autograd.grad(loss, features)
-    assert gradient[:, :, :3].count_nonzero() == 0
-    assert gradient[:, :, 3:].count_nonzero() > 0
-    other = features.detach().clone()
-    other[:, :, :3] = 9
-    assert torch.equal(tree_triplet(other, labels, tree, 200, generator()), loss)
 
 
 @pytest.mark.parametrize("label", ["background", "void", "torso"])

@@ -13,7 +13,7 @@ from torch import Tensor
 from hierseg.network.activations import ACTIVATIONS
 from hierseg.network.model import ModelError, ModelSpec
 from hierseg.tree import Hierarchy
-from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below
+from tests.trees import hierarchies, is_leaf, node_and_above, node_and_below, nodes_shown
 
 every_activation = pytest.mark.parametrize("name", list(ACTIVATIONS))
 
@@ -26,20 +26,12 @@ def cases(draw: st.DrawFn) -> tuple[Hierarchy, Tensor]:
     return tree, 4 * torch.randn(2, len(tree), 2, 3, generator=generator, dtype=torch.float64)
 
 
-def shown(tree: Hierarchy, depth: int) -> list[int]:
-    """Return the nodes of a level: those of its depth and the leaves above."""
-    depths = [len(node_and_above(tree, node)) - 1 for node in range(len(tree))]
-    return [
-        node for node in range(len(tree)) if depths[node] == depth or (depths[node] < depth and is_leaf(tree, node))
-    ]
-
-
 def twin_score(name: str, tree: Hierarchy, logits: list[float], node: int) -> float:
     """Compute one node's score of one pixel with plain Python numbers."""
     if name == "sigmoid":
         return 1 / (1 + math.exp(-logits[node]))
     if name == "level_softmax":
-        level = shown(tree, len(node_and_above(tree, node)) - 1)
+        level = nodes_shown(tree, len(node_and_above(tree, node)) - 1)
         return math.exp(logits[node]) / (1 + sum(math.exp(logits[member]) for member in level))
     leaves = [leaf for leaf in range(len(tree)) if is_leaf(tree, leaf)]
     own = [leaf for leaf in leaves if leaf in node_and_below(tree, node)]

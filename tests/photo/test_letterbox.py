@@ -102,49 +102,9 @@ def test_any_split_into_strips_gives_the_whole(height: int, width: int, size: in
     np.testing.assert_allclose(np.concatenate(strips, axis=1), box.restore(content), rtol=0, atol=4 * EPSILON)
 
 
-@given(sides, sides, sides, st.integers(0, 200))
-def test_single_pixels_are_those_of_the_whole(height: int, width: int, size: int, count: int) -> None:
-    box = Letterbox.fit(height, width, size)
-    content = content_of(box)
-    rows, columns = np.random.default_rng(count).integers(0, (height, width), (count, 2)).T
-    found = box.restore_at(content, rows, columns)
-    assert (found.shape, found.dtype) == ((len(content), count), np.float32)
-    np.testing.assert_allclose(found, box.restore(content)[:, rows, columns], rtol=0, atol=90 * EPSILON)
-
-
-@given(sides, sides, sides, st.integers(1, 30))
-def test_what_the_four_pixels_around_agree_on_is_spread(height: int, width: int, size: int, block: int) -> None:
-    box = Letterbox.fit(height, width, size)
-    rows, columns = np.indices(box.content) // block
-    values = np.random.default_rng(block).integers(0, 4, (91, 91), dtype=np.uint8)[rows, columns]  # 3 is mixed before
-    before = values.copy()
-    found = box.spread(values, 3)
-    assert (found.shape, found.dtype) == ((height, width), np.uint8)
-    assert np.array_equal(values, before)
-    for row, column in np.random.default_rng(0).integers(0, (height, width), (50, 2)):
-        around = set()
-        for y in neighbours(int(row), height, box.content[0]):
-            around |= {int(values[y, x]) for x in neighbours(int(column), width, box.content[1])}
-        assert found[row, column] == (around.pop() if len(around) == 1 else 3)
-
-
-def neighbours(pixel: int, photo: int, content: int) -> set[int]:
-    """The two pixels of the content whose centres enclose that of a pixel of the photo; beyond the last, that alone."""
-    at = min(max((pixel + 0.5) * (content / photo) - 0.5, 0), content - 1)
-    return {int(at), min(int(at) + 1, content - 1)}
-
-
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (4000, 3)])
 def test_extreme_proportions_go_through(height: int, width: int) -> None:
     box = Letterbox.fit(height, width, 320)
     content = box.crop(box.apply(noise(height, width), GREY).transpose(2, 0, 1).astype(np.float32))
     assert min(content.shape[1:]) >= 1
     assert box.restore(content).shape == (3, height, width)
-
-
-def test_cropping_keeps_leading_dimensions() -> None:
-    box = Letterbox.fit(30, 50, 64)
-    scores = np.arange(2 * 3 * box.canvas[0] * box.canvas[1]).reshape(2, 3, *box.canvas)
-    cropped = box.crop(scores)
-    assert cropped.shape == (2, 3, *box.content)
-    assert cropped[1, 2, 0, 0] == scores[1, 2, box.offset[0], box.offset[1]]

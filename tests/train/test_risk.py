@@ -27,24 +27,12 @@ from train.calibrate import calibrate
 from train.dataset import load_examples, read_ids, split_hash
 from train.risk import CERTAINTIES, control_risk, least, outcome, split
 
-WHOLE: dict[str, Any] = {
-    "one_in": 1,
-    "certainty": 0.0,
-    "wrong": 0.3,
-    "stops": {"body": 0.0, "upper-lower": 0.0, "parts": 1.0},
-}
-CONTROL = RiskControl(
-    (
-        Promise(**WHOLE),
-        Promise(3, 0.0, 0.3, {"body": 0.0, "upper-lower": 0.0, "parts": 1.0}),
-        Promise(5, 0.75, 0.17, {"body": 0.25, "upper-lower": 0.25, "parts": 0.5}),
-    ),
-    Inference(),
-    200,
-    "a" * 64,
-    307,
-    "b" * 64,
-)
+LEAVES = {"body": 0.0, "upper-lower": 0.0, "parts": 1.0}
+UNSURE = Promise(5, 0.75, 0.17, {"body": 0.25, "upper-lower": 0.25, "parts": 0.5})
+PROMISES = (Promise(1, 0.0, 0.3, LEAVES), Promise(3, 0.0, 0.3, LEAVES), UNSURE)
+CONTROL = RiskControl(PROMISES, Inference(), 200, "a" * 64, 307, "b" * 64)
+WRONG: list[dict[str, Any]] = [{"one_in": 0}, {"one_in": "3"}, {"certainty": 1.5}, {"certainty": float("nan")}]
+WRONG += [{"stops": {"body": -1}}, {"stops": [1]}]
 
 
 @st.composite
@@ -102,22 +90,6 @@ def test_the_loss_never_rises_with_the_certainty(photo: tuple[Prediction, np.nda
     assert (losses >= 0).all()
     assert (losses <= 1).all()
     assert np.isnan(shares).all() or (np.diff(shares[0]) >= -1e-12).all()  # ever more stop at a root
-
-
-@given(photos())
-def test_what_is_decoded_by_a_certainty_lies_above_what_a_lower_one_decodes(
-    photo: tuple[Prediction, np.ndarray],
-) -> None:
-    prediction, _ = photo
-    tree = prediction.hierarchy
-    lower = prediction.labels
-    for certainty in (0.2, 0.5, 0.9, 1.0):
-        higher = prediction.decoded(certainty=certainty).labels
-        assert np.array_equal(higher == tree.background, lower == tree.background)
-        for one, other in zip(lower.ravel(), higher.ravel(), strict=True):
-            if one != tree.background:
-                assert tree.labels.index(other) in node_and_above(tree, tree.labels.index(one))
-        lower = higher
 
 
 @given(st.integers(1, 30), st.integers(0, 2**32 - 1), st.floats(0, 1))
@@ -186,12 +158,7 @@ def test_a_prediction_promises_what_its_checkpoint_does_as_it_was_measured(
 @pytest.mark.parametrize(
     "change",
     [
-        {"promises": [WHOLE, {"one_in": 0, "certainty": 0.5, "wrong": 0.1, "stops": {}}]},
-        {"promises": [WHOLE, {"one_in": 3, "certainty": 1.5, "wrong": 0.1, "stops": {}}]},
-        {"promises": [WHOLE, {"one_in": 3, "certainty": float("nan"), "wrong": 0.1, "stops": {}}]},
-        {"promises": [WHOLE, {"one_in": 3, "certainty": 0.5, "wrong": 0.1, "stops": {"body": -1}}]},
-        {"promises": [WHOLE, {"one_in": 3, "certainty": 0.5, "wrong": 0.1, "stops": [1]}]},
-        {"promises": [WHOLE, {"one_in": "3", "certainty": 0.5, "wrong": 0.1, "stops": {}}]},
+        *({"promises": [vars(PROMISES[0]), vars(UNSURE) | wrong]} for wrong in WRONG),
         {"promises": []},
         {"promises": 3},
         {"inference": None},

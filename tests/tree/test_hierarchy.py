@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hierseg.tree import Hierarchy, HierarchyError
-from tests.trees import hierarchies, is_leaf, label_maps, node_and_above, node_and_below, nodes_of_label, tree_contents
+from tests.trees import (
+    hierarchies,
+    is_leaf,
+    label_maps,
+    node_and_above,
+    node_and_below,
+    nodes_of_label,
+    nodes_shown,
+    tree_contents,
+)
 
 NODES = ("body", "upper", "lower", "head", "torso", "upper_arm", "lower_arm", "upper_leg", "lower_leg")
 
@@ -40,27 +49,14 @@ def test_the_default_tree_is_that_of_the_published_checkpoints_and_of_the_data_s
 
 
 @given(tree_contents())
-def test_nodes_are_numbered_level_by_level_in_the_files_order(content: dict[str, Any]) -> None:
-    names, row = [], content["tree"]
-    while row:
-        names += [entry["name"] for entry in row]
-        row = [child for entry in row for child in entry.get("children", [])]
-    assert list(Hierarchy.from_dict(content).nodes) == names
-
-
-@given(tree_contents())
-def test_parents_and_given_labels_are_the_files(content: dict[str, Any]) -> None:
-    tree = Hierarchy.from_dict(content)
-
-    def check(entry: dict[str, Any], parent: int) -> None:
-        node = tree.index(entry["name"])
-        assert tree.parents[node] == parent
+def test_nodes_are_numbered_level_by_level_and_have_the_files_parents_and_labels(content: dict[str, Any]) -> None:
+    tree, row = Hierarchy.from_dict(content), [(entry, -1) for entry in content["tree"]]
+    for node in range(len(tree)):
+        entry, parent = row.pop(0)
+        assert (tree.nodes[node], tree.parents[node]) == (entry["name"], parent)
         assert tree.labels[node] == entry.get("label", tree.labels[node])
-        for child in entry.get("children", []):
-            check(child, node)
-
-    for root in content["tree"]:
-        check(root, -1)
+        row += [(child, node) for child in entry.get("children", [])]
+    assert row == []
 
 
 @given(hierarchies())
@@ -80,15 +76,9 @@ def test_free_numbers_follow_the_highest_label_and_then_fill_the_gaps() -> None:
     assert tree.labels == (253, 2, 252)
 
 
-@given(hierarchies())
-def test_a_tree_survives_the_trip_through_a_checkpoints_json(tree: Hierarchy) -> None:
-    assert Hierarchy.from_dict(json.loads(json.dumps(tree.to_dict()))) == tree
-
-
 @given(tree=hierarchies())
-def test_a_tree_survives_the_trip_through_a_yaml_file(
-    tmp_path_factory: pytest.TempPathFactory, tree: Hierarchy
-) -> None:
+def test_a_tree_survives_json_and_yaml(tmp_path_factory: pytest.TempPathFactory, tree: Hierarchy) -> None:
+    assert Hierarchy.from_dict(json.loads(json.dumps(tree.to_dict()))) == tree
     path = tmp_path_factory.getbasetemp() / "round-trip.yaml"
     path.write_text(yaml.safe_dump(tree.to_dict(), sort_keys=False), encoding="utf-8")
     assert Hierarchy.from_yaml(path) == tree
@@ -109,13 +99,9 @@ def test_the_tables_of_relatives_are_those_of_plain_recursion(tree: Hierarchy) -
 
 @given(hierarchies())
 def test_a_level_shows_its_depth_and_the_leaves_above(tree: Hierarchy) -> None:
-    for depth, level in enumerate(tree.level_names):
-        shown = [
-            node
-            for node in range(len(tree))
-            if (own := len(node_and_above(tree, node)) - 1) == depth or (own < depth and is_leaf(tree, node))
-        ]
-        assert list(tree.levels[level]) == shown
+    assert [list(nodes) for nodes in tree.levels.values()] == [
+        nodes_shown(tree, depth) for depth in range(len(tree.levels))
+    ]
 
 
 @given(hierarchies())
@@ -189,9 +175,7 @@ def test_a_level_that_is_not_there_is_refused_with_the_levels_there_are(tree: Hi
 
 @pytest.mark.parametrize("use", ["node_masks", "at_level", "check_labels"])
 @pytest.mark.parametrize(
-    "label_map",
-    [np.array([[0, 99, 4, 17]], np.uint8), np.array([[0, 99, 4, 17]], np.int64)],
-    ids=["uint8", "int64"],
+    "label_map", [np.array([[0, 99, 4, 17]], np.uint8), np.array([[0, 99, 4, 17]], np.int64)], ids=["uint8", "int64"]
 )
 def test_unknown_labels_in_a_map_are_named(tree: Hierarchy, use: str, label_map: np.ndarray) -> None:
     arguments = [label_map, "body"] if use == "at_level" else [label_map]
@@ -288,17 +272,11 @@ def test_a_broken_file_is_told_what_to_mend(tmp_path: Path, old: str, new: str, 
         assert re.search(rf"\bline {line}\b", said), said
 
 
-def test_a_binary_file_is_told_so(tmp_path: Path) -> None:
-    path = tmp_path / "photo.yaml"
-    for content in (b"\x89PNG\r\n\x1a\n\xff\xfe", b"\x00\x01\x02"):
-        path.write_bytes(content)
-        with pytest.raises(HierarchyError, match=r"photo\.yaml (cannot be read|is not valid YAML)"):
-            Hierarchy.from_yaml(path)
-
-
-def test_a_file_that_is_not_there_or_a_folder_is_told_so(tmp_path: Path) -> None:
-    for path in (tmp_path / "nothing.yaml", tmp_path):
-        with pytest.raises(HierarchyError, match=re.escape(f"{path} cannot be read")):
+def test_what_is_no_text_file_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "photo.yaml").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
+    (tmp_path / "zeros.yaml").write_bytes(b"\x00\x01\x02")
+    for path in (tmp_path, *(tmp_path / f"{name}.yaml" for name in ("nothing", "photo", "zeros"))):
+        with pytest.raises(HierarchyError, match=re.escape(str(path)) + " (cannot be read|is not valid YAML)"):
             Hierarchy.from_yaml(path)
 
 
