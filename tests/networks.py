@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,28 @@ def warmed_up(spec: ModelSpec, side: int = 64) -> tuple[nn.Module, Tensor]:
     noise = torch.randn(4, 3, side, side)
     network.train()(noise)
     return network.eval(), noise
+
+
+def lively(spec: ModelSpec, seed: int, spread: float = 2.0, side: int = 64) -> nn.Module:
+    """Build a network with random weights, warmed up, whose scores spread, so that every right and wrong occurs."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        network, _ = warmed_up(spec, side)
+        head = head_of(network)
+        head.weight.copy_(spread * torch.randn_like(head.weight) * head.weight[0].numel() ** -0.5)
+    return network
+
+
+def assert_only_the_encoder_changes(network: nn.Module, load: Callable[[], object]) -> None:
+    """Check that loading an encoder leaves the decoder, the mode and the random numbers as they were."""
+    decoder = network.get_submodule("decoder")
+    before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+    training, random_state = network.training, torch.get_rng_state()
+    load()
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.state_dict().items())
+    assert all(module.training == training and not module._forward_hooks for module in network.modules())
+    assert all(weight.requires_grad and weight.grad is None for weight in network.parameters())
 
 
 def head_of(network: nn.Module) -> nn.Conv2d:

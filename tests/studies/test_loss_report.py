@@ -130,10 +130,8 @@ def test_what_is_not_run_says_so_until_it_is_and_rows_may_have_differing_seeds(t
     assert first[1:] == ["not run yet (216 minutes)", "24"] and second[2] == "30"
     assert second[0] != first[0] and re.fullmatch(r"[+-]\d+\.\d\d \[.*\]", second[1])
     assert before[:2] == ["not run yet (72 minutes)", "not run yet (216 minutes)"]
-    assert partly[:2] == [
-        "not run yet (24 minutes)",
-        "not run yet (168 minutes)",
-    ]  # two of the runs take as long as four
+    # Two of the runs take as long as four.
+    assert partly[:2] == ["not run yet (24 minutes)", "not run yet (168 minutes)"]
     comparison = Comparison.read(results, SHARED, resamples=10)
     assert after[0].strip("*") == figures_of(comparison)["tree_min-bce parts"] and after[1] == partly[1]
     assert {step.tells for step in STEPS if step.pairs} <= set(cells(tables(comparison)["steps"]))

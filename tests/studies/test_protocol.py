@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from hierseg.decoding import best_paths
 from hierseg.network.checkpoint import Card
@@ -17,7 +16,7 @@ from hierseg.tree import Hierarchy
 from studies.predecessor.__main__ import main
 from studies.predecessor.protocol import SIDE, measure, square
 from tests.data import write_dataset
-from tests.networks import head_of, warmed_up
+from tests.networks import lively
 from tests.rounding import HAIR
 from tests.trees import node_and_above
 from train.dataset import load_examples, read_ids, split_hash
@@ -63,12 +62,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_figures_are_the_predecessors_pixel_by_pixel(tiny_spec: ModelSpec, tree: Hierarchy, data: Path) -> None:
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(1)
-        model, _ = warmed_up(tiny_spec)
-        head = head_of(model)
-        head.weight.copy_(2 * torch.randn_like(head.weight) * head.weight[0].numel() ** -0.5)
-    predictor = Predictor.of_model(model, Card(tiny_spec, tree, "Tiny"))
+    predictor = Predictor.of_model(lively(tiny_spec, seed=1), Card(tiny_spec, tree, "Tiny"))
     examples = load_examples(data, read_ids(data, "val"), tree)
     found = measure(predictor, examples)
 

@@ -6,14 +6,13 @@ import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
-from torch import nn
 
 import studies.losses.sweep
 from hierseg.decoding import decode
@@ -42,7 +41,7 @@ from studies.losses.sweep import (
 )
 from tests import REPOSITORY
 from tests.data import BACKGROUND, VOID, draw_person, write_dataset, write_example, write_ids
-from tests.networks import head_of, tiny_recipe, warmed_up
+from tests.networks import lively, tiny_recipe
 from train.dataset import Example, load_examples, read_ids
 from train.evaluate import evaluate
 from train.fit import TrainingError
@@ -95,11 +94,26 @@ def read(grid: Path, name: str) -> dict[str, Any]:
     return json.loads((grid / "out" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def copy_of(grid: Path, folder: Path) -> Path:
-    """Copy a grid's results, to be harmed."""
-    for name, content in contents(grid / "out").items():
-        checkpoint.write_atomically(folder / name, content)
-    return folder
+@pytest.fixture
+def out(grid: Path, tmp_path: Path) -> Path:
+    """A copy of the grid's results, to be harmed."""
+    return Path(shutil.copytree(grid / "out", tmp_path / "out"))
+
+
+@pytest.fixture
+def again(grid: Path, recipe: Recipe, data: Path, extra: Path) -> Callable[..., None]:
+    """Sweeps once more, with the grid's weights."""
+
+    def sweep_again(out: Path, recipe: Recipe = recipe, data: Path = data) -> None:
+        sweep(recipe, RUNS, data, extra, grid / "runs", out)
+
+    return sweep_again
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where anything is trained."""
+    monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained again"))
 
 
 # What is left behind
@@ -174,32 +188,25 @@ def test_what_is_measured_is_the_last_epoch_with_a_threshold_of_training_photos(
 # Going on
 
 
+@pytest.mark.usefixtures("untrained")
 def test_what_is_done_is_skipped(
-    grid: Path,
-    recipe: Recipe,
-    data: Path,
-    extra: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    grid: Path, out: Path, again: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained again"))
-    before = contents(grid / "out")
-    sweep(recipe, RUNS, data, extra, grid / "runs", grid / "out")
+    again(out)
     assert capsys.readouterr().out == "2 of 2 runs are done.\n"
-    assert contents(grid / "out") == before
+    assert contents(out) == contents(grid / "out")
 
 
 def test_a_result_that_lacks_the_newer_measures_is_made_again_after_all_that_is_missing(
-    grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    grid: Path, out: Path, again: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = copy_of(grid, tmp_path)
     older = json.loads((out / "focal_tree_min-0.json").read_text(encoding="utf-8"))
     del older["certainty"]
     (out / "focal_tree_min-0.json").write_text(json.dumps(older), encoding="utf-8")
     (out / "leaf_cross_entropy-0.npz").unlink()
     everything: dict[tuple[str, int], dict[str, Any]] = {run: {} for run in RUNS}
     assert results(out, everything) == ({RUNS[0]}, {RUNS[0]})
-    sweep(recipe, RUNS, data, extra, grid / "runs", out)
+    again(out)
     assert re.findall(r"^(\w+)-0:$", capsys.readouterr().out, re.MULTILINE) == ["leaf_cross_entropy", "focal_tree_min"]
     assert contents(out) == contents(grid / "out")
     assert results(out, everything) == (set(RUNS), set())
@@ -207,56 +214,45 @@ def test_a_result_that_lacks_the_newer_measures_is_made_again_after_all_that_is_
 
 @pytest.mark.parametrize("lost", ["npz", "json"])
 def test_half_a_result_is_measured_again_without_training(
-    lost: str, grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path
+    lost: str, grid: Path, out: Path, again: Callable[..., None]
 ) -> None:
-    out = copy_of(grid, tmp_path)
     (out / f"leaf_cross_entropy-0.{lost}").unlink()
     state = (grid / "runs" / "leaf_cross_entropy-0" / "state.pt").read_bytes()
-    sweep(recipe, RUNS, data, extra, grid / "runs", out)
+    again(out)
     assert contents(out) == contents(grid / "out")
     assert (grid / "runs" / "leaf_cross_entropy-0" / "state.pt").read_bytes() == state
 
 
+@pytest.mark.usefixtures("untrained")
 def test_a_result_of_another_recipe_or_other_photos_is_named_and_kept(
-    grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grid: Path, out: Path, recipe: Recipe, again: Callable[..., None], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained"))
-    before = contents(grid / "out")
     other = dataclasses.replace(recipe, optimizer=Optimizer(lr=0.5), epochs=2)
-    with pytest.raises(
-        SweepError, match=r"focal_tree_min-0\.json was made with another recipe\.optimizer, recipe\.epochs\."
-    ):
-        sweep(other, RUNS, data, extra, grid / "runs", grid / "out")
-    fewer = write_dataset(tmp_path, train=6, val=2)
+    with pytest.raises(SweepError, match=r"tree_min-0\.json was made with another recipe\.optimizer, recipe\.epochs\."):
+        again(out, recipe=other)
     with pytest.raises(SweepError, match=r"json was made with another data\.photos, data\.val_ids_sha256\."):
-        sweep(recipe, RUNS, fewer, extra, grid / "runs", grid / "out")
-    assert contents(grid / "out") == before
+        again(out, data=write_dataset(tmp_path / "fewer", train=6, val=2))
+    assert contents(out) == contents(grid / "out")
 
 
-def test_a_result_outlives_a_new_key_of_recipes_that_has_its_default(
-    grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = copy_of(grid, tmp_path)
+@pytest.mark.usefixtures("untrained")
+def test_a_result_outlives_a_new_key_of_recipes_that_has_its_default(out: Path, again: Callable[..., None]) -> None:
     path = out / "focal_tree_min-0.json"
     result = json.loads(path.read_text(encoding="utf-8"))
     del result["recipe"]["augment"]["paste"]
     path.write_text(json.dumps(result), encoding="utf-8")
-    monkeypatch.setattr(studies.losses.sweep, "fit", lambda *_: pytest.fail("trained"))
-    sweep(recipe, RUNS, data, extra, grid / "runs", out)
+    again(out)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"recipe": {"lose": "bce"}}', '{"recipe": {"loss": "bce"}}'])
-def test_a_damaged_result_is_named(
-    content: str, grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path
-) -> None:
-    out = copy_of(grid, tmp_path)
+def test_a_damaged_result_is_named(content: str, out: Path, again: Callable[..., None]) -> None:
     (out / "focal_tree_min-0.json").write_text(content, encoding="utf-8")
     with pytest.raises(SweepError, match=r"focal_tree_min-0\.json is damaged .*Delete it"):
-        sweep(recipe, RUNS, data, extra, grid / "runs", out)
+        again(out)
 
 
 def test_a_run_that_fails_is_named_after_the_others_are_done(
-    grid: Path, recipe: Recipe, data: Path, extra: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grid: Path, again: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = studies.losses.sweep.fit
 
@@ -267,7 +263,7 @@ def test_a_run_that_fails_is_named_after_the_others_are_done(
 
     monkeypatch.setattr(studies.losses.sweep, "fit", failing)
     with pytest.raises(SweepError, match=r"^focal_tree_min-0 could not be trained"):
-        sweep(recipe, RUNS, data, extra, grid / "runs", tmp_path)
+        again(tmp_path)
     expected = contents(grid / "out")
     assert contents(tmp_path) == {name: expected[name] for name in expected if name.startswith(LOSSES[1])}
 
@@ -320,10 +316,8 @@ def test_every_row_is_trained_and_fills_the_report(
     comparison = Comparison.read(tmp_path / "out", short, resamples=3)
     found = figures_of(comparison)
     for row in others:
-        assert not {found[f"{measure} {row}"] for measure in ("body", "risk", "street_body", "nobody_false")} & {
-            "not measured",
-            "",
-        }
+        measured = {found[f"{measure} {row}"] for measure in ("body", "risk", "street_body", "nobody_false")}
+        assert not measured & {"not measured", ""}
         assert found[f"street_parts {row}"] == "not measured"  # nothing there says which part
         weights = checkpoint.load(tmp_path / "runs" / f"{row}-0" / "last.safetensors")[0].state_dict()
         assert all(each.isfinite().all() for each in weights.values() if each.is_floating_point())
@@ -343,15 +337,9 @@ def examples(data: Path, tree: Hierarchy) -> list[Example]:
 
 
 @pytest.fixture(scope="module", params=["sigmoid", "level_softmax", "leaf_softmax"])
-def network(request: pytest.FixtureRequest, tiny_spec: ModelSpec, tree: Hierarchy) -> tuple[nn.Module, Card]:
-    """A network with random weights whose scores spread, so that every kind of right and wrong occurs."""
+def network(request: pytest.FixtureRequest, tiny_spec: ModelSpec, tree: Hierarchy) -> Predictor:
     spec = dataclasses.replace(tiny_spec, activation=request.param)
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(1)
-        model, _ = warmed_up(spec)
-        head = head_of(model)
-        head.weight.copy_(2 * torch.randn_like(head.weight) * head.weight[0].numel() ** -0.5)
-    return Predictor.of_model(model, Card(spec, tree, "Tiny")).using(mirror=False, zoom=None)
+    return Predictor.of_model(lively(spec, seed=1), Card(spec, tree, "Tiny")).using(mirror=False, zoom=None)
 
 
 def test_a_measured_network_has_the_figures_that_evaluate_gives_it(
@@ -395,9 +383,8 @@ def test_hedged_answers_are_those_of_decoding_with_the_certainty(
         stops.append(np.bincount(of_depth, minlength=3) / len(of_depth))
     table, _ = measure(network.using(threshold=0.3), examples, certainty)
     found = figures(table, tree)
-    assert found["hedged/risk"][0] == pytest.approx(
-        np.mean(wrong), abs=0.01
-    )  # where two paths tie, either may come out
+    # Where two paths tie, either may come out.
+    assert found["hedged/risk"][0] == pytest.approx(np.mean(wrong), abs=0.01)
     for level, share in zip(tree.levels, np.mean(stops, axis=0), strict=True):
         assert found[f"hedged/{level}"][0] == pytest.approx(share, abs=0.01)
 
