@@ -1,14 +1,16 @@
 """HEIC files of any shape, made without an encoder: two small pictures in HEVC, and the boxes around them.
 
-The pictures were coded by x265: `PICTURE` of `tests.hostile` without loss, and 512 by 512 pixels of one red.
-ISO/IEC 23008-12 says what the boxes mean.
+The pictures, in `heic.json`, were coded by x265: `PICTURE` of `tests.hostile` without loss, and 512 by 512 pixels of
+one red. ISO/IEC 23008-12 says what the boxes mean.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -110,36 +112,9 @@ def _box(kind: bytes, *contents: bytes) -> bytes:
     return struct.pack(">I4s", len(content) + 8, kind) + content
 
 
-QUADRANTS = Coded(
-    base64.b64decode(
-        "AQQIAAAAnjgAAAAA//AA/P/4+AAADwNgAAEAF0ABDAH//wQIAAADAJ44AAADAAD/ugJAYQABACpCAQEECAAAAwCeOAAAAwAA/5AEECCy"
-        "3VyU1zcBDQYEAAADAGQAAAMABCBiAAEACEQBwXAwYJEg"
-    ),
-    base64.b64decode(
-        "AAAC8igBrwW4H2xjv//+XWqyHFRo0aNHcePHjx48Lj//+RO1//+JMGVZD1112N999999w5/+x7oAf8Z/i/4f7/n+f5/n+h6Hoeh6Hoeh"
-        "6F4EzFbEsQsmBTpLHcIBnfe7q6Dvvvv2WWWWWWR039Xv/BA/7mxD//9s7bYrtP1czGzGzGzGzQLQLQLQLQLQLQLJXAAAVP0muAsx6N7Y"
-        "fuQ1p5R8UgAC209F2pRIr6GkobCRIAAW+hn6f/0YMwDDASMUb2hv/+Ai3bzzzzz8KKKKKKEbWm0AClwwuEyf5epkDkDkDkDkN8N8N8N8"
-        "N8N8N8D4zfP//+iIUIk5sUZDhDhDhDhEkkkkkkkkkkkkkjjvf/8Q5c5KpN5P6Yx73lwR//WUHxi6IhxTO2KMv//J4yqlGoiLWTwZclYk"
-        "Hfz/+wZ3LSHJwyLmu5z3//OLAK+j3FXqRjuxI3YRNW3BgADayRAAAEmMYxjAwyNGS/esV3BoyLyUE3uSQwrQxbwBdKctxRXbjI6s3hIJ"
-        "cFfd0fgABcYEVVVXRjGMYvQAAglPxR1Bebe+wna09FmyGbo3QACKSXgU62pIDpSlsPS2RjmwANbkWtT/Ukd0lfSVvpL1awN/s2/oZyAB"
-        "FSDQAABdKUpSjcABQtR7u7woQhCEIcrQAMdWeqqq7a1rWtHAAPf08AAAU1rWta3CAYgABg/q8zM1POc5zk0AB7fgERETqUpSlKmyAAoe"
-        "a0zM0DOc5zmOAA5IJaqqr3e973viIG+Bl7//qait0kzvqoB3jmcSG3UATBuGD0NzuVwX/kbgQOGXcADAAoK9GJrBPABL92miA5KO///x"
-        "ZBWfsIvWR2EgXlYoMUAS5wuLUgH4fpyMHv0ihP4CAELnrDqYKKjNnJ8c14sF4Z1TBgCITBhtBX7aW7kvR0XpD8jgAbm485liKSEaUK+l"
-        "lfUxPBu//9OuMFeCBEUGkRSIndHzAExbMgBBKaUM6uUsVhxIYJABGI2d3emWgyFJYw9OvPk7NXg="
-    ),
-    (48, 32),
-    (64, 64),
-)
-RED_SQUARE = Coded(
-    base64.b64decode(
-        "AQNwAAAAkAAAAAAAWvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAWroCQGEAAQArQgEBA3AAAAMAkAAAAwAAAwBaoAQC"
-        "AIBZbqSSmubgIaDAgAAADIAAAAMAhGIAAQAHRAHBcrBiQA=="
-    ),
-    base64.b64decode(
-        "AAAA2CgBrxMQallhhZVS5TPAn//tAo//gEzw+8/WtUPRV3dJu78cjwbioAADzAAGKAAwgAAAAwL+ouR4NxUAACEAADFAAYQAAAMAAAMA"
-        "AAMADliTAAC2AARYAAADAAADAAADAAADAAADAHhAhwAAAwAAAwAAAwAAAwAAAwAAAwAAAwBlQAAAAwAAAwAAAwAAAwAAAwAAAwAAAwFv"
-        "AAADAAADAAADAAADAAADAAADAABKwAAAAwAAAwAAAwAAAwAAAwAAAwADMgAAAwAAAwAAAwAAAwAAAwAAAwAL6A=="
-    ),
-    (512, 512),
-    (512, 512),
-)
+def _coded(decoder: str, stream: str, size: tuple[int, int], coded: tuple[int, int]) -> Coded:
+    return Coded(base64.b64decode(decoder), base64.b64decode(stream), tuple(size), tuple(coded))
+
+
+_PICTURES = json.loads(Path(__file__).with_suffix(".json").read_text())
+QUADRANTS, RED_SQUARE = (_coded(**_PICTURES[name]) for name in ("quadrants", "red square"))

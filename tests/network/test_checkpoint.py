@@ -33,6 +33,7 @@ from hierseg.network.checkpoint import Card, CheckpointError, available, find, l
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy
 from tests import CHECKPOINTS
+from tests.data import LeavesAMark
 from tests.networks import warmed_up
 
 Forge = Callable[[dict[str, Any]], object]
@@ -232,11 +233,7 @@ def test_no_truncation_goes_unnoticed(saved: Path, tmp_path: Path) -> None:
 
 
 CHANGES: dict[str, Forge] = {
-    "threshold": lambda content: content["inference"].update(threshold=0.371),
     "title": lambda content: content.update(title="Binary cross-entropy"),
-    "record": lambda content: content["record"].update(loss="bce"),
-    "version": lambda content: content.update(version="9"),
-    "spec": lambda content: content["spec"].update(std=[0.25, 0.25, 0.25]),
     "colour": lambda content: content["hierarchy"]["tree"][0].update(color="#000000"),
     "weights' checksum": lambda content: content.update(sha256="0" * 64),
     "format": lambda content: content.update(format="hierseg-3"),
@@ -379,17 +376,6 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert_refused(tmp_path / "missing.safetensors", "does not exist")
     assert_refused(tmp_path, "does not exist")
-
-
-class LeavesAMark:
-    """Unpickling this makes a folder."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
-        """Tell pickle what to call."""
-        return os.mkdir, (str(self.mark),)
 
 
 @pytest.mark.parametrize("name", ["evil.safetensors", "evil.pt"])

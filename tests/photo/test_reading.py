@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import random
+import re
 import struct
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from PIL import Image
 
 from hierseg.photo import MAX_PIXELS, Photo, PhotoError, is_animated, open_photo
 from hierseg.photo import reading as image_module
+from tests import hostile
 from tests.heic import QUADRANTS, heic
 from tests.hostile import BLUE, IMAGE, PICTURE, RED, WHITE, complaint, encode, exif_of, idat, png, sound_files
 
@@ -219,28 +221,14 @@ def linear_to_srgb(values: Array) -> Array:
     return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)
 
 
-def icc_profile(tags: dict[bytes, bytes]) -> bytes:
-    """Lay out an ICC version 2 profile of RGB."""
-    tags = {b"desc": b"desc" + bytes(4) + struct.pack(">I", 2) + b"x\0" + bytes(78), **tags}
-    table, body, start = b"", b"", 128 + 4 + 12 * len(tags)
-    for name, content in tags.items():
-        table += struct.pack(">4sII", name, start + len(body), len(content))
-        body += content + bytes(-len(content) % 4)
-    kinds = (0x02100000, b"mntr", b"RGB ", b"XYZ ", b"", b"acsp")
-    header = struct.pack(">I4sI4s4s4s12s4s", start + len(body), b"", *kinds).ljust(68, b"\0")
-    return (header + xyz(0.9642, 1.0, 0.8249)[8:]).ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
-
-
-def xyz(*values: float) -> bytes:
-    return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(value * 65536) for value in values))
-
-
 def display_p3() -> bytes:
-    columns = {name: xyz(*P3[:, at]) for at, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    columns = {name: hostile.xyz(*P3[:, at]) for at, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
     table = np.rint(srgb_to_linear(np.linspace(0, 1, 1024)) * 65535).astype(">u2")
     curve = b"curv" + bytes(4) + struct.pack(">I", len(table)) + table.tobytes()
     curves = dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
-    return icc_profile({b"wtpt": xyz(0.9642, 1.0, 0.8249), **columns, **curves})
+    described = b"desc" + bytes(4) + struct.pack(">I", 2) + b"x\0" + bytes(78)
+    tags = {b"desc": described, b"wtpt": hostile.xyz(0.9642, 1.0, 0.8249), **columns, **curves}
+    return hostile.icc_profile(0x02100000, tags)
 
 
 DISPLAY_P3 = display_p3()
@@ -371,22 +359,23 @@ def test_opening_leaves_the_warning_filters_alone_since_threads_share_them(monke
 
 # Refusals -----------------------------------------------------------------------------------------------------------
 
-
-def test_what_is_not_a_photo_is_refused_naming_what_works() -> None:
-    for data in (b"Dear Sir or Madam,\nplease find enclosed my photo.\n", b"\0"):
-        assert "not a photo that can be opened. Use JPEG, PNG" in refusal_of(data)
+BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+HEIC = r"This HEIC photo cannot be opened\. Save it as JPEG and try again\."
 
 
-def test_an_empty_file_is_refused_as_empty(tmp_path: Path) -> None:
-    (tmp_path / "empty.jpg").touch()
-    for source in (b"", tmp_path / "empty.jpg", str(tmp_path / "empty.jpg")):
-        assert refusal_of(source) == "The file is empty."
-
-
-@pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1", b"msf1"])
-def test_a_heic_that_cannot_be_opened_is_refused_by_its_name(brand: bytes) -> None:
-    said = refusal_of(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64))
-    assert said == "This HEIC photo cannot be opened. Save it as JPEG and try again."
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        *((data, r"This is not a photo that can be opened\. Use JPEG, PNG.*") for data in (b"Dear Sir,\n" * 9, b"\0")),
+        *((b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64), HEIC) for brand in BRANDS),
+        (png(8001, 8000, 8, 2, idat(b"")), r"The photo is too large: more than 64 megapixels\..*"),
+        (b"", r"The file is empty\."),
+    ],
+)
+def test_what_is_no_photo_is_refused_saying_what_it_is(data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(data)
+    for source in (data, tmp_path / "photo.jpg", str(tmp_path / "photo.jpg")):
+        assert re.fullmatch(said, refusal_of(source))
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
@@ -425,11 +414,6 @@ def test_a_path_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path, name:
         open_photo(tmp_path / name)
     assert str(refusal.value).startswith(Path(name).name)
     assert str(tmp_path) not in str(refusal.value)
-
-
-@pytest.mark.parametrize(("width", "height"), [(20000, 20000), (8001, 8000), (2**31 - 1, 2**31 - 1)])
-def test_a_file_claiming_to_be_huge_is_refused_before_it_is_decoded(width: int, height: int) -> None:
-    assert "too large: more than 64 megapixels" in refusal_of(png(width, height, 8, 2, idat(b"")))
 
 
 def test_the_pixel_limit_holds_for_every_kind_of_source(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from hierseg.network import _torchvision, checkpoint  # noqa: F401  # before smp
-from hierseg.network.model import build, normalize
-from hierseg.page.app import load_predictors
-from hierseg.page.payload import scene, shrink
+from hierseg.network.model import normalize
 from hierseg.photo import open_photo
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from studies.predecessor.__main__ import main
 from studies.predecessor.convert import SPEC, ConversionError, convert
 from tests import REPOSITORY
-from tests.server import messages
+from tests.data import LeavesAMark
 
 import segmentation_models_pytorch as smp  # isort: skip
 
@@ -95,20 +92,11 @@ def test_names_of_wrapped_networks_are_understood(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-class Harmful:
-    """Would run code when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Touch a file."""
-        return (Path.touch, (Path("harm-done"),))
-
-
-def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"model_state_dict": Harmful()}, "harmful.pt")
+def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+    torch.save({"model_state_dict": LeavesAMark(tmp_path / "mark")}, tmp_path / "harmful.pt")
     with pytest.raises(ConversionError, match="nothing in it was run"):
-        convert("harmful.pt", "out.safetensors", "Harm")
-    assert not Path("harm-done").exists() and not Path("out.safetensors").exists()
+        convert(tmp_path / "harmful.pt", tmp_path / "out.safetensors", "Harm")
+    assert [path.name for path in tmp_path.iterdir()] == ["harmful.pt"]
 
 
 @pytest.mark.parametrize(
@@ -134,24 +122,3 @@ def test_other_files_end_with_status_1_and_a_sentence(
     assert main(["convert", str(path), "--out", str(out)]) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ") and said in message and not out.exists()
-
-
-def test_another_networks_weights_are_refused(tmp_path: Path, tiny_spec: Any) -> None:
-    torch.save({"model_state_dict": build(tiny_spec).state_dict()}, tmp_path / "tiny.pt")
-    with pytest.raises(ConversionError, match="does not hold a U-Net on ResNet101"):
-        convert(tmp_path / "tiny.pt", tmp_path / "out.safetensors", "Tiny")
-
-
-def test_the_page_shows_it_beside_ours(converted: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    for path in (converted, tiny_checkpoint):
-        shutil.copy(path, tmp_path)
-    predictors = load_predictors(tmp_path)
-    shown = shrink(open_photo(CAMERA), 128)
-    predictions = {name: predictor.predict(shown) for name, predictor in predictors.items()}
-    (answer,) = messages(scene(shown, predictors, predictions))
-    assert [(entry["name"], entry["title"]) for entry in answer["checkpoints"]] == [
-        ("predecessor-ftm", "Theirs"),
-        ("tiny", "Tiny"),
-    ]
-    _, ours, theirs = answer["parts"]
-    assert ours != theirs

@@ -38,7 +38,7 @@ from hierseg.network.model import ModelSpec, build
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy
 from tests import REPOSITORY
-from tests.data import write_dataset
+from tests.data import LeavesAMark, write_dataset
 from tests.networks import tiny_recipe
 from train.__main__ import main
 from train.batches import Batches
@@ -50,18 +50,10 @@ from train.recipe import Crop, Optimizer, Recipe, Source, Triplet
 
 pytestmark = pytest.mark.slow
 
-PREDECESSOR = REPOSITORY / "studies" / "predecessor" / "resnet101.yaml"
 PHOTOS = 10  # in the training list
 STEPS = PHOTOS // 4  # an epoch
 EPOCHS = 3
-FILES = {
-    "recipe.json",
-    "state.pt",
-    "state.previous.pt",
-    "last.safetensors",
-    "log.jsonl",
-    "tensorboard",
-}
+FILES = {"recipe.json", "state.pt", "state.previous.pt", "last.safetensors", "log.jsonl", "tensorboard"}
 STILL = Optimizer(lr=1e-12, encoder_lr=1e-12, weight_decay=0.0)  # leaves the weights where they were
 
 
@@ -469,12 +461,8 @@ def test_a_stage_with_only_the_state_before_is_not_taken_as_done(
 
 
 def test_a_pickle_in_place_of_a_state_does_nothing(tmp_path: Path) -> None:
-    class LeavesAMark:
-        def __reduce__(self) -> tuple[Any, tuple[str]]:
-            return os.mkdir, (str(tmp_path / "mark"),)
-
     buffer = io.BytesIO()
-    torch.save({"step": LeavesAMark()}, buffer)
+    torch.save({"step": LeavesAMark(tmp_path / "mark")}, buffer)
     evil = buffer.getvalue()
     (tmp_path / "state.pt").write_bytes(evil + hashlib.sha256(evil).digest())
     with pytest.raises(TrainingError, match="no state that is sound"):
