@@ -119,15 +119,6 @@ def test_finishes_the_rest_and_names_what_failed(
     assert (out / "deeper" / "good-mask.png").is_file()
 
 
-def test_photos_of_one_name_do_not_overwrite_each_other(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    for folder, example in (("a", "astronaut.jpg"), ("b", "camera.jpg")):
-        (tmp_path / folder).mkdir()
-        shutil.copy(EXAMPLES / example, tmp_path / folder / "photo.jpg")
-    named = [str(tmp_path / folder / "photo.jpg") for folder in "ab"]
-    assert main([*named, "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]) == 0
-    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"photo.json", "photo-2.json"}
-
-
 def segment(checkpoint: Path, *arguments: str | Path) -> int:
     return main([*map(str, arguments), "--checkpoint", str(checkpoint), "--level", "body"])
 
@@ -206,13 +197,6 @@ def test_results_say_which_photo_they_are_of_and_another_photos_are_kept(
         assert len(files_in(tmp_path / "out")) == 6
 
 
-def test_names_that_differ_in_capitals_alone_do_not_share_results(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    for name in ("x.jpg", "X.jpg"):
-        one_photo(tmp_path / "photos", name)
-    assert segment(tiny_checkpoint, tmp_path / "photos", "--out", tmp_path / "out") == 0
-    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"X.json", "x-2.json"}
-
-
 def test_endings_of_photos_are_taken_and_what_is_skipped_is_named(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,12 +228,14 @@ def test_linked_folders_are_looked_into_once_and_hidden_ones_never(tiny_checkpoi
     assert {path.relative_to(out).as_posix() for path in out.rglob("*.json")} == {"a.json", "linked/b.json"}
 
 
-def test_a_photo_of_any_name_has_results_that_every_system_can_hold(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    for name in ("a:b.jpg", "CON.jpg", "x .jpg", f"{'y' * 250}.jpg", "li\nne.jpg"):
+def test_photos_of_any_names_have_results_of_their_own_that_every_system_can_hold(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    for name in ("a:b.jpg", "CON.jpg", "x .jpg", f"{'y' * 250}.jpg", "li\nne.jpg", "name.jpg", "Name.jpg"):
         one_photo(tmp_path / "photos", name)
     assert segment(tiny_checkpoint, tmp_path / "photos", "--out", tmp_path / "out") == 0
     names = {path.stem for path in (tmp_path / "out").glob("*.json")}
-    assert names == {"a_b", "CON_", "x", "y" * 200, "li_ne"}
+    assert names == {"a_b", "CON_", "x", "y" * 200, "li_ne", "Name", "name-2"}
 
 
 def test_a_damaged_checkpoint_is_left_out_where_none_is_named(
