@@ -10,17 +10,10 @@ import { softMask } from "../../../hierseg/page/viewer/pure/cutout.js";
 import { NOBODY, STEPS, decode, mapsOf, unpack } from "../../../hierseg/page/viewer/pure/decoding.js";
 import { enlarge } from "../../../hierseg/page/viewer/pure/enlarge.js";
 import { csvOf, safeName } from "../../../hierseg/page/viewer/pure/files.js";
-import { arrange, outline, pixelAt, placeOf } from "../../../hierseg/page/viewer/pure/geometry.js";
+import { outline } from "../../../hierseg/page/viewer/pure/geometry.js";
 import { agreement, areas, difference, mean } from "../../../hierseg/page/viewer/pure/measures.js";
 import { NO_RISK, certaintyFor, inWords, promiseInWords, risksOf } from "../../../hierseg/page/viewer/pure/risk.js";
-import {
-  brokenEdges,
-  brokenMap,
-  largestRegion,
-  seenSets,
-  setsOf,
-  shareOfPerson,
-} from "../../../hierseg/page/viewer/pure/raw.js";
+import { brokenEdges, brokenMap, largestRegion, seenSets, setsOf, shareOfPerson } from "../../../hierseg/page/viewer/pure/raw.js";
 import { icicle } from "../../../hierseg/page/viewer/pure/icicle.js";
 import { polygonsOf, svgOf } from "../../../hierseg/page/viewer/pure/svg.js";
 import {
@@ -36,6 +29,7 @@ import {
 import { inPixels } from "../../../hierseg/page/viewer/pure/words.js";
 import { arrangeNames, middles } from "../../../hierseg/page/viewer/pure/names.js";
 import { ANOTHER_PART, ONLY_ONE, ONLY_OTHER } from "../../../hierseg/page/viewer/views.js";
+import { randomFrom } from "./random.mjs";
 
 const golden = JSON.parse(readFileSync(new URL("../../golden/viewer.json", import.meta.url)));
 const bytes = (digits) => Uint8Array.from(Buffer.from(digits, "hex"));
@@ -97,8 +91,8 @@ test("the tree is broken where the library says, in the library's share of the p
 });
 
 test("a set holds the nodes whose bits are set, of however many nodes", () => {
-  const random = randomNumbers(5);
-  const bits = Array.from({ length: 3 }, () => Uint8Array.from({ length: 400 }, () => random(256) & random(256)));
+  const random = randomFrom(5);
+  const bits = Array.from({ length: 3 }, () => Uint8Array.from({ length: 400 }, () => (256 * random()) & (256 * random())));
   const { map, sets } = setsOf(bits);
   map.forEach((number, pixel) => {
     const expected = [...Array(24).keys()].filter((node) => bits[node >> 3][pixel] & (1 << (node & 7)));
@@ -128,9 +122,9 @@ test("nodes that are on together are shown in the mean of their colours, and wha
 });
 
 test("the largest region is found, and the pixel that lies deepest in it", () => {
-  const random = randomNumbers(6);
+  const random = randomFrom(6);
   for (const [width, height, most] of [[13, 9, 2], [9, 13, 3], [1, 8, 2], [8, 1, 2], [6, 6, 1]]) {
-    const map = Uint8Array.from({ length: width * height }, () => Number(random(4) < most));
+    const map = Uint8Array.from({ length: width * height }, () => Number(random() < most / 4));
     const regions = regionsOf(map, width, height);
     const found = largestRegion(map, width, height);
     const { column, row, reach } = found;
@@ -143,15 +137,6 @@ test("the largest region is found, and the pixel that lies deepest in it", () =>
   }
   assert.equal(largestRegion(new Uint8Array(6), 3, 2), null);
 });
-
-// Whole numbers below a bound, the same on every run.
-function randomNumbers(seed) {
-  let state = seed;
-  return (bound) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * bound);
-  };
-}
 
 // Regions, corners joined, by joining sets of pixels until nothing joins any more.
 function regionsOf(map, width) {
@@ -372,21 +357,6 @@ test("outlines run between the regions and nowhere else", () => {
   assert.deepEqual(lines, [[2, 0.5, 2, 1.5], [1.5, 2, 0.5, 2], [2, 2, 2, 1.5], [2, 2, 2.5, 2], [2, 2, 1.5, 2]]);
 });
 
-test("panels lie within their box, and a pixel is found where it is drawn", () => {
-  for (const [count, width, height] of [[1, 40, 30], [2, 40, 30], [2, 300, 20], [2, 20, 300]]) {
-    const photo = { width, height };
-    const layout = arrange(count, photo, 500, 400, 6);
-    assert.ok(layout.width <= 501 && layout.height <= 401);
-    layout.panels.forEach((panel, number) => {
-      for (const [column, row] of [[0, 0], [width - 1, height - 1], [width >> 1, height >> 1]]) {
-        const { x, y } = placeOf({ column, row }, photo, panel);
-        assert.deepEqual(pixelAt(layout, photo, x, y), { column, row, panel: number });
-      }
-    });
-    assert.equal(pixelAt(layout, photo, -1, 0), null);
-  }
-});
-
 test("an icicle's colour is as large as the shares, and no leaf is too low to be hit", () => {
   onEveryDecoding(({ nodes }, { scores }, _, found) => {
     const one = areas(found, scores, nodes).map((area) => area.share_of_person);
@@ -416,16 +386,6 @@ test("an icicle's colour is as large as the shares, and no leaf is too low to be
     }
   });
 });
-
-// Numbers from 0 to 1, the same in every run (mulberry32).
-function randomFrom(seed) {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 test("a name goes to the deepest pixel of its number's largest region", () => {
   const random = randomFrom(1);

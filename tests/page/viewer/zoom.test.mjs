@@ -3,21 +3,14 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import {
-  WHOLE,
-  arrange,
-  inside,
-  pixelAt,
-  placeOf,
-  rezoomed,
-  zoomed,
-} from "../../../hierseg/page/viewer/pure/geometry.js";
+import { WHOLE, arrange, inside, pixelAt, placeOf, rezoomed, zoomed } from "../../../hierseg/page/viewer/pure/geometry.js";
+import { randomFrom } from "./random.mjs";
 
 const close = (found, expected) => assert.ok(Math.abs(found - expected) < 1e-6, `${found} is not ${expected}`);
 
 // Calls `check` with arrangements of panels, a photo that they show, a room, and thirty zooms that follow on each other.
 function onEveryZoom(check) {
-  const random = randomNumbers(4);
+  const random = randomFrom(4);
   for (const [count, width, height] of [[1, 40, 30], [1, 9, 90], [2, 40, 30], [2, 300, 20], [2, 20, 300]]) {
     const arranged = arrange(count, { width, height }, 500, 400, 6);
     for (const room of [{ width: 500, height: arranged.height }, { width: 500, height: 400 }]) {
@@ -33,13 +26,9 @@ function onEveryZoom(check) {
   }
 }
 
-function randomNumbers(seed) {
-  let number = seed;
-  return () => (number = (16807 * number) % 2147483647) / 2147483647; // Park and Miller's generator
-}
-
 test("whatever the zoom, a pixel is found where it is drawn", () => {
   onEveryZoom(({ photo, layout }) => {
+    assert.equal(pixelAt(layout, photo, -1, 0), null);
     layout.panels.forEach((panel, number) => {
       for (let column = 0; column < photo.width; column++)
         for (const row of [0, photo.height >> 2, photo.height >> 1, photo.height - 1]) {
