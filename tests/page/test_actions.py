@@ -40,6 +40,13 @@ from tests.server import finished, messages
 from tests.trees import prediction_of
 
 
+@pytest.fixture
+def two(tiny_checkpoint: Path) -> Actions:
+    """What the page does with two checkpoints, which are the same."""
+    predictor = Predictor(tiny_checkpoint)
+    return Actions({"one": predictor, "other": predictor})
+
+
 def _opened(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content))
 
@@ -68,15 +75,14 @@ def test_a_scene_holds_the_photo_and_the_very_maps(tiny_checkpoint: Path) -> Non
     np.testing.assert_array_equal(on[:9], prediction.scores > 0.5)
 
 
-def test_a_scene_of_some_checkpoints_holds_their_maps_and_names_all(tiny_checkpoint: Path) -> None:
-    actions = Actions({name: Predictor(tiny_checkpoint) for name in ("one", "other")})
-    whole, some = _shown(actions, CAMERA, thorough=False), _shown(actions, CAMERA, names=("other",), thorough=False)
+def test_a_scene_of_some_checkpoints_holds_their_maps_and_names_all(two: Actions) -> None:
+    whole, some = _shown(two, CAMERA, thorough=False), _shown(two, CAMERA, names=("other",), thorough=False)
     assert [each["name"] for each in some["checkpoints"]] == ["other"]
     assert some["offered"] == whole["offered"]
     assert [each["name"] for each in some["offered"]] == ["one", "other"]
     assert some["parts"] == [whole["parts"][0], whole["parts"][2]]
     with pytest.raises(UserError, match="no checkpoint 'third'"):
-        actions.show(CAMERA.read_bytes(), ("one", "third"))
+        two.show(CAMERA.read_bytes(), ("one", "third"))
 
 
 MEASURED = {
@@ -200,70 +206,58 @@ def _png(shape: tuple[int, int]) -> bytes:
         (np.full((48, 64), 77, np.uint8), "holds 77"),
         (np.zeros((10, 11), np.uint8), "11 by 10 pixels and the photo 64 by 48"),
         (b"words", "damaged or not a label map"),
-        (None, "deleted ten minutes after they were sent"),
     ],
-    ids=["labels", "size", "words", "deleted"],
+    ids=["labels", "size", "words"],
 )
 def test_a_photo_is_answered_whatever_its_ground_truth_is(
-    tiny_checkpoint: Path, tmp_path: Path, truth: npt.NDArray[np.uint8] | bytes | None, said: str
+    two: Actions, tmp_path: Path, truth: npt.NDArray[np.uint8] | bytes, said: str
 ) -> None:
-    predictor = Predictor(tiny_checkpoint)
-    actions = Actions({"one": predictor, "other": predictor})
     photo, path = tmp_path / "photo.png", tmp_path / "truth.npy"
     photo.write_bytes(_png((48, 64)))
     if isinstance(truth, bytes):
         path.write_bytes(truth)
-    elif truth is not None:
+    else:
         np.save(path, truth)
-    if truth is not None:
-        with pytest.raises(UserError, match=said):
-            actions.fit_truth(path.read_bytes(), 48, 64)
-    figures = actions.compare(str(photo), "parts", str(path))[1]
+    with pytest.raises(UserError, match=said):
+        two.fit_truth(path.read_bytes(), 48, 64)
+    figures = two.compare(str(photo), "parts", str(path))[1]
     assert said in figures["note"] and "iou" not in figures["checkpoints"]["one"]
 
 
 def test_a_ground_truth_that_fails_on_the_server_is_logged_and_the_photo_answered(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    two: Actions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(payload, "fit_truth", lambda *_: {}["a secret"])
     np.save(tmp_path / "truth.npy", np.zeros((48, 64), np.uint8))
     (tmp_path / "photo.png").write_bytes(_png((48, 64)))
-    predictor = Predictor(tiny_checkpoint)
-    actions = Actions({"one": predictor, "other": predictor})
-    note = actions.compare(str(tmp_path / "photo.png"), "parts", str(tmp_path / "truth.npy"))[1]["note"]
+    note = two.compare(str(tmp_path / "photo.png"), "parts", str(tmp_path / "truth.npy"))[1]["note"]
     assert "failed on the server" in note and "a secret" not in note
     assert "a secret" in caplog.text
 
 
-def test_a_ground_truth_of_a_large_photo_names_the_size_at_which_it_is_compared(
-    tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    actions = Actions({"tiny": Predictor(tiny_checkpoint)})
+def test_a_ground_truth_of_a_large_photo_names_the_size_at_which_it_is_compared(two: Actions, tmp_path: Path) -> None:
     for shape, note in (((900, 1600), "The ground truth is compared at 1280 by 720 pixels."), ((48, 64), "")):
         np.save(tmp_path / "truth.npy", np.zeros(shape, np.uint8))
-        (value,) = messages(actions.fit_truth((tmp_path / "truth.npy").read_bytes(), *shape))
+        (value,) = messages(two.fit_truth((tmp_path / "truth.npy").read_bytes(), *shape))
         assert value["note"] == note
         height, width = payload.shown_size(*shape)
         assert zlib.decompress(value["parts"][0]) == bytes(height * width)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 9000), (9000, 3), (1, 2), (1280, 1281)])
-def test_a_photo_of_any_shape_is_answered(tiny_checkpoint: Path, tmp_path: Path, shape: tuple[int, int]) -> None:
-    predictor = Predictor(tiny_checkpoint)
-    actions = Actions({"one": predictor, "other": predictor})
+def test_a_photo_of_any_shape_is_answered(two: Actions, tmp_path: Path, shape: tuple[int, int]) -> None:
     photo, truth = str(tmp_path / "photo.png"), str(tmp_path / "truth.npy")
     Path(photo).write_bytes(_png(shape))
     np.save(truth, np.zeros(shape, np.uint8))
-    shown = _shown(actions, Path(photo))
+    shown = _shown(two, Path(photo))
     assert shown["original"] == [shape[1], shape[0]]
     width, height = _opened(shown["parts"][0]).size
     assert max(width, height) == min(max(shape), payload.VIEW_SIZE)
-    assert (
-        len(zlib.decompress(shown["parts"][1])) == 7 * width * height
-    )  # leaf, mean, three depths, and nine bits in two
-    picture, mask, _ = actions.segment(photo, "one", "parts", 0.5)
+    # Leaf, mean, three depths, and nine bits in two.
+    assert len(zlib.decompress(shown["parts"][1])) == 7 * width * height
+    picture, mask, _ = two.segment(photo, "one", "parts", 0.5)
     assert picture.size == mask.size == shape[::-1]
-    picture, figures = actions.compare(photo, "parts", truth)
+    picture, figures = two.compare(photo, "parts", truth)
     assert picture.size == shape[::-1] and "iou" in figures["checkpoints"]["one"]
 
 
