@@ -111,12 +111,7 @@ def running_server(
         **variables,
     }
     process = subprocess.Popen(
-        [python, "app.py"],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        [python, "app.py"], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
     said: list[str] = []

@@ -125,10 +125,7 @@ def test_nothing_is_opened_but_what_was_uploaded(
         path = path.format(port=listener[0])
     own = visitor.upload(marked_photo(0))
     foreign = file(path) if meta else {"path": path}
-    for name, data in {
-        "segment": (foreign, *CHOICES),
-        "compare": (file(own), "parts", foreign),
-    }.items():
+    for name, data in {"segment": (foreign, *CHOICES), "compare": (file(own), "parts", foreign)}.items():
         kind, answer = visitor.call(name, *data)
         assert (kind, "Only files that were uploaded" in answer["error"]) == ("error", True), answer
 

@@ -36,9 +36,7 @@ class Mortal(Worker):
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_driver_killed_ten_times_and_its_workers_with_it_end_with_the_same_rows(
-    photos: Path,
-    exported: Path,
-    tmp_path: Path,
+    photos: Path, exported: Path, tmp_path: Path
 ) -> None:
     many = tmp_path / "many"
     for copy in range(8):  # so that there are more shards than kills
@@ -64,10 +62,7 @@ def test_a_driver_killed_ten_times_and_its_workers_with_it_end_with_the_same_row
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_photo_that_kills_its_worker_is_a_row_too(
-    photos: Path,
-    exported: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    photos: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"):
         monkeypatch.setenv(name, "")

@@ -200,15 +200,7 @@ def _connected(url: str) -> socket.socket:
     return socket.create_connection((parts.hostname, parts.port), timeout=HANGS)
 
 
-GOOD: tuple[Callable[[Visitor, int], bool], ...] = (
-    _shown,
-    _segmented,
-    _shown,
-    _compared,
-    _frame,
-    _shown,
-    _opened,
-)
+GOOD: tuple[Callable[[Visitor, int], bool], ...] = (_shown, _segmented, _shown, _compared, _frame, _shown, _opened)
 BAD: tuple[Callable[[Visitor, int], bool], ...] = (
     _no_photo,
     _foreign("/etc/passwd"),

@@ -28,7 +28,6 @@ pytestmark = pytest.mark.timeout(3600)  # a minute of computing, which a busy ma
 KILLS = 20
 PHOTOS, BATCH = 10, 4
 EPOCHS = 45
-WRITES = ("fsync", "replace")  # what a save does: the bytes to the disk, then the names
 
 
 @pytest.fixture(scope="module")
@@ -149,19 +148,5 @@ def test_training_killed_in_the_middle_of_saves_ends_with_the_same_weights(
     for stop in (("fsync", 1), ("replace", 1), ("fsync", 2), ("replace", 2), ("replace", 3), ("replace", 4)):
         assert train_until(server, recipe, data, tmp_path, 10**6, stop) == -signal.SIGKILL
         assert list(tmp_path.glob(".state.pt.*"))  # the save was under way
-    assert train_until(server, recipe, data, tmp_path, steps=10**6) == 0
-    assert_same_end(tmp_path, undisturbed)
-
-
-def test_a_newest_state_damaged_again_and_again_ends_with_the_same_weights(
-    server: ForkServerContext, recipe: Recipe, data: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    chance = random.Random(7)
-    for _ in range(5):
-        assert train_until(server, recipe, data, tmp_path, steps=chance.randint(5, 8)) == -signal.SIGKILL
-        newest = tmp_path / "state.pt"
-        content = bytearray(newest.read_bytes())
-        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-        newest.write_bytes(content[: chance.choice((len(content), len(content) // 2))])
     assert train_until(server, recipe, data, tmp_path, steps=10**6) == 0
     assert_same_end(tmp_path, undisturbed)
