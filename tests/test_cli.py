@@ -264,21 +264,17 @@ def test_threshold_one_leaves_only_background(tiny_checkpoint: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--checkpoint", "nothing"], "There is no checkpoint 'nothing'"),
-        (["--level", "toes", "--checkpoint", "{tiny}"], "There is no level 'toes'"),
+        (["{camera}", "--checkpoint", "nothing"], "There is no checkpoint 'nothing'"),
+        (["{camera}", "--level", "toes", "--checkpoint", "{tiny}"], "There is no level 'toes'"),
+        (["{empty}"], "no photos found"),
     ],
 )
 def test_wrong_choices_end_with_a_sentence(
     arguments: list[str], sentence: str, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [argument.format(tiny=tiny_checkpoint) for argument in arguments]
-    assert main([str(EXAMPLES / "camera.jpg"), "--out", str(tmp_path), *arguments]) == 2
+    files = {"camera": EXAMPLES / "camera.jpg", "tiny": tiny_checkpoint, "empty": tmp_path}
+    assert main([*(argument.format(**files) for argument in arguments), "--out", str(tmp_path / "out")]) == 2
     assert sentence in capsys.readouterr().err
-
-
-def test_empty_folder_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path)]) == 2
-    assert "no photos found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["1.5", "-0.1", "nan", "much"])

@@ -183,11 +183,6 @@ def test_targets_may_be_zeros_and_ones_of_any_type(name: str, case: Case) -> Non
         assert torch.equal(loss_of(name, case, "none", targets=case.targets.to(dtype)), expected)
 
 
-def pixel(tree: Hierarchy, on: float, off: float, *nodes: str) -> Tensor:
-    """Return the logits (1, N, 1, 1) of a pixel with the named nodes on."""
-    return torch.tensor([float(on if node in nodes else off) for node in tree.nodes]).view(1, -1, 1, 1)
-
-
 @every_tree_loss
 @given(tree=hierarchies())
 def test_where_all_relatives_tie_the_farthest_alone_learns(name: str, tree: Hierarchy) -> None:

@@ -501,14 +501,9 @@ def test_a_saved_file_is_readable_by_others_and_its_folder_is_made(card: Card, t
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of published checkpoints, with other files in it."""
     monkeypatch.setattr(checkpoint, "default_folder", lambda: tmp_path)
-    for name in (
-        "ftm.safetensors",
-        "bce.safetensors",
-        "README.md",
-        "deeplab.v3.safetensors",
-        ".ftm.safetensors.x7",
-        "._ftm.safetensors",
-    ):
+    for name in ("ftm", "bce", "deeplab.v3", "._ftm"):
+        (tmp_path / f"{name}.safetensors").touch()
+    for name in ("README.md", ".ftm.safetensors.x7"):
         (tmp_path / name).touch()
     return tmp_path
 
