@@ -5,9 +5,7 @@ They are taken by the tests' own driver from the example photos, which are in th
 
 from __future__ import annotations
 
-import base64
 import io
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,88 +14,77 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from hierseg.page import payload
 from tests import REPOSITORY
 from tests.page.conftest import CHROMIUM_FLAGS
-from tests.page.driver import BEST, FILM, choose, saved, slide
+from tests.page.driver import (
+    BEST,
+    as_file,
+    choose,
+    done,
+    empty,
+    place_of,
+    refused,
+    saved,
+    segment,
+    send_clip,
+    send_several,
+    send_truth,
+    slide,
+    undecoded,
+)
 from tests.server import running_page
 
 DOCS = REPOSITORY / "docs"
 EXAMPLES = REPOSITORY / "examples"
+STREET = EXAMPLES / "street.jpg"
 SCREENS = {"desktop": (1280, 860, 1), "phone": (390, 844, 1)}
 
 
-def opened(page: Page, photo: str) -> None:
-    page.locator("#photo input[type=file]").first.set_input_files(EXAMPLES / photo)
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
-
-
 def point(page: Page, across: float, down: float) -> None:
-    page.locator("#viewer .stage canvas").scroll_into_view_if_needed()
-    box = page.locator("#viewer .stage canvas").bounding_box()
-    assert box is not None
+    box = place_of(page.locator("#viewer .stage canvas"))
     page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
 
 
 def parts(page: Page) -> None:
-    opened(page, "street.jpg")
+    segment(page, STREET)
     point(page, 0.35, 0.42)
 
 
 def view(name: str) -> Callable[[Page], None]:
     def show(page: Page) -> None:
-        opened(page, "street.jpg")
+        segment(page, STREET)
         choose(page, "view", name)
 
     return show
 
 
-def undecoded(page: Page) -> None:
+def raw(page: Page) -> None:
     view("both")(page)
-    page.locator("#viewer [name=raw]").check()
-
-
-def refused(page: Page) -> None:
-    words = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": b"no photo"}
-    page.locator("#photo input[type=file]").first.set_input_files(files=[words])  # type: ignore[list-item]
-    page.locator("#viewer .viewer[data-state=refused]").wait_for()
+    undecoded(page)
 
 
 def nobody(page: Page) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (640, 420), (70, 110, 80)).save(buffer, "PNG")
-    lawn = {"name": "lawn.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
-    page.locator("#photo input[type=file]").first.set_input_files(files=[lawn])  # type: ignore[list-item]
-    page.locator("#viewer .viewer[data-state=ready]").wait_for()
-
-
-def empty(page: Page) -> None:
-    page.route(re.compile("/example/0$"), lambda route: route.fulfill(body=payload.message({"message": ""})))
-    page.reload()
-    page.locator("#viewer .message:not(:empty)").wait_for()
+    segment(page, as_file(buffer.getvalue(), "lawn.png"))
 
 
 def truth(page: Page) -> None:
-    opened(page, "street.jpg")
-    choose(page, "view", "both")
+    view("both")(page)
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(saved(page, "masks", Path(folder)), folder)
-        page.locator("#ground-truth summary").click()
-        page.locator("#ground-truth [name=truth]").set_input_files(Path(folder, BEST, "mask-parts.png"))
+        send_truth(page, Path(folder, BEST, "mask-parts.png"))
         page.locator("#viewer .truth tbody tr").first.wait_for()
 
 
 def photos(page: Page) -> None:
-    files = [EXAMPLES / "astronaut.jpg", EXAMPLES / "README.md", EXAMPLES / "camera.jpg"]
-    page.locator("#photo [name=photo]").set_input_files(files)
-    page.locator("#viewer .save-all").wait_for()
+    send_several(page, [EXAMPLES / name for name in ("astronaut.jpg", "README.md", "camera.jpg")])
+    done(page)
 
 
 def clip(page: Page) -> None:
-    url = "data:image/jpeg;base64," + base64.b64encode((EXAMPLES / "astronaut.jpg").read_bytes()).decode()
-    film = {"name": "clip.webm", "mimeType": "video/webm", "buffer": base64.b64decode(page.evaluate(FILM, url))}
-    page.locator("#photo [name=photo]").set_input_files(files=[film])  # type: ignore[list-item]
-    page.locator("#viewer .save-all").wait_for()
+    send_clip(page)
+    done(page)
 
 
 STATES: dict[str, Callable[[Page], None]] = {
@@ -107,7 +94,7 @@ STATES: dict[str, Callable[[Page], None]] = {
     "slider": view("slider"),
     "side-by-side": view("both"),
     "differences": view("differences"),
-    "undecoded": undecoded,
+    "undecoded": raw,
     "ground-truth": truth,
     "refused": refused,
     "nobody": nobody,
@@ -145,7 +132,7 @@ def scenes(page: Page) -> Iterator[tuple[Image.Image, int]]:
         with Image.open(io.BytesIO(page.screenshot(type="png"))) as picture:
             return picture.convert("RGB").resize((960, 645), Image.Resampling.LANCZOS), milliseconds
 
-    opened(page, "street.jpg")
+    segment(page, STREET)
     for level in ("parts", "body", "upper-lower", "parts"):
         choose(page, "level", level)
         yield now(900)
@@ -160,7 +147,7 @@ def scenes(page: Page) -> Iterator[tuple[Image.Image, int]]:
     choose(page, "view", "differences")
     yield now(1500)
     choose(page, "view", "both")
-    page.locator("#viewer [name=raw]").check()
+    undecoded(page)
     yield now(2500)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import FilePayload, FloatRect, Locator, Page, Route
 
 from hierseg.network.checkpoint import available, default_folder, read_card
+from hierseg.page import payload
 from hierseg.predictor import best_first
 from tests import REPOSITORY
 
@@ -54,6 +55,20 @@ def segment(page: Page, photo: Path | FilePayload) -> None:
     """Choose a photo in the photo box and wait for its result."""
     send(page, photo)
     ready(page)
+
+
+def refused(page: Page) -> None:
+    """Choose what is no photo, and wait until that is said."""
+    send(page, as_file(b"these are words"))
+    page.locator("#viewer .viewer[data-state=refused]").wait_for()
+
+
+def empty(page: Page) -> None:
+    """Open the page again, without an example."""
+    page.route(re.compile("/example/0$"), lambda route: route.fulfill(body=payload.message({"message": ""})))
+    page.reload()
+    page.locator("#viewer .message:not(:empty)").wait_for()
+    page.unroute_all()
 
 
 def send_several(page: Page, photos: Sequence[Path | FilePayload]) -> None:

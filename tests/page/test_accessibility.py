@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from hierseg.page import payload
 from tests import HANGS, REPOSITORY
-from tests.page.driver import PHOTO, as_file, choose, done, held, segment, send, send_several
+from tests.page.driver import (
+    PHOTO,
+    as_file,
+    choose,
+    done,
+    empty,
+    held,
+    open_saving,
+    refused,
+    segment,
+    send,
+    send_several,
+)
 
-VISITED = "small_address"
+VISITED = "tiny_address"  # three checkpoints and a report: the longest bars
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
@@ -33,16 +43,21 @@ def page(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iter
     context.close()
 
 
+FITS = """
+() => [document.documentElement, ...document.querySelectorAll("#viewer .bar *")]
+  .every((part) => part.scrollWidth <= window.innerWidth && part.getBoundingClientRect().right <= window.innerWidth)
+"""
+
+
 def working(page: Page) -> None:
     held(page, "/photo$")
     send(page, PHOTO)
     page.locator("#viewer .viewer[data-state=working]").wait_for()
 
 
-def refused(page: Page) -> None:
+def after_work(page: Page) -> None:
     page.unroute_all()
-    send(page, as_file(b"these are words"))
-    page.locator("#viewer .viewer[data-state=refused]").wait_for()
+    refused(page)
 
 
 def several(page: Page) -> None:
@@ -51,40 +66,35 @@ def several(page: Page) -> None:
     done(page)
 
 
-def empty(page: Page) -> None:
-    page.route(re.compile("/example/0$"), lambda route: route.fulfill(body=payload.message({"message": ""})))
-    page.reload()
-    page.locator("#viewer .message:not(:empty)").wait_for()
-    page.unroute_all()
-
-
 def view(name: str) -> Callable[[Page], None]:
     return lambda page: choose(page, "view", name)
+
+
+def own(page: Page) -> None:
+    segment(page, PHOTO)
+    open_saving(page)
 
 
 # In this order: each begins where the one before has ended.
 STATES: dict[str, Callable[[Page], None]] = {
     "example": lambda page: None,
-    "ready": lambda page: segment(page, PHOTO),
+    "ready": own,
     **{name: view(name) for name in ("slider", "both", "differences")},
     "several": several,
     "working": working,
-    "refused": refused,
+    "refused": after_work,
     "empty": empty,
 }
 
 
-def test_axe_finds_no_fault_in_any_state(page: Page) -> None:
+def test_axe_finds_no_fault_in_any_state_and_nothing_is_wider_than_the_window(page: Page) -> None:
     found = {}
     for state, bring in STATES.items():
         bring(page)
+        assert page.evaluate(FITS), state
         faults = Axe().run(page, options={"runOnly": RULES}).response["violations"]
         found[state] = [(fault["id"], node["html"]) for fault in faults for node in fault["nodes"]]
     assert {state: faults for state, faults in found.items() if faults} == {}
-
-
-def test_nothing_is_wider_than_the_window(page: Page) -> None:
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 # The contrast of two colours by WCAG 2.2, and how each control that the tab key reaches looks when it has the focus.

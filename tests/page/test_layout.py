@@ -21,6 +21,7 @@ from tests.page.driver import (
     phone,
     picture,
     ready,
+    refused,
     segment,
     send,
     undecoded,
@@ -165,15 +166,6 @@ def test_of_a_photo_that_the_browser_cannot_show_the_last_picture_stays_until_it
     assert picture(page) != before
 
 
-def test_an_example_that_is_clicked_before_the_modules_have_come_is_shown(page: Page) -> None:
-    routes = held(page, "/viewer.js$")
-    with page.expect_request(re.compile("/viewer.js$")):
-        page.reload()
-    page.locator("#examples button").click()
-    routes[0].continue_()
-    ready(page)  # and not as the example that the page opens with
-
-
 def test_the_photo_box_becomes_a_thumbnail_of_the_visitors_photo(page: Page) -> None:
     choose_button = page.locator("#photo .choose")
     expect(choose_button).to_have_text("Choose a photo")
@@ -303,19 +295,8 @@ def test_no_figures_stand_beside_an_error(page: Page) -> None:
     parts = (".caption", ".readout", ".tree", ".bar", ".save", ".stage canvas")
     for part in parts:
         assert page.locator(f"#viewer {part}").first.is_visible(), part
-    send(page, as_file(b"these are words"))
-    page.locator("#viewer .viewer[data-state=refused]").wait_for()
+    refused(page)
     expect(page.locator("#viewer .message")).to_contain_text("not a photo")
     for part in (*parts, ".compare summary"):
         assert page.locator(f"#viewer {part}").first.is_hidden(), part
     assert page.locator("#photo .choose").is_visible() and page.locator("#examples button").is_visible()
-
-
-def test_the_page_calls_a_level_by_a_word_that_people_know(page: Page) -> None:
-    labels = page.locator("#viewer [data-choice=level] label")
-    assert labels.all_text_contents() == ["body", "halves", "parts"]
-    assert page.locator("#viewer [data-choice=level] input").evaluate_all("all => all.map((one) => one.value)") == [
-        "body",
-        "upper-lower",
-        "parts",
-    ]
