@@ -22,12 +22,21 @@ VISITED = "small_address"
 BESIDE = 6  # pixels of the page between two panels
 
 
+# The page remembers where the mouse is, and counts the clicks that the canvas hears.
+TRACED = """() => {
+  window.clicks = 0;
+  document.addEventListener("pointermove", (event) => { window.mouse = [event.clientX, event.clientY]; }, true);
+  document.querySelector("#viewer .stage canvas").addEventListener("click", () => window.clicks++);
+}"""
+
+
 @pytest.fixture
 def page(page: Page) -> Page:
     """The page with a photo that has no colours; the example's story would go on by itself."""
     page.emulate_media(reduced_motion="reduce")  # or it would still be scrolling to the picture
     segment(page, REPOSITORY / "examples" / "camera.jpg")
     choose(page, "level", "parts")
+    page.evaluate(TRACED)
     return page
 
 
@@ -73,24 +82,9 @@ def drag(page: Page, across: float, down: float) -> None:
     page.mouse.up()
 
 
-@pytest.fixture
-def traced(page: Page) -> Page:
-    """The page, which remembers where the mouse is and counts the clicks that the canvas hears."""
-    page.evaluate(
-        """() => {
-          window.clicks = 0;
-          document.addEventListener("pointermove", (event) => {
-            window.mouse = [event.clientX, event.clientY];
-          }, true);
-          document.querySelector("#viewer .stage canvas").addEventListener("click", () => window.clicks++);
-        }"""
-    )
-    return page
-
-
 @every_screen
-def test_the_read_out_is_right_at_every_zoom(traced: Page) -> None:
-    page, pixels = traced, ((264, 232), (280, 232), (248, 232))  # of three brightnesses, which `banded` tells apart
+def test_the_read_out_is_right_at_every_zoom(page: Page) -> None:
+    pixels = ((264, 232), (280, 232), (248, 232))  # of three brightnesses, which `banded` tells apart
     hover(page, *pixels[0])
     x, y = page.evaluate("window.mouse")
     scale = place_of(canvas_of(page))["width"] / 512
@@ -123,8 +117,7 @@ def test_a_wheel_alone_scrolls_the_page(page: Page) -> None:
     assert zoom_of(page) == 1
 
 
-def test_a_drag_pans_and_is_no_click_and_a_click_is_one(traced: Page) -> None:
-    page = traced
+def test_a_drag_pans_and_is_no_click_and_a_click_is_one(page: Page) -> None:
     page.mouse.move(*middle(page))
     page.mouse.down()
     page.mouse.up()
@@ -139,8 +132,7 @@ def test_a_drag_pans_and_is_no_click_and_a_click_is_one(traced: Page) -> None:
     assert page.evaluate("window.clicks") == 2
 
 
-def test_a_double_click_zooms_in_where_it_is_and_out_again(traced: Page) -> None:
-    page = traced
+def test_a_double_click_zooms_in_where_it_is_and_out_again(page: Page) -> None:
     hover(page, 300, 200)
     x, y = map(round, page.evaluate("window.mouse"))  # clicks know of whole pixels alone
     said, whole = read_at(page, x, y), picture(page)
@@ -252,8 +244,7 @@ def test_one_finger_scrolls_the_page_where_the_whole_photo_is_seen(page: Page) -
     assert zoom_of(page) == 1
 
 
-def test_two_panels_are_zoomed_and_moved_as_one(traced: Page) -> None:
-    page = traced
+def test_two_panels_are_zoomed_and_moved_as_one(page: Page) -> None:
     choose(page, "view", "both")
     box = place_of(canvas_of(page))
     page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.4)
@@ -270,8 +261,7 @@ def test_two_panels_are_zoomed_and_moved_as_one(traced: Page) -> None:
     assert len(seen) > 1
 
 
-def test_the_swipes_line_is_dragged_also_on_a_zoomed_photo_and_elsewhere_it_pans(traced: Page) -> None:
-    page = traced
+def test_the_swipes_line_is_dragged_also_on_a_zoomed_photo_and_elsewhere_it_pans(page: Page) -> None:
     choose(page, "view", "slider")
     page.mouse.move(*middle(page))
     turn_wheel(page, notches=4)

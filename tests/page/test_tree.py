@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from hierseg.decoding import BestPaths, best_paths
+from hierseg.decoding import best_paths
 from hierseg.page.payload import STEPS
 from hierseg.predictor import Prediction
 from hierseg.tree import Hierarchy
@@ -124,18 +123,13 @@ def test_what_is_not_found_is_said_to_be_absent(
         assert place_of(block)["height"] >= 24
 
 
-def steps_of(paths: BestPaths) -> Any:
-    """The scores along the paths as the page has them, int (D, H, W)."""
-    return np.ceil(paths.scores * np.float32(STEPS)).astype(int)
-
-
 def test_pointing_at_a_pixel_marks_its_path_draws_its_scores_and_says_where_the_tree_is_broken(
     page: Page, predictions: dict[str, Prediction], tree: Hierarchy
 ) -> None:
     choose(page, "checkpoint", "bce")
     prediction = predictions["bce"]
     paths = best_paths(prediction.scores, tree, prediction.calibration)
-    steps = steps_of(paths)
+    steps = np.ceil(paths.scores * np.float32(STEPS)).astype(int)  # as the page has them
     on = prediction.scores > 0.5
     orphans = np.stack([on[node] & (parent >= 0) & ~on[parent] for node, parent in enumerate(tree.parents)])
     sure = (np.abs(prediction.scores - 0.5) > APART).all(0)

@@ -124,19 +124,13 @@ def test_a_photo_that_comes_while_another_is_at_work_takes_its_place(page: Page,
 def test_a_photo_over_15_mb_is_refused_before_it_is_sent_alone_and_among_others(page: Page, tmp_path: Path) -> None:
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
-    large, good = too_large(tmp_path), tmp_path / "good.jpg"
-    good.write_bytes(marked_photo(1))
+    large = too_large(tmp_path)
     send(page, large)
     expect(page.locator("#viewer .message")).to_have_text("This photo is larger than 15 MB.")
     send_several(page, [large, large])
     expect(page.locator("#viewer .message")).to_have_text("large.jpg: This photo is larger than 15 MB.")
     assert sent == []
-    send_several(page, [large, good])
-    done(page)
-    expect(page.locator("#viewer .progress")).to_have_text("1 of 2 photos segmented")
-    expect(page.locator("#viewer .failures li")).to_have_text("large.jpg: This photo is larger than 15 MB.")
-    send(page, good)  # the page goes on
-    ready(page)
+    segment(page, as_file(marked_photo(1)))  # the page goes on
 
 
 def test_a_picture_that_cannot_be_shown_does_not_end_the_rest(page: Page) -> None:
@@ -200,17 +194,17 @@ def test_without_a_report_of_the_losses_none_is_quoted(page: Page, address: str)
     assert page.request.get(f"{address}/losses").status == 404
 
 
-def test_the_page_says_what_it_does_in_the_fields_words(page: Page) -> None:
-    expect(page.locator("#heading h1")).to_have_text("Segment people into a hierarchy of body parts")
-
-
-def test_a_photo_that_is_chosen_before_the_modules_have_come_is_segmented(page: Page) -> None:
+@pytest.mark.parametrize("own", [True, False], ids=["photo", "example"])
+def test_what_is_chosen_before_the_modules_have_come_is_segmented(page: Page, own: bool) -> None:
     routes = held(page, "/viewer.js$")
     with page.expect_request(re.compile("/viewer.js$")):
         page.reload()
-    send(page, PHOTO)
+    if own:
+        send(page, PHOTO)
+    else:
+        page.locator("#examples button").click()
     routes[0].continue_()
-    ready(page)
+    ready(page)  # and an example not as that which the page opens with
 
 
 def test_a_page_whose_example_cannot_be_segmented_says_what_to_do(page: Page) -> None:
