@@ -7,7 +7,7 @@ from hierseg.errors import UserError
 from hierseg.page import environment
 
 try:
-    settings = environment.prepare()  # before the page is imported, and with it Gradio
+    host, folder = environment.prepare()  # before the page is imported, and with it Gradio
 
     from hierseg.page import examples, memory, report
     from hierseg.page.app import build_page, load_predictors, serve
@@ -19,6 +19,6 @@ try:
     demo = build_page(predictors, EXAMPLES, report.read())
 
     if __name__ == "__main__":
-        serve(demo, settings)
+        serve(demo, host, folder)
 except UserError as error:
     sys.exit(f"error: {error}")

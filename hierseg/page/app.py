@@ -30,22 +30,22 @@ from hierseg.page import memory, modules, payload, preview
 from hierseg.page.actions import Actions
 from hierseg.page.blocks import GuardedBlocks
 from hierseg.page.cleaning import cleaning
-from hierseg.page.environment import Environment, StartError
+from hierseg.page.environment import StartError
 from hierseg.page.examples import Example
 from hierseg.page.guard import LARGEST_PHOTO, Guard
 from hierseg.page.mcp import take_uploads
 from hierseg.page.queue import PhotoQueue
 from hierseg.page.report import Report
 from hierseg.page.routes import routes
-from hierseg.photo import Photo, PhotoError, open_photo
+from hierseg.photo import PhotoError, open_photo
 from hierseg.predictor import Predictor
 
 TITLE = "hierseg"
-PREVIEW = preview.Preview(
-    f"{TITLE}: people in photos, segmented into a hierarchy of body parts",
-    "Drop a photo and see the people in it as a tree: the body, its halves and their parts. See where "
+PREVIEW = {
+    "title": f"{TITLE}: people in photos, segmented into a hierarchy of body parts",
+    "description": "Drop a photo and see the people in it as a tree: the body, its halves and their parts. See where "
     "networks trained with different losses break that tree, and how decoding mends it.",
-)
+}
 PRIVACY = """
 **What happens to a photo.** It is sent to the machine that serves this page and to nobody else, segmented there, and
 forgotten: it is never written to a disk. Masks and figures you save are made in your browser. What programs send is
@@ -134,15 +134,14 @@ def build_page(
     Returns:
         The page, for `serve`.
     """
-    opened = {example: photo for example in examples if (photo := _opened(example)) is not None}
-    thumbnails = {example: _thumbnail(example, photo) for example, photo in opened.items()}
+    thumbnails = {example: shown for example in examples if (shown := _thumbnail(example)) is not None}
     actions = Actions(predictors)
     queue = PhotoQueue()
     names = list(actions.predictors)
     page = GuardedBlocks(title=TITLE, analytics_enabled=False)
     previews = {"": PREVIEW}
     if report:
-        previews["losses"] = preview.Preview(f"How the losses compare · {TITLE}", report.quote)
+        previews["losses"] = {"title": f"How the losses compare · {TITLE}", "description": report.quote}
     page.routes = [
         modules.ROUTE,
         *preview.put_on(previews, _FIRST_SCRIPT),
@@ -154,7 +153,7 @@ def build_page(
             list(thumbnails.values()),
             html_template=_own_file("viewer.html").replace("<!-- quote -->", _quoted(report)),
             css_template=_own_file("viewer.css"),
-            js_on_load=modules.start_of("viewer.js"),
+            js_on_load=modules.START,
             elem_id="viewer",
             apply_default_css=False,
         )
@@ -209,20 +208,14 @@ def _quoted(report: Report | None) -> str:
     return f'<p class="quote"><span>{html.escape(report.quote)}</span> {link}</p>'
 
 
-def _opened(example: Example) -> Photo | None:
-    """Return an example, small; None of a damaged one, which is named on stderr."""
+def _thumbnail(example: Example) -> dict[str, str] | None:
+    """Return what the page shows of an example to click; None of a damaged one, which is named on stderr."""
     try:
-        return payload.shrink(open_photo(example.path), 160)
+        picture = payload.jpeg(payload.shrink(open_photo(example.path), 160), 85)
     except PhotoError as error:
         print(f"left out: {example.path.name}: {error}", file=sys.stderr)
         return None
-
-
-def _thumbnail(example: Example, photo: Photo) -> dict[str, str]:
-    """Return what the page shows of an example to click."""
-    picture = payload.jpeg(photo, 85)
-    url = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
-    return {"caption": example.caption, "picture": url}
+    return {"caption": example.caption, "picture": f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"}
 
 
 def _photo_input() -> gr.Image:
@@ -240,12 +233,13 @@ def _photo_input() -> gr.Image:
     return component
 
 
-def serve(page: GuardedBlocks, environment: Environment) -> NoReturn:
+def serve(page: GuardedBlocks, host: str, folder: Path) -> NoReturn:
     """Serve the page until the process is told to end, by Ctrl-C or SIGTERM, and end it; nothing of a visitor is left.
 
     Args:
         page: From `build_page`.
-        environment: From `environment.prepare`.
+        host: From `environment.prepare`.
+        folder: Likewise.
 
     Raises:
         StartError: No port is free any more.
@@ -255,7 +249,7 @@ def serve(page: GuardedBlocks, environment: Environment) -> NoReturn:
     with contextlib.suppress(KeyboardInterrupt):
         try:
             page.launch(
-                server_name=environment.host,
+                server_name=host,
                 prevent_thread_lock=True,
                 theme=theme(),
                 css=_own_file("page.css"),
@@ -272,16 +266,16 @@ def serve(page: GuardedBlocks, environment: Environment) -> NoReturn:
                     "openapi_url": None,
                     "routes": page.routes,
                     "middleware": [Middleware(Guard)],
-                    "lifespan": _lifespan(environment.folder),
+                    "lifespan": _lifespan(folder),
                     "exception_handlers": {RequestValidationError: _refuse_body},
                 },
             )
         except OSError as error:
-            raise StartError(f"The page cannot be served on {environment.host}: {error}") from error
+            raise StartError(f"The page cannot be served on {host}: {error}") from error
         while page.is_running:
             time.sleep(0.1)
     page.close()
-    shutil.rmtree(environment.folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     sys.stdout.flush()
     os._exit(0)  # Gradio's threads would wait for every browser that is still connected
 
@@ -294,7 +288,7 @@ def _lifespan(folder: Path) -> Callable[[App], contextlib.AbstractAsyncContextMa
         anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
         if server := app.get_blocks().mcp_server_obj:
             take_uploads(server)
-        async with cleaning(folder)(app):
+        async with cleaning(app, folder):
             yield
 
     return lifespan

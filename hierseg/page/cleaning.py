@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,33 +36,27 @@ def private_folder() -> str:
     return folder
 
 
-def cleaning(
-    folder: Path, kept: float = KEPT_SECONDS, every: float = SWEPT_SECONDS
-) -> Callable[[App], contextlib.AbstractAsyncContextManager[None]]:
-    """Return a lifespan for a Gradio app in which whatever visitors sent and got is forgotten.
+@contextlib.asynccontextmanager
+async def cleaning(
+    app: App, folder: Path, kept: float = KEPT_SECONDS, every: float = SWEPT_SECONDS
+) -> AsyncIterator[None]:
+    """Forget whatever visitors sent and got, for as long as a Gradio app runs.
 
     Gradio's own `delete_cache` forgets only files that arrived whole in a field of the right name, stops at its first
     error, and leaves the answers in memory.
 
     Args:
+        app: The server.
         folder: Where Gradio writes. Everything in it is deleted.
         kept: For how many seconds a file is kept.
         every: How many seconds are between two sweeps. An answer that nobody fetches is kept from one to the next.
-
-    Returns:
-        What FastAPI takes as `lifespan`.
     """
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: App) -> AsyncIterator[None]:
-        task = asyncio.create_task(_clean(app, folder, kept, every))
-        try:
-            yield
-        finally:
-            task.cancel()
-            sweep(folder, float("inf"))
-
-    return lifespan
+    task = asyncio.create_task(_clean(app, folder, kept, every))
+    try:
+        yield
+    finally:
+        task.cancel()
+        sweep(folder, float("inf"))
 
 
 def sweep(folder: Path, before: float) -> None:

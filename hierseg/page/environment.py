@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,24 +23,12 @@ class StartError(UserError):
     """The page cannot be served as the environment asks. The message says which variable to change."""
 
 
-@dataclass(frozen=True)
-class Environment:
-    """Where the page is served, and where it writes.
-
-    Attributes:
-        host: Name or address, an IPv6 one in brackets.
-        folder: Where Gradio writes, see `cleaning.private_folder`.
-    """
-
-    host: str
-    folder: Path
-
-
-def prepare() -> Environment:
+def prepare() -> tuple[str, Path]:
     """Check the variables of the environment that concern the page, and set what Gradio is to find there.
 
     Returns:
-        What Gradio is told by argument, as its variable takes no IPv6 address.
+        The name or address at which the page is served, an IPv6 one in brackets, which Gradio's variable does not take;
+        and where Gradio writes, see `cleaning.private_folder`.
 
     Raises:
         StartError: One of them cannot be used.
@@ -67,7 +54,7 @@ def prepare() -> Environment:
             f"Photos cannot be kept in {error.filename}: {error.strerror}. Set GRADIO_TEMP_DIR to a folder that can be "
             "written."
         ) from error
-    return Environment(f"[{host}]" if ":" in host else host, Path(folder))
+    return f"[{host}]" if ":" in host else host, Path(folder)
 
 
 def _check_packages() -> None:

@@ -18,13 +18,6 @@ _FOLDER = Path(__file__).with_name("viewer")
 _MODULES = {path.relative_to(_FOLDER).as_posix(): path.read_bytes() for path in sorted(_FOLDER.rglob("*.js"))}
 _VERSION = hashlib.sha256(repr(_MODULES).encode()).hexdigest()[:16]
 _HEADERS = {"cache-control": "public, max-age=31536000, immutable"}
-# The document's address is the page's root, also behind a proxy that has the page below a path.
-_START = """
-import(new URL("{address}", document.baseURI)).then(
-  ({{ start }}) => start(element),
-  () => element.prepend("This page did not load completely. Reload it."),
-);
-"""
 
 
 def address(name: str) -> str:
@@ -32,9 +25,13 @@ def address(name: str) -> str:
     return f"viewer/{_VERSION}/{name}"
 
 
-def start_of(name: str) -> str:
-    """Return the `js_on_load` of a gr.HTML that calls a module's `start` with its element."""
-    return _START.format(address=address(name))
+# The `js_on_load` of a gr.HTML. The document's address is the page's root, also behind a proxy.
+START = f"""
+import(new URL("{address("viewer.js")}", document.baseURI)).then(
+  ({{ start }}) => start(element),
+  () => element.prepend("This page did not load completely. Reload it."),
+);
+"""
 
 
 async def _serve(request: Request) -> Response:

@@ -159,11 +159,8 @@ def _promises(risk: RiskControl | None) -> dict[str, Any] | None:
     """Return what the viewer needs to know of the risks that a checkpoint can promise."""
     if risk is None:
         return None
-    kept = [dataclasses.asdict(promise) for promise in risk.promises]
-    return {
-        "promises": [{key: promise[key] for key in ("one_in", "certainty", "wrong")} for promise in kept],
-        "held_out": risk.held_out,
-    }
+    kept = [{"one_in": each.one_in, "certainty": each.certainty, "wrong": each.wrong} for each in risk.promises]
+    return {"promises": kept, "held_out": risk.held_out}
 
 
 def maps(prediction: Prediction) -> npt.NDArray[np.uint8]:

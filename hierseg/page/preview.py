@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -45,24 +44,11 @@ _TAGS = """
 """
 
 
-@dataclass(frozen=True)
-class Preview:
-    """What is said of a page.
-
-    Attributes:
-        title: Also of the browser's tab.
-        description: A sentence or two.
-    """
-
-    title: str
-    description: str
-
-
-def put_on(pages: Mapping[str, Preview], script: str = "") -> list[Route]:
+def put_on(pages: Mapping[str, Mapping[str, str]], script: str = "") -> list[Route]:
     """Put previews into the HTML that Gradio serves from now on.
 
     Args:
-        pages: By path: "" for the main page.
+        pages: By path, "" for the main page: `title`, also of the browser's tab, and `description`, a sentence or two.
         script: What runs before Gradio's scripts, as an element of HTML.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -587,7 +588,7 @@ def test_a_sweep_deletes_what_is_old_and_only_that(tmp_path: Path) -> None:
 def test_the_schedule_is_the_one_that_the_page_names() -> None:
     assert "within eleven minutes" in app.PRIVACY
     assert (cleaning.KEPT_SECONDS + cleaning.SWEPT_SECONDS) / 60 == 11
-    defaults = cleaning.cleaning.__defaults__
+    defaults = inspect.unwrap(cleaning.cleaning).__defaults__
     assert defaults == (cleaning.KEPT_SECONDS, cleaning.SWEPT_SECONDS)
 
 
@@ -597,7 +598,7 @@ def _fail(*_: Any) -> None:
 
 async def _cycles(app: Any, folder: Path, kept: float) -> AsyncIterator[None]:
     """Run the schedule without waiting between its sweeps."""
-    async with cleaning.cleaning(folder, kept=kept, every=0)(app):
+    async with cleaning.cleaning(app, folder, kept=kept, every=0):
         while True:
             await asyncio.sleep(0)
             yield
@@ -773,7 +774,7 @@ def test_an_ipv6_address_is_taken_with_and_without_brackets(variables: dict[str,
         except OSError:
             pytest.skip("this machine has no IPv6")
     variables["GRADIO_SERVER_NAME"] = host
-    assert environment.prepare().host == "[::1]"
+    assert environment.prepare()[0] == "[::1]"
     assert "GRADIO_SERVER_NAME" not in variables  # of which Gradio would make an IPv4 address
 
 
