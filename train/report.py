@@ -182,15 +182,7 @@ def risks(figures: Figures) -> str:
 
 _Column = Callable[[Mapping[str, Any]], Mapping[str, float | None]]
 TABLES: dict[str, Callable[[Figures], str]] = {
-    "iou": iou,
-    "levels": levels,
-    "nodes": nodes,
-    "sizes": sizes,
-    "boundaries": boundaries,
-    "calibration": calibration,
-    "risks": risks,
-    "tree": tree,
-    "nobody": nobody,
+    table.__name__: table for table in (iou, levels, nodes, sizes, boundaries, calibration, risks, tree, nobody)
 }
 
 

@@ -32,12 +32,7 @@ __all__ = [
 
 LossFunction = Callable[..., Tensor]
 LOSSES: dict[str, LossFunction] = {
-    "bce": bce,
-    "focal": focal,
-    "tree_min": tree_min,
-    "focal_tree_min": focal_tree_min,
-    "level_cross_entropy": level_cross_entropy,
-    "leaf_cross_entropy": leaf_cross_entropy,
+    loss.__name__: loss for loss in (bce, focal, tree_min, focal_tree_min, level_cross_entropy, leaf_cross_entropy)
 }
 # The activation in `hierseg.network.activations` for logits trained with each loss.
 ACTIVATION_OF = dict.fromkeys(LOSSES, "sigmoid") | {

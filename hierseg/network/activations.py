@@ -66,11 +66,7 @@ def sums_of_leaves(shares: Tensor, hierarchy: Hierarchy) -> Tensor:
 
 
 Activation = Callable[["Tensor", Hierarchy], "Tensor"]
-ACTIVATIONS: dict[str, Activation] = {
-    "sigmoid": sigmoid,
-    "level_softmax": level_softmax,
-    "leaf_softmax": leaf_softmax,
-}
+ACTIVATIONS: dict[str, Activation] = {each.__name__: each for each in (sigmoid, level_softmax, leaf_softmax)}
 
 
 def _with_background(logits: Tensor, nodes: tuple[int, ...]) -> Tensor:

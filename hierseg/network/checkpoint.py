@@ -12,7 +12,6 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,13 +277,9 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     """Return the SHA-256 of all tensors; their order in the file does not matter."""
     import torch
 
-    def parts() -> Iterator[bytes]:
-        for name in sorted(tensors):
-            tensor = tensors[name].contiguous()
-            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
-            yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
-
     digest = hashlib.sha256()
-    for part in parts():
-        digest.update(part)
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
