@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from hierseg.calibration import Calibration, logits
 from hierseg.decoding import Scores
-from hierseg.metrics import count, iou, level_means, stack, total
+from hierseg.metrics import Counts, count, iou, level_means, stack, total
 from hierseg.network.checkpoint import Card
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy, UInt8Map
@@ -51,11 +51,16 @@ def calibrate(
         photos.append(count(decoded, example.label_map, tree))
         for threshold, tally in tallies.items():
             tally.add(bins, decoded[str(threshold)], example.label_map)
-    sums = total(stack(photos))
-    means = {threshold: np.mean([*level_means(iou(sums, str(threshold)), tree).values()]) for threshold in thresholds}
-    chosen = max(means, key=lambda threshold: float(means[threshold]))
+    chosen = best_threshold(photos, thresholds, tree)
     inference = dataclasses.replace(predictor.card.inference, threshold=chosen)
     return dataclasses.replace(predictor.card, inference=inference, calibration=tallies[chosen].fit(), risk=None)
+
+
+def best_threshold(photos: Sequence[Counts], thresholds: Sequence[float], tree: Hierarchy) -> float:
+    """Return the threshold with the highest data-set IoU, mean over levels, from counts by the thresholds as text."""
+    sums = total(stack(photos))
+    ious = [level_means(iou(sums, str(threshold)), tree) for threshold in thresholds]
+    return thresholds[int(np.argmax([np.mean([*levels.values()]) for levels in ious]))]
 
 
 def binned(scores: Scores) -> npt.NDArray[np.int64]:

@@ -29,6 +29,7 @@ from hierseg.tree import Hierarchy, UInt8Map
 from studies.losses.rows import plan
 from studies.losses.statistics import figures, write_table
 from studies.losses.steps import Run, within
+from train.calibrate import best_threshold
 from train.dataset import Example, load_examples, read_ids, split_hash
 from train.fit import fit, load
 from train.recipe import Recipe, RecipeError
@@ -260,9 +261,7 @@ def choose_threshold(predictor: Predictor, examples: Iterable[Example]) -> float
         prediction = predictor.predict(example.photo)
         decoded = {str(threshold): prediction.decoded(threshold).labels for threshold in THRESHOLDS}
         photos.append(metrics.count(decoded, example.label_map, tree))
-    sums = metrics.total(metrics.stack(photos))
-    ious = [metrics.level_means(metrics.iou(sums, str(threshold)), tree) for threshold in THRESHOLDS]
-    return THRESHOLDS[int(np.argmax([np.mean([*levels.values()]) for levels in ious]))]
+    return best_threshold(photos, THRESHOLDS, tree)
 
 
 def _result(stem: Path, header: Mapping[str, Any]) -> dict[str, Any] | None:
