@@ -14,9 +14,8 @@ from benchmarks.server import serving
 from benchmarks.timing import Row
 
 _RADIO = "#viewer input[name=hierseg-{}][value={}]"
-_CONTROLS: dict[
-    str, list[tuple[str, int | None]]
-] = {  # what a visitor changes: selector and values in turn; None clicks
+# What a visitor changes: selector and values in turn; None clicks.
+_CONTROLS: dict[str, list[tuple[str, int | None]]] = {
     "another level": [(_RADIO.format("level", level), None) for level in ("body", "parts")],
     "another checkpoint": [(_RADIO.format("checkpoint", name), None) for name in ("bce", "ftm")],
     "opacity": [("#viewer [name=opacity]", value) for value in (30, 70)],

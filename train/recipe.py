@@ -232,17 +232,9 @@ class Recipe:
         """Return plain values, ready for YAML and JSON, from which the same recipe is read."""
         values: dict[str, Any] = _RECIPE.dump_python(self, mode="json")
         # So that runs that are older than these keys go on.
-        defaults: dict[str, Any] = {
-            "triplet": None,
-            "jaccard": 0.0,
-            "data": (Source(),),
-            "inference": Inference(),
-            "loss_weights": {},
-            "rmi": 0.0,
-            "validate_every": 1,
-        }
-        for key, default in defaults.items():
-            if getattr(self, key) == default:
+        usual = _RECIPE.dump_python(Recipe("bce"), mode="json")
+        for key in ("triplet", "jaccard", "data", "inference", "loss_weights", "rmi", "validate_every"):
+            if values[key] == usual[key]:
                 del values[key]
         for key, younger in (("optimizer", "clip"), ("triplet", "features"), ("triplet", "margin")):
             own = getattr(self, key)

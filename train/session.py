@@ -125,9 +125,7 @@ class Session:
         """Bring everything to the device, and over several processes."""
         batches = self.plan.batches(self.step, self.total_steps)
         if workers > 1:
-            cv2.setNumThreads(
-                1
-            )  # for the workers, each of which would use all cores; said in them, it may wait for ever
+            cv2.setNumThreads(1)  # or each worker would use all cores; said in them, it may wait for ever
         loader = DataLoader(
             self.crops,
             batch_sampler=batches,
