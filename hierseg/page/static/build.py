@@ -74,16 +74,9 @@ def build(predictors: Mapping[str, Predictor], examples: Sequence[Example], runt
 
 def _card(actions: Actions, examples: Sequence[Example]) -> dict[str, object]:
     """Return what local/server.js needs to know: of every photo alike, and of each checkpoint."""
-    tree = actions.tree
     return {
         "scene": payload.described(actions.predictors),
         "most": payload.VIEW_SIZE,
-        "tree": {
-            "nodes": [{"path": list(lineage)} for lineage in tree.lineages],
-            "leaves": list(tree.leaves),
-            "roots": list(tree.roots),
-            "levels": list(tree.level_names),
-        },
         "examples": [example.path.name for example in examples],
         "networks": {
             name: {

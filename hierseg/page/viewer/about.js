@@ -1,22 +1,15 @@
 // What the checkpoints were trained with: a line on each loss, and its paper.
 
-import { find, make } from "./page.js";
+import { fillFor, find, make } from "./page.js";
 import { state } from "./state.js";
-
-let told = ""; // the checkpoints that are told of
-
-export function connect() {
-  told = "";
-}
 
 export function draw() {
   const { models } = state.scene;
-  const names = models.map(({ name }) => name).join();
-  if (names === told) return;
-  told = names;
-  const lines = models.filter(({ loss }) => loss).map(lineOf);
-  find(".about").hidden = !lines.length;
-  find(".about ul").replaceChildren(...lines);
+  fillFor(find(".about ul"), models.map(({ name }) => name).join(), (list) => {
+    const lines = models.filter(({ loss }) => loss).map(lineOf);
+    find(".about").hidden = !lines.length;
+    list.replaceChildren(...lines);
+  });
 }
 
 const lineOf = ({ title, loss }) => make("li", [make("b", title), `: ${loss.line}`, ...paper(loss)]);

@@ -1,23 +1,23 @@
-// The bar above the picture: level, view, checkpoint, and which two are compared. What leaves no choice is not shown.
+// The bar above the picture: level, view, decoding or not, checkpoint, and which two are compared. What leaves no choice is
+// not shown.
 
-import { find, findAll, make } from "./page.js";
+import { showsRaw } from "./models.js";
+import { fillFor, find, findAll, make } from "./page.js";
 import { choose, state } from "./state.js";
 import { VIEWS } from "./views.js";
 
-let offered = ""; // the names that the bar was filled for
-
 export function connect() {
-  offered = "";
+  find("[name=raw]").addEventListener("change", (event) => choose("raw", event.target.checked));
   for (const kind of ["first", "second"])
     find(`[name=hierseg-${kind}]`).addEventListener("change", (event) => choose(kind, event.target.value));
 }
 
 export function draw() {
-  const { levels } = state.scene;
   const names = state.scene.offered.map((checkpoint) => checkpoint.name);
-  if (offered !== `${names} ${levels}`) fill(names, state.scene);
-  offered = `${names} ${levels}`;
+  fillFor(find(".bar"), `${names} ${state.scene.levels}`, () => fill(names, state.scene));
   find(".viewer").dataset.view = state.view;
+  find(".viewer").toggleAttribute("data-raw", showsRaw());
+  find("[name=raw]").checked = state.raw;
   for (const kind of ["level", "view", "checkpoint"])
     for (const input of findAll(`[name=hierseg-${kind}]`)) input.checked = input.value === state[kind];
   for (const kind of ["first", "second"]) find(`[name=hierseg-${kind}]`).value = state[kind];

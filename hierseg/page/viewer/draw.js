@@ -10,7 +10,11 @@ export function fillLayer(map, width, height, colors) {
   for (const [number, [red, green, blue]] of Object.entries(colors))
     packed[number] = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
   for (let pixel = 0; pixel < map.length; pixel++) pixels[pixel] = packed[map[pixel]];
-  const layer = new OffscreenCanvas(width, height);
+  return layerOf(image);
+}
+
+function layerOf(image) {
+  const layer = new OffscreenCanvas(image.width, image.height);
   layer.getContext("2d").putImageData(image, 0, 0);
   return layer;
 }
@@ -33,9 +37,25 @@ export function softLayer(width, height) {
 export function alphaLayer(alpha, width, height) {
   const image = new ImageData(width, height);
   for (let pixel = 0; pixel < alpha.length; pixel++) image.data[4 * pixel + 3] = alpha[pixel];
-  const layer = new OffscreenCanvas(width, height);
-  layer.getContext("2d").putImageData(image, 0, 0);
-  return layer;
+  return layerOf(image);
+}
+
+// Draws within a box alone.
+export function drawWithin(context, { x, y, width, height }, draw) {
+  context.save();
+  context.beginPath();
+  context.rect(x, y, width, height);
+  context.clip();
+  draw();
+  context.restore();
+}
+
+// Takes the colours out of a box.
+export function greyOut(context, { x, y, width, height }) {
+  context.globalCompositeOperation = "saturation";
+  context.fillStyle = "#808080";
+  context.fillRect(x, y, width, height);
+  context.globalCompositeOperation = "source-over";
 }
 
 // Draws outlines, in pixels of a map, where the map lies in the picture; they are as thin however large it is. A light line

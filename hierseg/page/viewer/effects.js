@@ -1,10 +1,10 @@
 // What is in front, a node or whoever is found, cut out with a soft edge; and what is put behind it. Sizes are those of
 // the canvases, so that what is shown and what is saved are painted alike.
 
-import { softLayer } from "./draw.js";
+import { greyOut, softLayer } from "./draw.js";
 import { alphaOf, onceOf, showsRaw, thereOf } from "./models.js";
-import { find, findAll, make } from "./page.js";
-import { comparePaths } from "./pure/tables.js";
+import { fillFor, find, findAll, make } from "./page.js";
+import { inOrder } from "./pure/tables.js";
 import { change, state } from "./state.js";
 
 const SURE = 3; // times that a mask is laid on itself: what is left is hardly mixed with what is behind
@@ -12,10 +12,7 @@ const SPREAD_SIZE = 1280; // longest side of what colours are spread in; they ch
 const BLUR_SIZE = 640; // and of what is blurred, so that blur is as wide on every size of a photo
 const BLUR = 4; // times that it is halved
 
-let listed = ""; // the nodes that are offered
-
 export function connect() {
-  listed = "";
   for (const input of findAll("[name=hierseg-background]"))
     input.addEventListener("change", () => change({ background: input.value }));
   find("[name=color]").addEventListener("input", (event) => change({ color: event.target.value }));
@@ -34,8 +31,7 @@ async function choosePicture({ target }) {
 export function draw() {
   const { nodes } = state.scene;
   const names = nodes.map((node) => node.name).join();
-  if (listed !== names) list(nodes);
-  listed = names;
+  fillFor(find("[name=subject]"), names, (list) => offer(list, nodes));
   find(".viewer").dataset.background = backgroundShown();
   for (const input of findAll("[name=hierseg-background]")) input.checked = input.value === state.background;
   find("[name=color]").value = state.color;
@@ -46,12 +42,12 @@ export function draw() {
 export const backgroundShown = () => (showsRaw() || state.view === "differences" ? "keep" : state.background);
 
 // A tree of one root is all of it whoever is found.
-function list(nodes) {
-  const order = [...nodes.keys()].toSorted((one, other) => comparePaths(nodes[one].path, nodes[other].path));
+function offer(list, nodes) {
+  const order = inOrder(nodes);
   const roots = order.filter((node) => nodes[node].path.length === 1);
   const parts = order.filter((node) => roots.length > 1 || node !== roots[0]);
   const titled = (node) => make("option", nodes[node].title, { value: node });
-  find("[name=subject]").replaceChildren(make("option", "whole person", { value: "" }), ...parts.map(titled));
+  list.replaceChildren(make("option", "whole person", { value: "" }), ...parts.map(titled));
 }
 
 // What is in front, in words; null where it is not in the photo.
@@ -77,10 +73,7 @@ const BACKDROPS = {
   blur: (context, panel, photo, model) => put(context, panel, onceOf(model, "blurred", state.subject, () => blurred(model))),
   grey: (context, panel, photo) => {
     put(context, panel, photo);
-    context.globalCompositeOperation = "saturation";
-    context.fillStyle = "#808080";
-    context.fillRect(panel.x, panel.y, panel.width, panel.height);
-    context.globalCompositeOperation = "source-over";
+    greyOut(context, panel);
   },
   color: (context, panel) => {
     context.fillStyle = state.color;

@@ -1,6 +1,7 @@
 // The viewer's piece of the page, from viewer.html.
 
 let element = null;
+const filled = new WeakMap(); // of places: what they were filled for
 
 export function attach(viewer) {
   element = viewer;
@@ -13,6 +14,12 @@ export function make(name, content = [], attributes = {}) {
   const made = Object.assign(document.createElement(name), attributes);
   made.append(...[content].flat());
   return made;
+}
+
+// Fills a place, unless it was filled for the same.
+export function fillFor(place, what, fill) {
+  if (filled.get(place) !== what) fill(place);
+  filled.set(place, what);
 }
 
 // Says where the viewer stands: "empty", "working" or "refused" without a scene, "example" or "ready" with one.

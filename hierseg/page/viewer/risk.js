@@ -1,16 +1,13 @@
 // How sure is sure enough: a choice among the risks that the checkpoints shown can promise, and what is promised.
 
 import { areasOf, modelsShown, ownThresholdsHold, riskKept, risksOffered } from "./models.js";
-import { find, make } from "./page.js";
+import { fillFor, find, make } from "./page.js";
 import { NO_RISK, inWords, promiseInWords } from "./pure/risk.js";
 import { membersOfLevel } from "./pure/tables.js";
 import { inPercent } from "./pure/words.js";
 import { change, state } from "./state.js";
 
-let offered = ""; // the risks that the list was filled with
-
 export function connect() {
-  offered = "";
   find("[name=risk]").addEventListener("change", (event) => change({ risk: Number(event.target.value) }));
 }
 
@@ -19,17 +16,14 @@ export function draw() {
   const own = ownThresholdsHold();
   find(".risk").hidden = risks.length === 0;
   if (risks.length === 0) return;
-  if (offered !== `${risks}`) fill([NO_RISK, ...risks]);
-  offered = `${risks}`;
+  fillFor(find("[name=risk]"), `${risks}`, (list) =>
+    list.replaceChildren(...[NO_RISK, ...risks].map((oneIn) => make("option", inWords(oneIn), { value: oneIn }))),
+  );
   find("[name=risk]").value = riskKept();
   find("[name=risk]").disabled = !own;
   find(".promise").textContent = own
     ? promiseInWords(modelsShown(), riskKept())
     : "This can be promised only at the checkpoint's own person cut-off.";
-}
-
-function fill(risks) {
-  find("[name=risk]").replaceChildren(...risks.map((oneIn) => make("option", inWords(oneIn), { value: oneIn })));
 }
 
 // At one risk, how deep the two that are compared go: that is what they can be compared by.

@@ -14,7 +14,7 @@ import {
   thresholdOf,
 } from "./models.js";
 import { originalOf, release, sizeOf } from "./original.js";
-import { find, findAll } from "./page.js";
+import { fillFor, find, findAll } from "./page.js";
 import { annotationsOf, categoriesOf } from "./pure/coco.js";
 import { STEPS } from "./pure/decoding.js";
 import { indexedPng, jsonBlob, zip } from "./pure/files.js";
@@ -24,7 +24,6 @@ import { labelsOfNodes, maskOfNode, nodesOnLevel, through } from "./pure/tables.
 import { pictureBlob } from "./stage.js";
 import { state } from "./state.js";
 
-let drawn = null; // the scene that was drawn last
 const BLACK_TO_WHITE = Uint8Array.from({ length: 768 }, (_, entry) => Math.floor(entry / 3));
 
 // What can be saved: its file's name after the checkpoints', and the blob.
@@ -52,8 +51,7 @@ export function connect() {
 // Says how large a file will be, which takes opening the photo: only where it is seen. Not every browser opens every photo.
 export async function draw() {
   const { scene } = state;
-  if (scene !== drawn) find(".save > output").textContent = ""; // it was said of another photo
-  drawn = scene;
+  fillFor(find(".save > output"), scene, (said) => said.replaceChildren()); // it was said of another photo
   if (!scene || !find(".save").open) return;
   const size = await sizeOf(scene);
   if (state.scene !== scene) return;

@@ -1,6 +1,6 @@
 // The stage: one canvas with the panels of the view, and a cross on it.
 
-import { cross } from "./draw.js";
+import { cross, drawWithin } from "./draw.js";
 import { find } from "./page.js";
 import { arrange, clamp, inside, pixelAt, placeOf, rezoomed, zoomed } from "./pure/geometry.js";
 import { redraw, state, zoomTo } from "./state.js";
@@ -71,12 +71,7 @@ function painted(draws, at) {
   context.imageSmoothingQuality = state.scene.moving ? "low" : "high"; // high takes a live frame a tenth of its time
   draws.forEach((paint, index) => {
     const panel = at.panels[index];
-    context.save();
-    context.beginPath();
-    context.rect(panel.x, panel.y, panel.width, panel.height);
-    context.clip();
-    paint(context, panel, at);
-    context.restore();
+    drawWithin(context, panel, () => paint(context, panel, at));
   });
   return canvas;
 }

@@ -4,10 +4,10 @@
 
 import { backgroundShown } from "./effects.js";
 import { areasOf, depthShown, modelsShown } from "./models.js";
-import { find, findAll, make } from "./page.js";
+import { fillFor, find, findAll, make } from "./page.js";
 import { STEPS } from "./pure/decoding.js";
 import { icicle } from "./pure/icicle.js";
-import { comparePaths, membersOfLevel } from "./pure/tables.js";
+import { inOrder, membersOfLevel } from "./pure/tables.js";
 import { capital, inHundredths, inPercent } from "./pure/words.js";
 import { pointAt, state, tick } from "./state.js";
 
@@ -17,17 +17,9 @@ const SCORED = { leaf: 68, inner: 118 }; // pixels of height from which there is
 const HINTS = { mouse: "Point at a part to see it alone. Untick it to hide it.", finger: "Untick a part to hide it." };
 const HALVES = ["upper", "lower"]; // of a block, for the first and the second of two checkpoints
 
-let listed = ""; // the nodes that there are blocks for
-
-export function connect() {
-  listed = "";
-}
-
 export function draw() {
   const { scene, pointed } = state;
-  const names = scene.nodes.map((node) => node.name).join();
-  if (listed !== names) list();
-  listed = names;
+  fillFor(find(".tree"), scene.nodes.map((node) => node.name).join(), list);
   const models = modelsShown();
   const figures = models.map(areasOf);
   const depth = depthShown();
@@ -101,16 +93,16 @@ function sentence(node, models, figures) {
   return `${title}: ${words.map((each, place) => `${models[place].title} ${each}`).join("; ")}`;
 }
 
-function list() {
+function list(tree) {
   const { nodes, levels } = state.scene;
-  const order = [...nodes.keys()].toSorted((one, other) => comparePaths(nodes[one].path, nodes[other].path));
+  const order = inOrder(nodes);
   const listBelow = (parent) => {
     const children = order.filter((index) => nodes[index].path.at(-2) === parent);
     const items = children.map((index) => make("li", [madeBlock(nodes[index], index), ...listBelow(index)]));
     return items.length ? [make("ul", items)] : [];
   };
-  find(".tree").style.setProperty("--inner", levels.length - 1);
-  find(".tree").replaceChildren(
+  tree.style.setProperty("--inner", levels.length - 1);
+  tree.replaceChildren(
     make("p", [], { className: "tree-of" }),
     make("p", [], { className: "tree-levels", ariaHidden: true }),
     ...listBelow(undefined),

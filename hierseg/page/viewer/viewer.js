@@ -16,7 +16,6 @@ import * as intake from "./intake.js";
 import { modelsShown, namesShown } from "./models.js";
 import { attach, find } from "./page.js";
 import { showFirst } from "./photo.js";
-import * as raw from "./raw.js";
 import * as readout from "./readout.js";
 import * as risk from "./risk.js";
 import * as saving from "./saving.js";
@@ -34,7 +33,6 @@ import * as truth from "./truth.js";
 const DRAWN = [
   address,
   choices,
-  raw,
   about,
   caption,
   story,

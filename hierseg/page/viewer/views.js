@@ -1,6 +1,6 @@
 // The views: what each shows of one model, or of the two that are compared, as functions that draw into a panel.
 
-import { drawOutlines, ring, tag, writeNames } from "./draw.js";
+import { drawOutlines, drawWithin, greyOut, ring, tag, writeNames } from "./draw.js";
 import { backgroundShown, paintInFront } from "./effects.js";
 import { brokenLayer, brokenShareOf, differencesLayer, fillOf, modelsShown, namesOf, outlinesOf } from "./models.js";
 import { inside, placeOf } from "./pure/geometry.js";
@@ -75,17 +75,9 @@ const slider =
   ([one, other]) =>
   (context, panel, layout) => {
     const split = Math.round((panel.width * state.split) / 100);
-    for (const [model, from, to] of [
-      [one, 0, split],
-      [other, split, panel.width],
-    ]) {
-      context.save();
-      context.beginPath();
-      context.rect(panel.x + from, panel.y, to - from, panel.height);
-      context.clip();
-      parts(model)(context, panel, layout);
-      context.restore();
-    }
+    const right = { ...panel, x: panel.x + split, width: panel.width - split };
+    drawWithin(context, { ...panel, width: split }, () => parts(one)(context, panel, layout));
+    drawWithin(context, right, () => parts(other)(context, panel, layout));
     handle(context, panel.x + split, panel, layout.ratio);
     const half = panel.width / 2;
     tag(context, nameOf(one), { ...panel, width: half }, "left", layout.ratio);
@@ -113,10 +105,7 @@ function handle(context, x, panel, ratio) {
 // The photo without its colours and darkened, so that what is laid over it stands out.
 function dimmedPhoto(context, panel, { photo }) {
   fill(context, panel, photo);
-  context.globalCompositeOperation = "saturation";
-  context.fillStyle = "#808080";
-  context.fillRect(panel.x, panel.y, panel.width, panel.height);
-  context.globalCompositeOperation = "source-over";
+  greyOut(context, panel);
   context.fillStyle = "rgb(0 0 0 / 0.55)";
   context.fillRect(panel.x, panel.y, panel.width, panel.height);
 }

@@ -156,8 +156,6 @@ def test_a_photo_gets_the_maps_that_the_server_would_send(tree: Hierarchy) -> No
     card = Card(ModelSpec(classes=len(tree)), tree, "Channels", calibration=lines)
     described = {
         "nodes": [{"path": list(lineage)} for lineage in tree.lineages],
-        "leaves": list(tree.leaves),
-        "roots": list(tree.roots),
         "levels": list(tree.level_names),
     }
     fill = [round(mean * 255) for mean in card.spec.mean]

@@ -17,7 +17,7 @@ import { brokenEdges, brokenMap, largestRegion, seenSets, setsOf, shareOfPerson 
 import { icicle } from "../../../hierseg/page/viewer/pure/icicle.js";
 import { polygonsOf, svgOf } from "../../../hierseg/page/viewer/pure/svg.js";
 import {
-  comparePaths,
+  inOrder,
   labelsOfNodes,
   maskOfNode,
   membersOfLevel,
@@ -343,7 +343,7 @@ test("what is hidden, pointed at or saved by itself takes all below it along", (
 
 test("the tree is listed depth first", () => {
   const [, { nodes }] = golden.trees;
-  const order = nodes.toSorted((one, other) => comparePaths(one.path, other.path)).map((node) => node.name);
+  const order = inOrder(nodes).map((node) => nodes[node].name);
   assert.deepEqual(order, ["cap", "body", "tail", "rump", "hip", "knee"]);
 });
 

@@ -11,7 +11,7 @@ const SUREST = 12; // as in calibration.py
 // What a checkpoint says of a photo {width, height, data}: packed maps as payload.py has them, one below the other.
 // `network` turns a canvas into maps. Of a checkpoint, `inference` holds hierseg.inference's fields, `fill` what becomes 0
 // when it is normalised, and `calibration` null or slope and intercept of each node. `tree` holds {nodes: [{path}],
-// leaves, roots, levels}.
+// levels}.
 export async function predict(photo, network, { inference, fill, calibration }, tree) {
   const run = (window) => pass(photo, window, network, inference, fill, tree);
   const whole = await run({ top: 0, left: 0, bottom: photo.height, right: photo.width });
@@ -64,9 +64,9 @@ function turned(source, step) {
   return { ...source, data };
 }
 
-function somebody({ height, width, data }, { roots }) {
+function somebody({ height, width, data }, { nodes }) {
   const best = new Float32Array(height * width);
-  for (const root of roots)
+  for (const root of [...nodes.keys()].filter((node) => nodes[node].path.length === 1))
     for (let pixel = 0; pixel < best.length; pixel++)
       best[pixel] = Math.max(best[pixel], data[root * best.length + pixel]);
   return { height, width, data: best };
@@ -111,7 +111,9 @@ function maps(photo, whole, zoomed, zoom, tree, calibration) {
   const size = photo.height * photo.width;
   const depths = tree.levels.length;
   const made = new Uint8Array((2 + depths + Math.ceil(tree.nodes.length / 8)) * size);
-  const paths = tree.leaves.map((leaf) => tree.nodes[leaf].path);
+  const parents = new Set(tree.nodes.map(({ path }) => path.at(-2)));
+  const leaves = [...tree.nodes.keys()].filter((node) => !parents.has(node));
+  const paths = leaves.map((leaf) => tree.nodes[leaf].path);
   const parts = paths.map((path) => Math.fround(1 / path.length));
   const step = Math.max(1, Math.trunc(STRIP_PIXELS / photo.width));
   for (let top = 0; top < photo.height; top += step) {
@@ -128,7 +130,7 @@ function maps(photo, whole, zoomed, zoom, tree, calibration) {
         const mean = Math.fround(sum * parts[number]);
         if (mean > highest) [best, highest] = [number, mean];
       }
-      made[at] = tree.leaves[best];
+      made[at] = leaves[best];
       made[size + at] = inSteps(Math.min(1, highest));
       for (let depth = 0; depth < depths; depth++) {
         const node = paths[best][Math.min(depth, paths[best].length - 1)];

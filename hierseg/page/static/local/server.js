@@ -40,9 +40,10 @@ async function segmented(content, names, signal, tell = () => {}, quick = false)
   const bytes = await Promise.resolve().then(content).catch((error) => error);
   if (bytes instanceof Error) return { message: bytes.message };
   const parts = [];
+  const { nodes, levels } = card.scene;
   let value = card.scene;
   for (const name of names) {
-    const answer = await ask({ bytes, card: card.networks[name], tree: card.tree, most: card.most, quick }, tell);
+    const answer = await ask({ bytes, card: card.networks[name], tree: { nodes, levels }, most: card.most, quick }, tell);
     if (signal?.aborted) return null;
     if (answer.message) return answer;
     if (!parts.length) parts.push(answer.photo);

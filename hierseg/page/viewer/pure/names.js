@@ -1,5 +1,7 @@
 // Where the names of a map's regions are written.
 
+import { clamp } from "./geometry.js";
+
 const FINE = 240; // cells along the longer side in which regions are looked for: a name need not lie to the pixel
 const FARTHEST = 6; // steps of half its height, or of half its width, by which a name may be moved
 
@@ -81,8 +83,8 @@ export function arrangeNames(names, panel) {
   const placed = [];
   return names.map(({ x, y, width, height }) => {
     const boxes = SHIFTS.map(([across, down]) => ({
-      x: within(x + (across - 1) * (width / 2), panel.x, panel.x + panel.width - width),
-      y: within(y + (down - 1) * (height / 2), panel.y, panel.y + panel.height - height),
+      x: clamp(x + (across - 1) * (width / 2), panel.x, panel.x + panel.width - width),
+      y: clamp(y + (down - 1) * (height / 2), panel.y, panel.y + panel.height - height),
       width,
       height,
     }));
@@ -96,8 +98,6 @@ export function arrangeNames(names, panel) {
 const steps = Array.from({ length: 2 * FARTHEST + 1 }, (_, index) => index - FARTHEST);
 const far = ([across, down]) => Math.hypot(3 * across, down);
 const SHIFTS = steps.flatMap((across) => steps.map((down) => [across, down])).toSorted((one, other) => far(one) - far(other));
-
-const within = (value, least, most) => Math.max(least, Math.min(most, value));
 
 const inside = (box, panel) => box.width <= panel.width && box.height <= panel.height;
 

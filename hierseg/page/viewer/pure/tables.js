@@ -57,8 +57,11 @@ export function membersOfLevel({ nodes }, depth) {
   });
 }
 
-// The order of two paths in a drawn tree: depth first, siblings in the tree's order.
-export function comparePaths(one, other) {
+// The nodes as a tree is drawn: depth first, siblings in the tree's order.
+export const inOrder = (nodes) =>
+  [...nodes.keys()].toSorted((one, other) => comparePaths(nodes[one].path, nodes[other].path));
+
+function comparePaths(one, other) {
   for (let depth = 0; depth < Math.min(one.length, other.length); depth++)
     if (one[depth] !== other[depth]) return one[depth] - other[depth];
   return one.length - other.length;
