@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from hierseg.errors import UserError
-from hierseg.photo import Photo, PhotoError, open_photo
-from hierseg.photo.label_map import LabelMapError, open_label_map
-from hierseg.tree import Hierarchy, HierarchyError, UInt8Map
+from hierseg.photo import Photo, open_photo
+from hierseg.photo.label_map import open_label_map
+from hierseg.tree import Hierarchy, UInt8Map
 from train.recipe import Source
 
 _NAMED = 20  # faults listed one by one in a message
@@ -193,8 +193,8 @@ def load_examples(folder: str | Path, ids: Sequence[str], hierarchy: Hierarchy, 
 
     def attempt(name: str) -> Example | str:
         try:
-            return load_example(Path(folder), name, hierarchy, masks)
-        except (DataError, PhotoError, HierarchyError, OSError) as error:
+            return _load_example(Path(folder), name, hierarchy, masks)
+        except (UserError, OSError) as error:
             return f"{name}: {error}"
 
     with ThreadPoolExecutor() as pool:
@@ -236,35 +236,16 @@ def check_numbering(folder: str | Path, hierarchy: Hierarchy) -> None:
         )
 
 
-def load_example(folder: Path, name: str, hierarchy: Hierarchy, masks: bool = True) -> Example:
-    """Open one photo and its mask; arguments as for `load_examples`.
-
-    Raises:
-        DataError: The mask is missing, is not a label map, or is not the photo's size.
-        HierarchyError: The mask holds an unknown label.
-        PhotoError: The photo is missing or damaged.
-    """
+def _load_example(folder: Path, name: str, hierarchy: Hierarchy, masks: bool) -> Example:
     photo = open_photo(folder / "JPEGImages" / f"{name}.jpg")
     if not masks:
         return Example(name, photo, np.broadcast_to(np.uint8(hierarchy.background), photo.shape[:2]))
-    label_map = read_label_map(folder / "gt_masks" / name, hierarchy)
+    files = [folder / "gt_masks" / f"{name}{ending}" for ending in (".png", ".npy")]
+    mask = next((file for file in files if file.is_file()), None)
+    if mask is None:
+        raise DataError(f"there is no mask {' or '.join(file.name for file in files)}.")
+    label_map = open_label_map(mask, hierarchy)
     if label_map.shape != photo.shape[:2]:
         raise DataError(f"the mask is {label_map.shape} but the photo is {photo.shape[:2]} (height, width).")
     hierarchy.check_labels(label_map)
     return Example(name, photo, label_map)
-
-
-def read_label_map(stem: Path, hierarchy: Hierarchy) -> UInt8Map:
-    """Read a label map of a tree from `stem` with the ending .png or .npy.
-
-    Raises:
-        DataError: There is neither, or `open_label_map` refuses it.
-    """
-    files = [Path(f"{stem}{ending}") for ending in (".png", ".npy")]
-    for file in files:
-        if file.is_file():
-            try:
-                return open_label_map(file, hierarchy)
-            except LabelMapError as error:
-                raise DataError(str(error)) from error
-    raise DataError(f"there is no mask {' or '.join(file.name for file in files)}.")

@@ -11,12 +11,7 @@ export async function* picturesOf(file) {
   const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto" });
   video.src = URL.createObjectURL(file);
   try {
-    await new Promise((resolve, reject) => {
-      video.addEventListener("loadeddata", resolve, { once: true });
-      video.addEventListener("error", () => reject(new Error(`This browser cannot play ${file.name}.`)), {
-        once: true,
-      });
-    });
+    await happened(video, "loadeddata", `This browser cannot play ${file.name}.`);
     if (video.duration === Infinity) await seek(video, 1e9); // a recording without a length gets one when it is sought beyond its end
     const scale = Math.min(1, CLIP_SIZE / Math.max(video.videoWidth, video.videoHeight));
     const canvas = document.createElement("canvas");
@@ -41,14 +36,17 @@ export async function* picturesOf(file) {
 }
 
 function seek(video, time) {
-  return new Promise((resolve, reject) => {
-    video.addEventListener("seeked", resolve, { once: true });
-    video.addEventListener("error", () => reject(new Error(`The clip cannot be read beyond ${time.toFixed(1)} s.`)), {
-      once: true,
-    });
-    video.currentTime = time;
-  });
+  const sought = happened(video, "seeked", `The clip cannot be read beyond ${time.toFixed(1)} s.`);
+  video.currentTime = time;
+  return sought;
 }
+
+// Waits for an event of a video, or fails with a sentence.
+const happened = (video, kind, failure) =>
+  new Promise((resolve, reject) => {
+    video.addEventListener(kind, resolve, { once: true });
+    video.addEventListener("error", () => reject(new Error(failure)), { once: true });
+  });
 
 // Records pictures at their own pace, since a browser records in real time only: a WebM, or an MP4 where it has no WebM.
 export async function film(pictures) {

@@ -40,6 +40,10 @@ export function alphaLayer(alpha, width, height) {
   return layerOf(image);
 }
 
+export function put(context, { x, y, width, height }, picture) {
+  context.drawImage(picture, x, y, width, height);
+}
+
 // Draws within a box alone.
 export function drawWithin(context, { x, y, width, height }, draw) {
   context.save();

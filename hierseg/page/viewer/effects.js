@@ -1,7 +1,7 @@
 // What is in front, a node or whoever is found, cut out with a soft edge; and what is put behind it. Sizes are those of
 // the canvases, so that what is shown and what is saved are painted alike.
 
-import { greyOut, softLayer } from "./draw.js";
+import { greyOut, put, softLayer } from "./draw.js";
 import { alphaOf, onceOf, showsRaw, thereOf } from "./models.js";
 import { fillFor, find, findAll, make } from "./page.js";
 import { inOrder } from "./pure/tables.js";
@@ -123,10 +123,6 @@ function lay(layer, picture, how = "source-over") {
   context.globalCompositeOperation = how;
   context.drawImage(picture, 0, 0, layer.width, layer.height);
   return layer;
-}
-
-function put(context, panel, picture) {
-  context.drawImage(picture, panel.x, panel.y, panel.width, panel.height);
 }
 
 // Fills a panel with the middle of a picture.

@@ -100,8 +100,7 @@ function clear() {
 }
 
 function point(event) {
-  if (!state.scene) return;
-  if (state.probe?.pinned) return;
+  if (!state.scene || state.probe?.pinned) return;
   const under = pixelUnder(event);
   if (under) read(under);
   else stop();

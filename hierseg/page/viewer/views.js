@@ -1,6 +1,6 @@
 // The views: what each shows of one model, or of the two that are compared, as functions that draw into a panel.
 
-import { drawOutlines, drawWithin, greyOut, ring, tag, writeNames } from "./draw.js";
+import { drawOutlines, drawWithin, greyOut, put, ring, tag, writeNames } from "./draw.js";
 import { backgroundShown, paintInFront } from "./effects.js";
 import { brokenLayer, brokenShareOf, differencesLayer, fillOf, modelsShown, namesOf, outlinesOf } from "./models.js";
 import { inside, placeOf } from "./pure/geometry.js";
@@ -25,14 +25,10 @@ export const VIEWS = {
 // What the chosen view's panels show: functions of a context, a panel and the layout that it is of.
 export const panelsShown = () => VIEWS[state.view].panels(modelsShown());
 
-function fill(context, { whole }, picture) {
-  context.drawImage(picture, whole.x, whole.y, whole.width, whole.height);
-}
-
 // Lays a layer of masks over the photo. Where each of its pixels is large, one is told from the next.
 function cover(context, panel, layer, layout) {
   context.imageSmoothingEnabled = layout.scale < 2;
-  fill(context, panel, layer);
+  put(context, panel.whole, layer);
   context.imageSmoothingEnabled = true;
 }
 
@@ -41,7 +37,7 @@ const parts = (model) => (context, panel, layout) => {
     paintInFront(context, panel.whole, layout.photo, model);
     return;
   }
-  fill(context, panel, layout.photo);
+  put(context, panel.whole, layout.photo);
   context.globalAlpha = state.opacity / 100;
   cover(context, panel, fillOf(model), layout);
   context.globalAlpha = 1;
@@ -104,7 +100,7 @@ function handle(context, x, panel, ratio) {
 
 // The photo without its colours and darkened, so that what is laid over it stands out.
 function dimmedPhoto(context, panel, { photo }) {
-  fill(context, panel, photo);
+  put(context, panel.whole, photo);
   greyOut(context, panel);
   context.fillStyle = "rgb(0 0 0 / 0.55)";
   context.fillRect(panel.x, panel.y, panel.width, panel.height);
