@@ -58,15 +58,11 @@ def windows(scores: npt.NDArray[np.float32], photo: tuple[int, int], zoom: Zoom)
         part = found[rows.min() : rows.max() + _CELL, columns.min() : columns.max() + _CELL]
         if (pixels := int(part.sum())) < _LEAST_PIXELS:
             continue
-        inner_rows, inner_columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
-        scale = photo[0] / scores.shape[0], photo[1] / scores.shape[1]
-        spans = [
-            ((start + inside[0]) * factor, (start + inside[-1] + 1) * factor)
-            for start, inside, factor in (
-                (rows.min(), inner_rows, scale[0]),
-                (columns.min(), inner_columns, scale[1]),
-            )
-        ]
+        spans = []
+        for axis, start in enumerate((rows.min(), columns.min())):
+            inside = start + np.flatnonzero(part.any(1 - axis))
+            factor = photo[axis] / scores.shape[axis]
+            spans.append((inside[0] * factor, (inside[-1] + 1) * factor))
         people.append((_around(spans[0], spans[1], photo, zoom), pixels))
     worth = [(window, pixels) for window, pixels in _merged(people) if max(window.size) <= zoom.largest * max(photo)]
     worth.sort(key=lambda entry: -entry[1])
