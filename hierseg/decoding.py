@@ -167,13 +167,12 @@ def decode_firmly(means: Scores, hierarchy: Hierarchy, threshold: float = 0.5) -
     return labels
 
 
-def decode_rounding(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5) -> BoolMask:
-    """Cut each node's scores at the threshold by itself: the predecessor's rule for its metric. It can break the tree.
+def decode_rounding(scores: Scores, hierarchy: Hierarchy) -> BoolMask:
+    """Cut each node's scores at 0.5 by itself: the predecessor's rule for its metric. It can break the tree.
 
     Args:
         scores: Sigmoid scores, float32, shape (N, H, W).
         hierarchy: The tree.
-        threshold: Scores above it are on.
 
     Returns:
         One mask per node, bool, shape (N, H, W).
@@ -182,7 +181,7 @@ def decode_rounding(scores: Scores, hierarchy: Hierarchy, threshold: float = 0.5
         ValueError: The scores do not have one channel per node.
     """
     _check(scores, hierarchy)
-    return scores > threshold
+    return scores > 0.5
 
 
 def violations(masks: BoolMask, hierarchy: Hierarchy) -> BoolMask:
