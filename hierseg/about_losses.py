@@ -45,7 +45,7 @@ ABOUT = {
     "level_cross_entropy": About("Softmax per level", "Each level learns by itself which of its nodes a pixel is."),
     "leaf_cross_entropy": About(
         "Softmax over leaves",
-        "Only the smallest parts are learnt; all else scores their sum, so nothing can break the tree.",
+        "Only the smallest parts are learnt; each larger one scores its parts' sum, so nothing can break the tree.",
         consistent=True,
         paper=_LEAVES,
     ),

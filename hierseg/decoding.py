@@ -13,7 +13,7 @@ from hierseg.calibration import Calibration, lines, on_lines
 from hierseg.tree import BoolMask, Hierarchy, UInt8Map
 
 Scores = npt.NDArray[np.float32]
-# So far apart, two scores are not turned by rounding: positions in a resized map are exact to a few 1e-5 of a pixel.
+# Rounding does not swap scores this far apart: positions in a resized map are exact to a few 1e-5 of a pixel.
 _FIRM = 1e-4
 
 
@@ -149,7 +149,7 @@ def decode_firmly(means: Scores, hierarchy: Hierarchy, threshold: float = 0.5) -
         threshold: As for `decode_means`.
 
     Returns:
-        Labels, uint8 (H, W): void where so little decides that rounding could.
+        Labels, uint8 (H, W): void where rounding could decide.
 
     Raises:
         ValueError: There is not one channel per path.

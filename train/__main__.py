@@ -159,7 +159,9 @@ def _risk(options: argparse.Namespace) -> None:
 
     chosen, others = split(read_ids(options.data, "val"), options.photos)
     if not others:
-        raise UserError(f"All {len(chosen)} photos of the list would choose, and none would be left to measure on.")
+        raise UserError(
+            f"All {len(chosen)} photos of the list would be used to choose, and none would be left to measure on."
+        )
     for name in options.checkpoints:
         path = checkpoint.find(name)
         predictor = Predictor(path, "cpu")
@@ -168,7 +170,7 @@ def _risk(options: argparse.Namespace) -> None:
         card = control_risk(predictor, *examples)
         checkpoint.write_card(path, card)
         if card.risk:
-            print(f"{card.risk.photos} photos chose, {card.risk.held_out} others measured\n")
+            print(f"{card.risk.photos} photos to choose, {card.risk.held_out} others to measure\n")
             print(f"{risks({card.title: {'risk': dataclasses.asdict(card.risk)}})}\n")
 
 

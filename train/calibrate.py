@@ -69,7 +69,7 @@ def binned(scores: Scores) -> npt.NDArray[np.int64]:
 
 
 class Tally:
-    """Counts for each node in how many of the pixels that show it, by its logit there, it is right.
+    """Counts, for each node and bin of logits, the pixels that show the node wrongly and rightly.
 
     A root is counted in every pixel: what it leaves of 1 is the confidence in background.
     """

@@ -22,7 +22,7 @@ from hierseg.losses import ACTIVATION_OF, LOSSES
 from hierseg.network.model import ModelSpec
 from hierseg.tree import Hierarchy
 
-_CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # strict: true and "3" are no numbers
+_CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # strict: true and "3" are not numbers
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -175,7 +175,7 @@ class Session:
         return torch.stack([loss.detach().float(), torch.as_tensor(norm, device=loss.device).float()])
 
     def save_state(self) -> None:
-        """Write what `fit` goes on from."""
+        """Write what `fit` resumes from."""
         if self.accelerator.is_main_process:
             state = {
                 "step": self.step,

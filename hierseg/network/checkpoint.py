@@ -247,11 +247,11 @@ def _card(path: Path, content: dict[str, Any]) -> Card:
             version=str(content["version"]),
         )
     except (ModelError, HierarchyError) as error:
-        raise CheckpointError(f"{path} has metadata that make no sense: {error}") from error
+        raise CheckpointError(f"{path} has invalid metadata: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{path} has metadata that make no sense. Fetch it again.") from error
+        raise CheckpointError(f"{path} has invalid metadata. Fetch it again.") from error
     if card.calibration and len(card.calibration) != len(card.hierarchy):
-        raise CheckpointError(f"{path} has metadata that make no sense: it calibrates other nodes. Fetch it again.")
+        raise CheckpointError(f"{path} has invalid metadata: it calibrates other nodes. Fetch it again.")
     if card.spec.classes != len(card.hierarchy):
         raise CheckpointError(f"{path} has {card.spec.classes} channels for a tree of {len(card.hierarchy)} nodes.")
     return card

@@ -43,8 +43,8 @@ from hierseg.predictor import Predictor
 TITLE = "hierseg"
 PREVIEW = {
     "title": f"{TITLE}: people in photos, segmented into a hierarchy of body parts",
-    "description": "Drop a photo and see the people in it as a tree: the body, its halves and their parts. See where "
-    "networks trained with different losses break that tree, and how decoding mends it.",
+    "description": "Drop a photo and see its people as a tree of body parts: the body, its halves and their parts. "
+    "See where networks trained with different losses break that tree, and how decoding mends it.",
 }
 PRIVACY = """
 **What happens to a photo.** It is sent to the machine that serves this page and to nobody else, segmented there, and
@@ -161,7 +161,7 @@ def build_page(
             comparison = COMPARISON.format(*names) if len(names) > 1 else ""
             gr.Markdown(PROGRAMS.format(name=names[0], comparison=comparison))
         engines = " and ".join(sorted({predictor.network.engine for predictor in predictors.values()}))
-        gr.Markdown(f"{PRIVACY}\n{engines} runs the networks.", elem_id="privacy")
+        gr.Markdown(f"{PRIVACY}\nNetworks run in {engines}.", elem_id="privacy")
 
         with gr.Row(visible=False):  # the API's own inputs and outputs; the page answers these choices in the browser
             levels = actions.tree.level_names

@@ -13,9 +13,9 @@ from starlette.routing import BaseRoute
 
 from hierseg.errors import UserError
 
-FAILED = "This failed on the server. Try again, or with another photo."
-NOT_UPLOADED = "Only files that were uploaded to this page are opened: no address, and no file of the server."
-_WRONG = "These are not the values that this takes. “Use via API” at the foot of the page names them."
+FAILED = "This failed on the server. Try again, or try another photo."
+NOT_UPLOADED = "Only files uploaded to this page are opened: no web addresses, and no files of the server."
+_WRONG = "These values do not fit this call. “Use via API” at the foot of the page names them."
 _log = logging.getLogger(__name__)
 
 

@@ -216,8 +216,8 @@ def fit_truth(label_map: UInt8Map, photo: tuple[int, int], measured: tuple[int, 
     off = abs(height * measured[1] - width * measured[0]) > (max(height, width) + max(measured)) / 2
     if (height, width) != photo and (off or height < measured[0] or width < measured[1]):
         raise LabelMapError(
-            f"The ground truth is {width} by {height} pixels and the photo {photo[1]} by {photo[0]}; they must be of "
-            "one size. Is it of another photo?"
+            f"The ground truth is {width} by {height} pixels and the photo {photo[1]} by {photo[0]}; their "
+            "sizes must match. Is it for another photo?"
         )
     return np.asarray(Image.fromarray(label_map).resize(measured[::-1], Image.Resampling.NEAREST))
 

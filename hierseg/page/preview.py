@@ -38,7 +38,7 @@ _TAGS = """
 <meta property="og:url" content="{{ config["root"] }}/{{ config.get("current_page", "") }}">
 {%- if previews.picture %}
 <meta property="og:image" content="{{ config["root"] }}/preview.jpg">
-<meta property="og:image:alt" content="A person in a photo, body part by body part in colours of their own">
+<meta property="og:image:alt" content="A person in a photo, each body part in a colour of its own">
 <meta name="twitter:card" content="summary_large_image">
 {%- endif %}
 """

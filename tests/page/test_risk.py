@@ -70,13 +70,13 @@ def test_a_chosen_risk_stops_pixels_where_the_library_does(
     choose(viewer, "checkpoint", "bce")
     prediction, promise = found["bce"], viewer.locator("#viewer .promise")
     assert offered(viewer) == ["off", "wrong at most 1 in 5", "wrong at most 1 in 10"]  # 1 in 3 would stop nothing
-    expect(promise).to_have_text("Of the pixels called a person, 30 % had a wrong name on 307 held-out photos.")
+    expect(promise).to_have_text("Of the pixels called a person, 30 % had a wrong name on 307 photos.")
     assert_labels(mask(saved(viewer, "mask", tmp_path)), prediction)
     before = picture(viewer)
     for one_in, wrong in ((5, "20 %"), (10, "16 %")):
         control(viewer).select_option(f"wrong at most 1 in {one_in}")
         expect(promise).to_contain_text(f"at most 1 in {one_in} has a wrong name")
-        expect(promise).to_contain_text(f"On 307 held-out photos, it was {wrong}.")
+        expect(promise).to_contain_text(f"On 307 other photos, {wrong} had.")
         certainty = prediction.certainty(1 / one_in)
         assert certainty == CERTAINTIES["bce"][one_in]
         assert_labels(mask(saved(viewer, "mask", tmp_path)), prediction, certainty=certainty)
@@ -103,7 +103,7 @@ def test_two_are_compared_at_the_risks_that_both_can_promise(
     expect(caption).to_have_text("")
     control(viewer).select_option("wrong at most 1 in 5")
     expect(viewer.locator("#viewer .promise")).to_contain_text(
-        "On 307 held-out photos, it was 20 % with BCE and 18 % with Focal-Tree-Min."
+        "On 307 other photos, 20 % with BCE and 18 % with Focal-Tree-Min had."
     )
     shares = re.fullmatch(
         r"At this risk BCE names parts for (\d+) % of the person's pixels, Focal-Tree-Min for (\d+) %\.",

@@ -205,7 +205,7 @@ def test_a_photo_that_fails_does_not_end_the_rest(page: Page, tmp_path: Path) ->
     done(page)
     assert page.locator("#viewer .progress").inner_text() == "3 of 5 photos segmented"
     assert page.locator("#viewer .failures li").all_inner_texts() == [
-        "large.jpg: This photo is larger than 15 MB.",
+        "large.jpg: This file is larger than 15 MB.",
         "lost.jpg: The server cannot be reached. Try again in a moment.",
     ]
     expect(page.locator("#viewer .place")).to_have_text("3 of 3: three.jpg")

@@ -126,9 +126,9 @@ def test_a_photo_over_15_mb_is_refused_before_it_is_sent_alone_and_among_others(
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
     large = too_large(tmp_path)
     send(page, large)
-    expect(page.locator("#viewer .message")).to_have_text("This photo is larger than 15 MB.")
+    expect(page.locator("#viewer .message")).to_have_text("This file is larger than 15 MB.")
     send_several(page, [large, large])
-    expect(page.locator("#viewer .message")).to_have_text("large.jpg: This photo is larger than 15 MB.")
+    expect(page.locator("#viewer .message")).to_have_text("large.jpg: This file is larger than 15 MB.")
     assert sent == []
     segment(page, as_file(marked_photo(1)))  # the page goes on
 
@@ -258,7 +258,7 @@ def test_a_ground_truth_of_another_photo_gets_a_sentence_beside_the_result(page:
     np.save(tmp_path / "truth.npy", np.zeros((100, 300), np.uint8))
     segment(page, PHOTO)
     send_truth(page, tmp_path / "truth.npy")
-    expect(page.locator("#viewer .message")).to_contain_text("Is it of another photo?")
+    expect(page.locator("#viewer .message")).to_contain_text("Is it for another photo?")
     assert page.locator("#viewer .viewer[data-state=ready] .stage canvas").is_visible()
 
 

@@ -16,7 +16,7 @@ const FAULTS = {
   OverconstrainedError: "No camera was found.", // Safari's answer; nothing that is asked for is a must
   NotReadableError: "The camera is in use by another program.",
 };
-const INSECURE = "Browsers allow the camera on secure pages only. Open this page by https, or on the machine that serves it.";
+const INSECURE = "Browsers allow the camera on secure pages only. Open this page over https, or on the machine that serves it.";
 
 let shown = null; // the frame on the stage, a JPEG
 
@@ -87,7 +87,7 @@ async function run(ended) {
     const { value, frame } = await asked.answer;
     if (!value || value.message) return value?.message;
     asked = ask();
-    // The server works on the next one while this one is drawn; a browser that draws would put off to encode it.
+    // The server works on the next one while this one is drawn; a browser that draws would delay encoding it.
     await Promise.race([asked.sent, asked.answer]);
     const rate = rateOf(times);
     shown = frame;

@@ -41,7 +41,7 @@ function undecoded() {
   const shares = modelsShown().map((model) => [model.title, brokenShareOf(model)]).filter(([, share]) => share !== null);
   const said = shares.map(([title, share], index) => `${title} ${index ? "" : "breaks "}${inPixels(share)}`).join(", ");
   return [
-    "Shown is every node whose raw score is above .5. Where nodes overlap, their colours are mixed.",
+    "Each node with a raw score above .5 is shown. Overlapping colours are mixed.",
     key(BROKEN[0], "impossible: a node without its parent. ", BROKEN[1]),
     ...(said ? [`Of the person's pixels, ${said}.`] : []),
   ];

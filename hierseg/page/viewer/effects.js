@@ -24,7 +24,7 @@ export function connect() {
 
 async function choosePicture({ target }) {
   const picture = await createImageBitmap(target.files[0]).catch(() => null);
-  find(".backdrop output").textContent = picture ? target.files[0].name : "This is no picture that the browser can open.";
+  find(".backdrop output").textContent = picture ? target.files[0].name : "The browser cannot open this picture.";
   if (picture) change({ backdrop: picture });
 }
 
@@ -41,7 +41,7 @@ export function draw() {
 // What is behind where the view shows it: differences and raw scores are seen on the photo as it is.
 export const backgroundShown = () => (showsRaw() || state.view === "differences" ? "keep" : state.background);
 
-// A tree of one root is all of it whoever is found.
+// A single root is the whole person.
 function offer(list, nodes) {
   const order = inOrder(nodes);
   const roots = order.filter((node) => nodes[node].path.length === 1);

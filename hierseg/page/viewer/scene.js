@@ -50,7 +50,7 @@ export async function complete(names) {
   const { scene } = state;
   if (!scene.more || names.every((name) => asked.get(scene)?.has(name))) return;
   asked.set(scene, new Set(names));
-  say("working", "Asking another checkpoint …");
+  say("working", "Running another network …");
   const { message, ...value } = await scene.more(names);
   if (state.scene !== scene) return;
   if (message) refuse(message);

@@ -17,7 +17,7 @@ export const fitTruth = (content, [width, height]) => answered(`truth/${height}/
 
 // The bytes of a file that is sent.
 export function contentOf(file) {
-  if (file.size > LARGEST_FILE) throw new Error(`This photo is larger than ${LARGEST_FILE / 1e6} MB.`);
+  if (file.size > LARGEST_FILE) throw new Error(`This file is larger than ${LARGEST_FILE / 1e6} MB.`);
   return file.arrayBuffer().catch(() => {
     throw new Error("This file cannot be read.");
   });

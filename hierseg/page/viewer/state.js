@@ -121,7 +121,7 @@ export function choose(kind, value) {
   const { first, second } = kind === "first" || kind === "second" || !before ? state : before;
   const changes = { ...before, first, second, ...(kind === "level" ? {} : { view }), told: null, [kind]: value };
   before = null;
-  if (kind === "first" && value === second) changes.second = first; // nobody is compared with itself
+  if (kind === "first" && value === second) changes.second = first; // no checkpoint is compared with itself
   if (kind === "second" && value === first) changes.first = second;
   // Whoever is looked at alone also takes part in the comparison.
   if (kind === "checkpoint" && value !== first && value !== second) changes.second = value;

@@ -230,12 +230,12 @@ test("what a risk promises is said with what came of it", () => {
   assert.deepEqual([NO_RISK, 5].map(inWords), ["off", "wrong at most 1 in 5"]);
   assert.equal(
     promiseInWords([one], NO_RISK),
-    "Of the pixels called a person, 25 % had a wrong name on 307 held-out photos.",
+    "Of the pixels called a person, 25 % had a wrong name on 307 photos.",
   );
   assert.equal(
     promiseInWords([one, other], 5),
-    "Of the pixels called a person, at most 1 in 5 has a wrong name, on average over photos like those that set this limit. " +
-      "On 307 held-out photos, it was 15 % with One and 20 % with Other.",
+    "Of the pixels called a person, at most 1 in 5 has a wrong name, on average over photos like those it was chosen on. " +
+      "On 307 other photos, 15 % with One and 20 % with Other had.",
   );
 });
 

@@ -34,7 +34,7 @@ export function promiseInWords(checkpoints, oneIn) {
   });
   const wrong = shares.join(" and ");
   return oneIn === NO_RISK
-    ? `Of the pixels called a person, ${wrong} had a wrong name on ${risk.held_out} held-out photos.`
-    : `Of the pixels called a person, at most 1 in ${oneIn} has a wrong name, on average over photos like those that ` +
-        `set this limit. On ${risk.held_out} held-out photos, it was ${wrong}.`;
+    ? `Of the pixels called a person, ${wrong} had a wrong name on ${risk.held_out} photos.`
+    : `Of the pixels called a person, at most 1 in ${oneIn} has a wrong name, on average over photos like those ` +
+        `it was chosen on. On ${risk.held_out} other photos, ${wrong} had.`;
 }
