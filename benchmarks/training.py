@@ -22,11 +22,12 @@ from train.recipe import Recipe
 from train.session import Plan, make_crops, make_model, make_optimizer
 
 _RECIPES = Path(__file__).resolve().parent.parent / "train" / "configs"
+_STEPS = 4  # per turn; one takes seconds
 
 
 def rows(rounds: int, data: Path | None) -> list[Row]:
     """Measure; without photos, the loader is left out."""
-    return [*_losses(rounds), *(_loader(rounds, data) if data else [])]
+    return [*_losses(rounds), *(_loader(data) if data else [])]
 
 
 def _losses(rounds: int) -> list[Row]:
@@ -54,7 +55,7 @@ def _losses(rounds: int) -> list[Row]:
     ]
 
 
-def _loader(rounds: int, data: Path) -> list[Row]:
+def _loader(data: Path) -> list[Row]:
     recipe = Recipe.stages_from_yaml(_RECIPES / "bce.yaml")[-1]
     tree = recipe.tree()
     photos = load_training_data(data, recipe.data, tree, validation_photos=1)
@@ -80,7 +81,7 @@ def _loader(rounds: int, data: Path) -> list[Row]:
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(3):
         for name, call in calls.items():
-            found[name].append(interleaved({name: call}, max(8, rounds))[name])
+            found[name].append(interleaved({name: call}, _STEPS)[name])
     taken = {name: float(np.median(values)) for name, values in found.items()}
     return [
         Row(f"training, {recipe.crop.size} px crops", f"{recipe.batch_size / taken['with']:.1f} photos per second"),

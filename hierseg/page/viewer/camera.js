@@ -9,7 +9,7 @@ import { begin, close, open, refuse } from "./scene.js";
 import { segmentFrame } from "./server.js";
 import { state } from "./state.js";
 
-const LIVE_SIZE = 480; // longest side of a frame that is sent
+const LIVE_SIZE = 448; // longest side of a frame that is sent
 const FAULTS = {
   NotAllowedError: "The camera was not allowed. Allow it for this page in the browser and try again.",
   NotFoundError: "No camera was found.",
