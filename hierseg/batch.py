@@ -15,9 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from hierseg import __version__
-from hierseg.files import PHOTO_ENDINGS, files_below, own_path
+from hierseg.files import PHOTO_ENDINGS, files_below, own_path, write_atomically
 from hierseg.network import checkpoint
-from hierseg.network.checkpoint import CheckpointError, write_atomically
+from hierseg.network.checkpoint import CheckpointError
 from hierseg.photo import PhotoError, open_photo
 from hierseg.predictor import Predictor, best_first
 from hierseg.risk import RiskError, certainty_for

@@ -1,9 +1,10 @@
-"""Find files in folders, and make file names portable."""
+"""Find files in folders, write them atomically, and make their names portable."""
 
 from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
@@ -86,3 +87,27 @@ def portable_name(name: str) -> str:
     """
     name = _FORBIDDEN.sub("_", name).encode()[:_LONGEST].decode(errors="ignore").rstrip(". ")
     return _DEVICES.sub(r"\1_", name, count=1) if _DEVICES.match(name) else name or "_"
+
+
+def write_atomically(path: Path, payload: bytes, keep: Path | None = None) -> None:
+    """Write a file atomically: at any moment, it is the whole old file or the whole new one.
+
+    Args:
+        path: Where to write; its folder is created if needed.
+        payload: The content.
+        keep: Where to keep the old file; between the two renames, only that copy exists.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

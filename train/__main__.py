@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from hierseg import files
 from hierseg.cli import at_least_1
 from hierseg.errors import UserError
 from hierseg.network import checkpoint
@@ -126,7 +127,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         if options.record:
             checkpoint.write_card(path, checkpoint.with_record(card, figures=summary))
     if options.json:
-        checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+        files.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 def _calibrate(options: argparse.Namespace) -> None:
@@ -183,7 +184,7 @@ def _fill(options: argparse.Namespace) -> None:
     found = tables(figures)
     filled = {path: fill(text, found) for path, text in texts.items()}  # all or none
     for path, text in filled.items():
-        checkpoint.write_atomically(path, text.encode())
+        files.write_atomically(path, text.encode())
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hierseg import files
 from hierseg.network import _torchvision, checkpoint  # noqa: F401  # before smp and timm
 from hierseg.network.activations import ACTIVATIONS
 from hierseg.network.checkpoint import Card
@@ -60,7 +61,7 @@ def export(path: Path) -> Path:
         )
     content = buffer.getvalue()
     target = path.with_suffix(".onnx")
-    checkpoint.write_atomically(target, content)
+    files.write_atomically(target, content)
     sha256 = hashlib.sha256(content).hexdigest()
     checkpoint.write_card(path, checkpoint.with_record(card, **{EXPORTED: sha256}))
     return target

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from hierseg import files
 from hierseg.errors import UserError
-from hierseg.network import checkpoint
 from train.batches import Crops
 from train.recipe import Recipe
 
@@ -69,7 +69,7 @@ def claim(run: Path, recipe: Recipe, fresh: bool) -> None:
         raise TrainingError(
             f"{run} holds a run of another recipe. Choose another folder; --fresh deletes that run and starts again."
         )
-    checkpoint.write_atomically(record, content.encode())
+    files.write_atomically(record, content.encode())
 
 
 def read_state(run: Path) -> dict[str, Any] | None:
@@ -97,7 +97,7 @@ def write_state(run: Path, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     payload = buffer.getvalue()
     newest, previous = (run / name for name in STATES)
-    checkpoint.write_atomically(newest, payload + hashlib.sha256(payload).digest(), keep=previous)
+    files.write_atomically(newest, payload + hashlib.sha256(payload).digest(), keep=previous)
 
 
 def keep_batch(path: Path, crops: Crops, batch: list[tuple[int, int]], ids: Sequence[str]) -> None:
@@ -114,7 +114,7 @@ def keep_batch(path: Path, crops: Crops, batch: list[tuple[int, int]], ids: Sequ
         ids=np.array([ids[index] for index, _ in batch]),
         seeds=np.array([seed for _, seed in batch]),
     )
-    checkpoint.write_atomically(path, buffer.getvalue())
+    files.write_atomically(path, buffer.getvalue())
 
 
 def log_epoch(run: Path, epoch: int, losses: list[float], summary: dict[str, Any], seconds: float) -> None:
@@ -124,7 +124,7 @@ def log_epoch(run: Path, epoch: int, losses: list[float], summary: dict[str, Any
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     # A run killed between this line and its state validates the same epoch again.
     lines = [*(old for old in lines if json.loads(old)["epoch"] < epoch), json.dumps(line)]
-    checkpoint.write_atomically(path, ("\n".join(lines) + "\n").encode())
+    files.write_atomically(path, ("\n".join(lines) + "\n").encode())
     found = summary["dataset_iou"]["levels"]
     levels = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found.items())
     nobody = f"  somebody {summary['nobody']['somebody']:.3f}" if "nobody" in summary else ""

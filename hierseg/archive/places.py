@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from hierseg.errors import UserError
-from hierseg.network.checkpoint import write_atomically
+from hierseg.files import write_atomically
 
 
 class ArchiveError(UserError):

@@ -10,8 +10,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,7 @@ import safetensors
 from hierseg import __version__
 from hierseg.calibration import Calibration
 from hierseg.errors import UserError
-from hierseg.files import is_hidden
+from hierseg.files import is_hidden, write_atomically
 from hierseg.inference import Inference
 from hierseg.network.model import ModelError, ModelSpec, build
 from hierseg.risk import RiskControl
@@ -158,30 +156,6 @@ def find(name_or_path: str | Path) -> Path:
         return known[str(name_or_path)]
     listed = ", ".join(known) or f"none in {folder}"
     raise CheckpointError(f"There is no checkpoint {str(name_or_path)!r}. Checkpoints by name: {listed}.")
-
-
-def write_atomically(path: Path, payload: bytes, keep: Path | None = None) -> None:
-    """Write a file atomically: at any moment, it is the whole old file or the whole new one.
-
-    Args:
-        path: Where to write; its folder is created if needed.
-        payload: The content.
-        keep: Where to keep the old file; between the two renames, only that copy exists.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _content(path: Path) -> dict[str, Any]:

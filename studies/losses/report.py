@@ -17,8 +17,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from hierseg import files
 from hierseg.metrics import Values
-from hierseg.network import checkpoint
 from hierseg.tree import Hierarchy
 from studies.losses import plots
 from studies.losses.rows import FIRST, PREDECESSOR, ROWS, TITLES, plan
@@ -167,8 +167,8 @@ def write(results: Path, folder: Path, protocol: Path, recipe: Path, resamples: 
     except (OSError, ValueError) as error:
         raise ReportError(f"The report or the figures by the predecessor's protocol cannot be read: {error}") from error
     filled = fill(text, {**tables(comparison), "protocol": _protocol(of_predecessor), **figures_of(comparison)})
-    checkpoint.write_atomically(folder / "losses.svg", plot(comparison))
-    checkpoint.write_atomically(folder / "losses.md", filled.encode())
+    files.write_atomically(folder / "losses.svg", plot(comparison))
+    files.write_atomically(folder / "losses.md", filled.encode())
 
 
 def figures_of(comparison: Comparison) -> dict[str, str]:

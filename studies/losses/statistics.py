@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
+from hierseg import files
 from hierseg.metrics import Values, boundary_iou, iou, level_means, person_sizes, ratio
-from hierseg.network import checkpoint
 from hierseg.tree import Hierarchy
 
 Table = Mapping[str, npt.NDArray[Any]]
@@ -55,7 +55,7 @@ def write_table(path: Path, table: Table) -> None:
             np.save(content, values, allow_pickle=False)
             # Given only a name, the archive would add the time.
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_LZMA)
-    checkpoint.write_atomically(path, buffer.getvalue())
+    files.write_atomically(path, buffer.getvalue())
 
 
 def read_table(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -178,8 +178,13 @@ class TwoWay:
         self.variance = float(noise @ noise) / self.degrees if self.degrees else np.nan
 
     def mean(self, row: str) -> float:
-        """Return a row's least-squares mean over all seeds, also those that it lacks."""
-        return self._estimate(self._weights({row: 1.0}, 1 / len(self._seeds)))
+        """Return a row's least-squares mean over all seeds, also those that it lacks.
+
+        Where other rows have other seeds and no row ties the two together, it is the mean over its own.
+        """
+        mean = self._estimate(self._weights({row: 1.0}, 1 / len(self._seeds)))
+        own = [number for (other, _), number in self._at.items() if other == row]
+        return float(self._values[own, 0].mean()) if np.isnan(mean) else mean
 
     def planned(self, contrast: Contrast, family: int) -> Interval:
         """Return a contrast with Student's interval by the pooled variance, with Bonferroni's correction.

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hierseg import metrics
+from hierseg import files, metrics
 from hierseg.decoding import Scores, decode_rounding
 from hierseg.errors import UserError
 from hierseg.metrics import Counts, Values
-from hierseg.network import checkpoint
 from hierseg.predictor import Predictor
 from hierseg.tree import Hierarchy, UInt8Map
 from studies.losses.rows import plan
@@ -113,7 +112,7 @@ def sweep(
         }
         write_table(out / f"{name}.npz", table)
         # Last: with it the run counts as done.
-        checkpoint.write_atomically(out / f"{name}.json", (json.dumps(found, indent=1) + "\n").encode())
+        files.write_atomically(out / f"{name}.json", (json.dumps(found, indent=1) + "\n").encode())
     if failed:
         raise SweepError(f"{', '.join(failed)} could not be trained; the reasons are above.")
 

@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from hierseg import files
 from hierseg.cli import at_least_1
-from hierseg.network import checkpoint
 from train.arguments import add_data, run
 
 
@@ -60,7 +60,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{card.title}, {len(ids)} photos, the predecessor's protocol: {levels}")
         figures[name] = {**found, "split": "val", "ids_sha256": split_hash(ids)}
     if options.json:
-        checkpoint.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+        files.write_atomically(options.json, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def _no_photo(one: Visitor, mark: int) -> bool:
 def _foreign(path: str) -> Callable[[Visitor, int], bool]:
     def foreign(one: Visitor, mark: int) -> bool:
         kind, answer = one.call("segment", file(path), *CHOICES)
-        return kind == "error" and answer["error"].startswith("Only files that were uploaded")
+        return kind == "error" and answer["error"].startswith("Only files uploaded")
 
     return foreign
 

@@ -16,7 +16,7 @@ import torch
 
 import train.run_folder
 import train.session
-from hierseg.network import checkpoint
+from hierseg import files
 from hierseg.network.model import ModelSpec
 from tests.data import write_dataset
 from tests.networks import tiny_recipe
@@ -61,7 +61,7 @@ def train_and_tell(recipe: Recipe, data: Path, run: Path, told: Connection, stop
     os.setsid()  # so that the loader's process can be killed with it
     os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(1)
-    normalize, write, calls = train.session.normalize, checkpoint.write_atomically, 0
+    normalize, write, calls = train.session.normalize, files.write_atomically, 0
 
     def telling(photos: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
         told.send_bytes(b"step")
@@ -88,7 +88,7 @@ def train_and_tell(recipe: Recipe, data: Path, run: Path, told: Connection, stop
             setattr(os, name, real)
 
     train.session.normalize = telling
-    checkpoint.write_atomically = standing
+    files.write_atomically = standing
     fit(recipe, data, run)
 
 

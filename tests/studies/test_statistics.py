@@ -261,6 +261,13 @@ def test_with_rows_of_differing_seeds_intervals_are_those_of_a_regression_on_dum
         assert model.mean(row) == pytest.approx(coefficients[0] + effect + coefficients[4:].sum() / 5)
 
 
+def test_a_mean_that_no_common_seed_ties_to_the_others_is_that_of_its_own_runs() -> None:
+    runs = [("first", 0), ("first", 1), ("second", 2)]
+    model = TwoWay(runs, np.array([[1.0], [3.0], [7.0]]))
+    assert [model.mean("first"), model.mean("second")] == [2.0, 7.0]
+    assert np.isnan(model.pairwise({"first": 1, "second": -1}, 1).estimate)
+
+
 def test_rows_that_share_no_seed_are_not_compared() -> None:
     runs = [("first", 0), ("first", 1), ("second", 2), ("second", 3), ("third", 2), ("third", 3)]
     model = TwoWay(runs, np.repeat(np.arange(6.0)[:, None], 3, 1))

@@ -209,7 +209,7 @@ def test_the_command_stores_its_promises_and_prints_what_came_of_them(
         answers = [by_hand(predictor.predict(e.photo), e.label_map, promise.certainty)[0] for e in examples[1]]
         assert promise.wrong == pytest.approx(np.mean([np.mean(wrong) if wrong else 0 for wrong in answers]))
     printed = capsys.readouterr().out
-    assert "4 photos chose, 2 others measured" in printed
+    assert "4 photos to choose, 2 others to measure" in printed
     assert printed.count("| Tiny |") == 6
     # With four photos nothing below 1 / 5 can be promised, whatever they show.
     assert max(promise.one_in for promise in card.risk.promises) <= 5
